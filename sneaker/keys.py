@@ -1,0 +1,173 @@
+"""Ed25519 key pairs and the ``secret`` file of ssb-keys (protocol reference, section 1.1)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from nacl import bindings
+from nacl.exceptions import CryptoError
+
+from sneaker.errors import KeysError, RefError
+from sneaker.limits import MAX_SECRET_BYTES
+from sneaker.refs import FeedRef, decode_base64, encode_base64
+
+__all__ = ["Keypair", "format_secret", "load_secret", "parse_secret", "save_secret", "verify_signature"]
+
+_SUFFIX = ".ed25519"
+
+_HEADER = """\
+# WARNING: Never show this to anyone.
+# WARNING: Never edit it or use it on several devices at once.
+#
+# This is your SECRET. Whoever has it can speak as you, for ever.
+# Two devices that write with it split your feed in two, and other
+# people's programs will then refuse to read on.
+#
+"""
+
+_FOOTER = """
+#
+# The only part of this file that is safe to share is your public name:
+#
+#   {id}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Keypair:
+    """An identity: ``public`` names the feed, ``secret`` is libsodium's 64 bytes (seed, then public key)."""
+
+    public: FeedRef
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> Self:
+        """Derive the pair from a 32-byte seed; the caller brings the randomness."""
+        if len(seed) != 32:
+            raise KeysError(f"a seed has 32 bytes, not {len(seed)}")
+        public, secret = bindings.crypto_sign_seed_keypair(seed)
+        return cls(FeedRef(public), secret)
+
+    @property
+    def seed(self) -> bytes:
+        """The 32 bytes that everything else is derived from."""
+        return self.secret[:32]
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the 64-byte detached signature over ``data``."""
+        return bindings.crypto_sign(data, self.secret)[:64]
+
+
+def verify_signature(public: bytes, signature: bytes, data: bytes) -> bool:
+    """Say whether ``signature`` (64 bytes) over ``data`` was made by ``public`` (32 bytes).
+
+    Always libsodium: other Ed25519 implementations differ on edge cases, and a difference splits feeds.
+    """
+    if len(signature) != 64 or len(public) != 32:
+        return False
+    try:
+        bindings.crypto_sign_open(signature + data, public)
+    except CryptoError:
+        return False
+    return True
+
+
+def parse_secret(text: str) -> Keypair:
+    """Read the text of a ``secret`` file as ssb-keys does: comments dropped, lines joined, JSON.
+
+    Raises KeysError if it is not an Ed25519 secret, or its public half does not belong to its private half: a new
+    identity is never made over a damaged one.
+    """
+    joined = "".join(re.sub(r"\s*#[^\n]*", "", text).split("\n"))
+    try:
+        data = json.loads(joined)
+        if not isinstance(data, dict) or data.get("curve") != "ed25519":
+            raise KeysError("the secret is not an ed25519 key")
+        private = data["private"]
+        public = data["public"]
+        if not (isinstance(private, str) and isinstance(public, str)):
+            raise KeysError("the secret has no keys in it")
+        secret = decode_base64(private.removesuffix(_SUFFIX), 64)
+        stated = decode_base64(public.removesuffix(_SUFFIX), 32)
+    except (KeyError, ValueError, RecursionError, RefError):
+        raise KeysError(
+            "the secret file is damaged", hint="restore it from a backup; sneaker never writes over a secret"
+        ) from None
+    pair = Keypair.from_seed(secret[:32])
+    identity = data.get("id")
+    if identity is not None and str(identity).lstrip("@") != f"{encode_base64(stated)}{_SUFFIX}":
+        raise KeysError("the secret's id does not belong to its keys")
+    if pair.secret != secret or pair.public != stated:
+        raise KeysError("the public and private halves of the secret do not belong together")
+    return pair
+
+
+def format_secret(pair: Keypair) -> str:
+    """Return the text of a ``secret`` file that ssb-keys and every app read."""
+    public = encode_base64(pair.public) + _SUFFIX
+    body = {
+        "curve": "ed25519",
+        "public": public,
+        "private": encode_base64(pair.secret) + _SUFFIX,
+        "id": "@" + public,
+    }
+    return _HEADER + json.dumps(body, indent=2) + "\n" + _FOOTER.format(id="@" + public)
+
+
+def load_secret(path: Path) -> Keypair:
+    """Read a ``secret`` file; raises KeysError if it is missing, unreadable or damaged."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_SECRET_BYTES + 1)
+    except FileNotFoundError:
+        raise KeysError(f"no secret file at {path}") from None
+    except OSError as error:
+        raise KeysError(f"cannot read the secret file {path}: {error.strerror}") from None
+    if len(data) > MAX_SECRET_BYTES:
+        raise KeysError(f"{path} is too large to be a secret file")
+    try:
+        return parse_secret(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise KeysError(f"{path} is not a secret file") from None
+    except KeysError as error:
+        raise KeysError(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def save_secret(path: Path, pair: Keypair) -> None:
+    """Write a new ``secret`` file, mode 0600, synced to disk; raises KeysError if one is there already.
+
+    The whole text is written under a temporary name and linked into place, so that a power cut leaves either no
+    secret or a whole one, and two ``init`` at once cannot overwrite each other.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(format_secret(pair).encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                raise
+            except OSError:  # FAT has no hard links; there a home has one user and rename is near enough
+                if path.exists():
+                    raise FileExistsError(path) from None
+                os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except FileExistsError:
+        raise KeysError(f"there is a secret at {path} already", hint="sneaker never writes over a secret") from None
+    except OSError as error:
+        raise KeysError(f"cannot write the secret file {path}: {error.strerror}") from None

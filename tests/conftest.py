@@ -1,0 +1,53 @@
+"""What every test gets: a clean environment, and a header that says which kinds of tests can run here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests import tools
+
+REQUIRE_ALL = os.environ.get("SNEAKER_REQUIRE") == "all"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_report_header() -> list[str]:
+    lines = ["what can run here:"]
+    for name, reason in tools.reasons().items():
+        lines.append(f"  {name:<6} {'yes' if reason is None else 'no: ' + reason}")
+    if REQUIRE_ALL:
+        lines.append("  SNEAKER_REQUIRE=all: a test that cannot run for want of a tool fails")
+    return lines
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    run_slow = REQUIRE_ALL or config.getoption("--slow")
+    skip_slow = pytest.mark.skip(reason="slow: run with --slow")
+    for item in items:
+        if not run_slow and item.get_closest_marker("slow"):
+            item.add_marker(skip_slow)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for name, reason in tools.reasons().items():
+        if reason is not None and item.get_closest_marker(name):
+            if REQUIRE_ALL:
+                pytest.fail(f"SNEAKER_REQUIRE=all, but {name} is missing: {reason}", pytrace=False)
+            pytest.skip(f"{name}: {reason}")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No SNEAKER_* from outside, and a home folder of the test's own."""
+    for name in list(os.environ):
+        if name.startswith("SNEAKER_"):
+            monkeypatch.delenv(name)
+    home: Path = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
