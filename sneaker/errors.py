@@ -13,11 +13,13 @@ from enum import IntEnum
 from typing import ClassVar
 
 __all__ = [
+    "AddressError",
     "BlobError",
     "BundleDamaged",
     "BundleError",
     "BundleTruncated",
     "BundleUnsupported",
+    "CallRefused",
     "CapsError",
     "ConfigError",
     "DecryptionError",
@@ -26,6 +28,7 @@ __all__ = [
     "ExitCode",
     "FeedError",
     "ForkError",
+    "HandshakeError",
     "HomeMissing",
     "InvalidMessage",
     "KeysError",
@@ -329,6 +332,44 @@ class NetworkError(SneakerError):
     code = "network-error"
     exit_code = 53
     meaning = "a peer cannot be reached, or refused us"
+
+
+class HandshakeError(RemoteProtocolError):
+    """The secret handshake failed.
+
+    ``message_number`` is the message (1 to 4) that was wrong or never came.  ``reason`` is ``"network-key"`` (another
+    network, or no SSB program at all), ``"forged"`` (a box or signature does not open), ``"low-order"`` (a key that
+    makes the secret known to everybody), ``"refused"`` (the server hung up on our identity: wrong key, blocked and
+    stranger look alike on purpose) or ``"closed"`` (the connection ended earlier).
+    """
+
+    code = "handshake-failed"
+    exit_code = 54
+    meaning = "the secret handshake with a peer failed"
+
+    def __init__(self, message_number: int, reason: str, detail: str, *, hint: str | None = None) -> None:
+        super().__init__(f"secret handshake failed at message {message_number}: {detail}", hint=hint)
+        self.message_number = message_number
+        self.reason = reason
+
+
+class AddressError(SneakerError):
+    """Text that should be a multiserver address is not one, or not one we can use."""
+
+    code = "address-invalid"
+    exit_code = 55
+    meaning = "not a usable peer address"
+
+
+class CallRefused(ProtocolError):
+    """One muxrpc call is refused, by us or by the peer; the connection goes on.
+
+    ``message`` is the exact text on the wire.
+    """
+
+    code = "call-refused"
+    exit_code = 56
+    meaning = "a peer refused a call"
 
 
 # ---------------------------------------------------------------------------------------------------- drives

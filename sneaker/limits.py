@@ -7,14 +7,26 @@ Formats state theirs in ``bundles-format.md`` as well; a test holds the two toge
 from __future__ import annotations
 
 __all__ = [
+    "MAX_ADDRESS_CHARACTERS",
+    "MAX_BEACON_BYTES",
     "MAX_BLOB_BYTES",
+    "MAX_BLOB_CHUNK_BYTES",
+    "MAX_BLOB_WANTS",
+    "MAX_BOX_BYTES",
     "MAX_CLOCK_FEEDS",
     "MAX_JSON_LINE_BYTES",
+    "MAX_LEGACY_BEACON_BYTES",
     "MAX_MESSAGE_BYTES",
     "MAX_MESSAGE_UNITS",
+    "MAX_NOTES_PER_PACKET",
+    "MAX_OPEN_CALLS",
+    "MAX_PACKET_BYTES",
+    "MAX_REORDER_BYTES",
+    "MAX_REORDER_MESSAGES",
     "MAX_SECRET_BYTES",
     "MAX_SEQUENCE",
     "MAX_TYPE_UNITS",
+    "MAX_UNWANTED_FEEDS",
     "MIN_TYPE_UNITS",
 ]
 
@@ -43,3 +55,42 @@ MAX_SECRET_BYTES = 64 * 1024
 
 # The largest follow graph seen in the wild has tens of thousands of feeds; a million is junk that must not eat memory.
 MAX_CLOCK_FEEDS = 200_000
+
+# ---------------------------------------------------------------------------------------------------- the network
+
+# pull-box-stream splits at 4096 and go-ssb accepts no more, so we send no more; reading, the two length bytes bound it.
+MAX_BOX_BYTES = 4096
+
+# muxrpc has no limit of its own. JavaScript peers send their whole vector clock as one body, about 65 bytes a feed:
+# room for 60,000 feeds, more than the largest pubs carried.
+MAX_PACKET_BYTES = 4 * 1024 * 1024
+
+# Calls that one peer may have open with us at once. ssb-server without EBT opens one live createHistoryStream for
+# every feed that it follows, so this is thousands; a call costs us about 200 bytes.
+MAX_OPEN_CALLS = 8192
+
+# Our own vector clock goes out in parts, each about 300 kB, so that it never meets the peer's limit on bodies.
+MAX_NOTES_PER_PACKET = 5000
+
+# Feeds we do not replicate whose notes we remember for one connection; the rest are ignored, as if never mentioned.
+MAX_UNWANTED_FEEDS = 50_000
+
+# Blobs that one peer may make us remember that it wants.
+MAX_BLOB_WANTS = 10_000
+
+# ssb-blobs sends 64 KiB at a time.
+MAX_BLOB_CHUNK_BYTES = 64 * 1024
+
+# ssb-db2 answers createHistoryStream in the order of timestamps; a whole feed may have to be turned round, and feeds
+# of more than this come over EBT.
+MAX_REORDER_MESSAGES = 20_000
+MAX_REORDER_BYTES = 32 * 1024 * 1024
+
+# One datagram on an ordinary network; longer ones would be fragmented, and nobody sends them.
+MAX_BEACON_BYTES = 1472
+
+# go-ssb reads 128 bytes of a legacy packet and drops the rest.
+MAX_LEGACY_BEACON_BYTES = 128
+
+# Multiserver addresses on one line, several alternatives joined; real ones have under 300 characters.
+MAX_ADDRESS_CHARACTERS = 2048
