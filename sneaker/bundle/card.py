@@ -1,0 +1,73 @@
+"""Cards: one machine's signed have-list (``bundles-format.md``, "Cards").
+
+A card is a hint.  Its signature says whose it is, so that nobody can speak for another machine, but what it claims is
+only ever used to plan.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sneaker.bundle.format import Cursor, encode_varint
+from sneaker.bundle.records import decode_clock, encode_clock
+from sneaker.errors import BundleDamaged, NotABundle
+from sneaker.keys import Keypair, verify_signature
+from sneaker.refs import BlobRef, FeedRef
+
+__all__ = ["CARD_MAGIC", "MAX_CARD_BYTES", "Card", "decode_card", "encode_card"]
+
+CARD_MAGIC = b"\x89SNC\r\n\x1a\n"
+# MAX_CLOCK_FEEDS feeds take 7.4 MB; wants are fewer.
+MAX_CARD_BYTES = 12 * 1024 * 1024
+_MAX_WANTS = 100_000
+_CONTEXT = b"sneaker card 1\0"
+_HEAD = struct.Struct("<8sHHI32s32sQQI")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What ``machine`` says of itself.
+
+    ``counter`` grows with every card of this machine, ``time_ms`` is its clock, ``clock`` what it has (feed to
+    sequence), ``wants`` the blobs it lacks.
+    """
+
+    machine: FeedRef
+    network_id: bytes
+    counter: int
+    time_ms: int
+    clock: Mapping[FeedRef, int] = field(default_factory=dict)
+    wants: frozenset[BlobRef] = frozenset()
+
+
+def encode_card(card: Card, keypair: Keypair) -> bytes:
+    """Return the card signed by ``keypair``, which must be the machine's."""
+    if keypair.public != card.machine:
+        raise ValueError("a card is signed by its own machine")
+    clock = encode_clock(card.clock)
+    head = _HEAD.pack(
+        CARD_MAGIC, 1, 0, 0, card.machine, card.network_id, card.counter, max(0, card.time_ms), len(clock)
+    )
+    body = b"".join((head, clock, encode_varint(len(card.wants)), *sorted(card.wants)))
+    return body + keypair.sign(_CONTEXT + body)
+
+
+def decode_card(data: bytes) -> Card:
+    """Read a card; raises NotABundle if it is none, BundleDamaged if it is cut, altered or over a limit."""
+    if not data.startswith(CARD_MAGIC):
+        raise NotABundle("not a card")
+    if not _HEAD.size + 64 <= len(data) <= MAX_CARD_BYTES:
+        raise BundleDamaged("the card has an impossible length")
+    body, signature = data[:-64], data[-64:]
+    _, version, _, _, machine, network_id, counter, time_ms, clock_bytes = _HEAD.unpack_from(body)
+    if version != 1:
+        raise BundleDamaged(f"the card has version {version}, which this sneaker does not know")
+    if not verify_signature(machine, signature, _CONTEXT + body):
+        raise BundleDamaged("the card's signature is not its machine's")
+    cursor = Cursor(body[_HEAD.size :])
+    clock = decode_clock(cursor.take(clock_bytes))
+    wants = frozenset(BlobRef(cursor.take(32)) for _ in range(cursor.varint(_MAX_WANTS)))
+    cursor.finish()
+    return Card(FeedRef(machine), network_id, counter, time_ms, clock, wants)

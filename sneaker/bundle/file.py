@@ -1,0 +1,128 @@
+"""Bundles in seekable files: open by the footer, and read only the records that are wanted.
+
+The one module of ``bundle/`` that touches a file.  Everything it returns has passed its digest, and the digests come
+from an index that the exporter signed; whoever finds the file not to be so (``open_indexed`` returns None) reads it
+from the front with ``BundleReader``, which copes with damage.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from sneaker.bundle.format import (
+    FOOTER_BYTES,
+    FRAME_BYTES,
+    PREAMBLE_BYTES,
+    RecordType,
+    parse_footer,
+    parse_frame,
+    payload_digest,
+)
+from sneaker.bundle.records import (
+    TRAILER_BYTES,
+    Header,
+    Index,
+    RecordEntry,
+    Trailer,
+    decode_clock,
+    decode_header,
+    decode_index,
+    decode_trailer,
+)
+from sneaker.errors import BundleDamaged
+from sneaker.refs import FeedRef
+
+__all__ = ["IndexedBundle", "open_indexed"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedBundle:
+    """An intact header, index and trailer, and the file to read records from."""
+
+    file: BinaryIO
+    header: Header
+    index: Index
+    trailer: Trailer
+
+    def read(self, entry: RecordEntry) -> bytes:
+        """Return the payload of a record of the index; raises BundleDamaged if it is not intact, OSError from reading."""
+        return _read_record(self.file, entry.offset, entry.type, entry.length, self.header.bundle_id[:8], entry.digest)
+
+    def clock(self, record_type: RecordType) -> dict[FeedRef, int]:
+        """Return the prerequisites or the exporter's clock; empty if there is none, or it is damaged."""
+        for entry in self.index.records:
+            if entry.type == record_type:
+                try:
+                    return decode_clock(self.read(entry))
+                except BundleDamaged:
+                    break
+        return {}
+
+    def advancing(self, clock: Mapping[FeedRef, int]) -> Iterator[RecordEntry]:
+        """Yield the message records that hold a message which a reader at ``clock`` lacks, in file order."""
+        lacking = [entry.last > clock.get(entry.feed, 0) for entry in self.index.feeds]
+        have = [clock.get(entry.feed, 0) for entry in self.index.feeds]
+        for entry in self.index.records:
+            if any(
+                lacking[segment.feed] and segment.first + segment.count - 1 > have[segment.feed]
+                for segment in entry.segments
+            ):
+                yield entry
+
+
+def open_indexed(file: BinaryIO) -> IndexedBundle | None:
+    """Return the bundle in ``file`` if its footer, trailer, signature, index and header are all intact, else None.
+
+    Raises BundleUnsupported if the header asks for an unknown feature, and OSError from reading.
+    """
+    try:
+        end = file.seek(0, os.SEEK_END)
+        if end < PREAMBLE_BYTES + FOOTER_BYTES:
+            return None
+        file.seek(end - FOOTER_BYTES)
+        footer = parse_footer(file.read(FOOTER_BYTES))
+        if footer is None or footer.trailer_offset + FRAME_BYTES + TRAILER_BYTES > end:
+            return None
+        trailer = decode_trailer(_read_record(file, footer.trailer_offset, RecordType.TRAILER, TRAILER_BYTES))
+        if not trailer.signature_ok or trailer.index_offset >= footer.trailer_offset:
+            return None
+        tag = trailer.bundle_id[:8]
+        payload = _read_record(file, trailer.index_offset, RecordType.INDEX, None, tag, trailer.index_digest)
+        index = decode_index(payload)
+        header = decode_header(_read_record(file, PREAMBLE_BYTES, RecordType.HEADER, None, tag))
+    except BundleDamaged:
+        return None
+    if header.bundle_id != trailer.bundle_id or header.exporter != trailer.exporter:
+        return None
+    return IndexedBundle(file, header, index, trailer)
+
+
+def _read_record(
+    file: BinaryIO,
+    offset: int,
+    record_type: int,
+    length: int | None,
+    tag: bytes | None = None,
+    digest: bytes | None = None,
+) -> bytes:
+    """Return the payload of the record at ``offset``, checked; raises BundleDamaged."""
+    try:
+        file.seek(offset)
+    except (OverflowError, ValueError):
+        raise BundleDamaged("the index names a place outside the file") from None
+    frame = parse_frame(file.read(FRAME_BYTES))
+    if (
+        frame is None
+        or frame.type != record_type
+        or (length is not None and frame.length != length)
+        or (tag is not None and frame.tag != tag)
+        or (digest is not None and frame.digest != digest)
+    ):
+        raise BundleDamaged(f"no intact record at byte {offset}")
+    payload = file.read(frame.length)
+    if len(payload) != frame.length or payload_digest(payload) != frame.digest:
+        raise BundleDamaged(f"the record at byte {offset} is damaged")
+    return payload

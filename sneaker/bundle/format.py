@@ -1,0 +1,194 @@
+"""The bytes every bundle is made of: preamble, record frames, footer, variable-length integers.
+
+This is the outermost layer of ``bundles-format.md`` (sections "Preamble", "Records" and "Footer").  It knows where a
+record begins and ends and whether it is intact, and nothing of what is inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from enum import IntEnum
+from typing import NamedTuple
+
+from sneaker.errors import BundleDamaged
+
+__all__ = [
+    "FOOTER_BYTES",
+    "FRAME_BYTES",
+    "MAGIC",
+    "MAX_PAYLOAD_BYTES",
+    "MUST_UNDERSTAND_BELOW",
+    "PREAMBLE",
+    "PREAMBLE_BYTES",
+    "SYNC",
+    "VERSION",
+    "Cursor",
+    "Footer",
+    "Frame",
+    "RecordType",
+    "encode_footer",
+    "encode_record",
+    "encode_varint",
+    "parse_footer",
+    "parse_frame",
+    "payload_digest",
+]
+
+# Like PNG's: a high bit that a seven-bit channel would clear, a name for people, and the line ends that a text-mode
+# transfer would change.
+MAGIC = b"\x89SNK\r\n\x1a\n"
+VERSION = 1
+PREAMBLE = MAGIC + struct.pack("<HHI", VERSION, 0, 0)
+PREAMBLE_BYTES = len(PREAMBLE)
+
+# Not valid UTF-8 and not a zstd magic, so that it does not turn up in what records carry except by intent; a copy
+# inside a payload is harmless, because frames also carry their bundle's tag and a CRC.
+SYNC = b"\xf3\x9aSNKR\xc5\x1d"
+
+_FRAME = struct.Struct("<8sBBHII8s16s")
+FRAME_BYTES = _FRAME.size + 4
+
+# The index of a bundle with MAX_CLOCK_FEEDS feeds fits, and so does any blob; a reader buffers one record at a time.
+MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
+
+# Types below must be understood: a reader that does not know one stops there.  Types from here on may be skipped.
+MUST_UNDERSTAND_BELOW = 0x80
+
+_FOOTER = struct.Struct("<8sQQ")
+FOOTER_BYTES = _FOOTER.size + 4
+_FOOTER_MAGIC = b"SNKend\r\n"
+
+
+class RecordType(IntEnum):
+    """What a record holds (``bundles-format.md``, "Record types")."""
+
+    HEADER = 0x01
+    MESSAGES = 0x02
+    BLOB = 0x03
+    TRAILER = 0x04
+    PREREQUISITES = 0x81
+    CLOCK = 0x82
+    INDEX = 0x83
+    PARITY = 0x84
+    PADDING = 0x85
+
+
+class Frame(NamedTuple):
+    """The 48 bytes before a payload, checked."""
+
+    type: int
+    length: int
+    number: int
+    tag: bytes
+    digest: bytes
+
+
+class Footer(NamedTuple):
+    """The last 28 bytes of a bundle: where the trailer record and the parity records begin (0: none)."""
+
+    trailer_offset: int
+    parity_offset: int
+
+
+def payload_digest(payload: bytes | memoryview) -> bytes:
+    """Return the 16-byte BLAKE2b digest that a frame carries of its payload."""
+    return hashlib.blake2b(payload, digest_size=16).digest()
+
+
+def encode_record(record_type: int, number: int, tag: bytes, payload: bytes) -> bytes:
+    """Return a whole record: frame, then payload.
+
+    ``number`` counts the records of this bundle from 0; ``tag`` is the first 8 bytes of the bundle id.
+    """
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"a record of {len(payload)} bytes")
+    head = _FRAME.pack(SYNC, record_type, 0, 0, len(payload), number, tag, payload_digest(payload))
+    return b"".join((head, struct.pack("<I", zlib.crc32(head)), payload))
+
+
+def parse_frame(data: bytes | bytearray | memoryview, offset: int = 0) -> Frame | None:
+    """Return the frame at ``offset``, or None if there is no intact one.  ``data`` must hold all 48 bytes of it."""
+    head = bytes(data[offset : offset + FRAME_BYTES])
+    if len(head) != FRAME_BYTES or head[:8] != SYNC:
+        return None
+    if zlib.crc32(head[:-4]) != int.from_bytes(head[-4:], "little"):
+        return None
+    _, record_type, _, _, length, number, tag, digest = _FRAME.unpack_from(head)
+    if length > MAX_PAYLOAD_BYTES:
+        return None
+    return Frame(record_type, length, number, tag, digest)
+
+
+def encode_footer(footer: Footer) -> bytes:
+    """Return the footer's 28 bytes."""
+    head = _FOOTER.pack(_FOOTER_MAGIC, footer.trailer_offset, footer.parity_offset)
+    return head + struct.pack("<I", zlib.crc32(head))
+
+
+def parse_footer(data: bytes) -> Footer | None:
+    """Return the footer in exactly 28 bytes, or None if they are not an intact one."""
+    if len(data) != FOOTER_BYTES or data[:8] != _FOOTER_MAGIC:
+        return None
+    if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        return None
+    _, trailer_offset, parity_offset = _FOOTER.unpack_from(data)
+    return Footer(trailer_offset, parity_offset)
+
+
+def encode_varint(value: int) -> bytes:
+    """Return ``value`` (0 <= value < 2^63) as unsigned LEB128."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+class Cursor:
+    """Reads fields off a payload from front to back; everything it hands out is inside the payload.
+
+    Raises BundleDamaged where a field does not fit: the payload's digest was right, so somebody wrote it so.
+    """
+
+    __slots__ = ("data", "offset")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.offset = 0
+
+    def take(self, length: int) -> bytes:
+        """Return the next ``length`` bytes."""
+        end = self.offset + length
+        if length < 0 or end > len(self.data):
+            raise BundleDamaged("a record ends inside a field")
+        piece = self.data[self.offset : end]
+        self.offset = end
+        return piece
+
+    def byte(self) -> int:
+        """Return the next byte."""
+        return self.take(1)[0]
+
+    def varint(self, maximum: int = 2**63 - 1) -> int:
+        """Return the next LEB128 integer, at most ``maximum``."""
+        value = 0
+        for shift in range(0, 63, 7):
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if value > maximum:
+                    raise BundleDamaged("a number in a record is over its limit")
+                return value
+        raise BundleDamaged("a number in a record is too long")
+
+    def rest(self) -> bytes:
+        """Return everything that is left."""
+        return self.take(len(self.data) - self.offset)
+
+    def finish(self) -> None:
+        """Raise BundleDamaged unless everything was read."""
+        if self.offset != len(self.data):
+            raise BundleDamaged("a record has bytes that belong to no field")
