@@ -192,13 +192,15 @@ function main (folder) {
   carol.signText('{"z":1,"10":"ten","9":"nine","01":"one","-1":"minus","4294967294":"index","4294967295":"no index","1.0":"","type":"keys","a":{"2":2,"b":0,"1":1,"0":0}}')
   carol.publish({ type: 'keys', '': 'empty key', ' ': 'blank', 'ключ': 'Cyrillic', '🔑': 'astral', '"\\\n': 'escapes', constructor: 1, toString: 2, hasOwnProperty: 3, length: 4 })
   carol.publish({ type: 'nested', deep: JSON.parse('['.repeat(40) + ']'.repeat(40)), lists: [[], [[]], [1, [2, [3, []]]], ['']] })
-  carol.publish({ type: 'values', nothing: null, yes: true, no: false, empty: '', list: [null, true, false, '', 0] })
+  carol.publish({ type: 'values', nothing: null, yes: true, no: false, empty: '', list: [true, false, '', 0] })
   carol.publish({ type: 'x'.repeat(52), text: 'the longest type' })
   carol.publish({ type: 'abc', text: 'the shortest type' })
   carol.publish({ type: '🦀'.repeat(26), text: '52 units, 26 characters, 104 bytes' })
   carol.publish({ type: 'post', text: 'looks like its own framing\n{"key":"%x"}\n', key: '%x', value: { signature: 'none' } })
 
-  // Dave writes what ssb-validate takes and others do not: not all of it survives every program.
+  // Dave writes what ssb-validate takes and others do not: not all of it survives every program. A null in a list and
+  // a box shorter than its header stop the indexes of ssb-server for good.
+  dave.publish({ type: 'values', list: [null, true, [null]] })
   dave.publish({ type: 'empties', object: {}, list: [], nested: { object: {}, list: [{}, [], { a: {} }] } })
   dave.post('lone surrogates: high \ud83d, low \ude00, swapped \ude00\ud83d, after astral 😀\ud800')
   dave.publish({ type: 'surrogate keys', '\ud800': '\udfff', text: 'e\ud800e' })
