@@ -67,7 +67,7 @@ class IndexedBundle:
         have = [clock.get(entry.feed, 0) for entry in self.index.feeds]
         for entry in self.index.records:
             if any(
-                lacking[segment.feed] and segment.first + segment.count - 1 > have[segment.feed]
+                lacking[segment.feed] and segment.first + segment.messages - 1 > have[segment.feed]
                 for segment in entry.segments
             ):
                 yield entry

@@ -372,7 +372,7 @@ class BundleReader:
 
 def _lost_messages(index: Index, missing: list[RecordEntry]) -> tuple[Lost, ...]:
     return tuple(
-        Lost(index.feeds[segment.feed].feed, segment.first, segment.count)
+        Lost(index.feeds[segment.feed].feed, segment.first, segment.messages)
         for entry in missing
         for segment in entry.segments
     )

@@ -167,7 +167,7 @@ class Segment(NamedTuple):
 
     feed: int
     first: int
-    count: int
+    messages: int
 
 
 class RecordEntry(NamedTuple):
@@ -208,7 +208,7 @@ class Index:
     @property
     def messages(self) -> int:
         """How many messages the bundle holds."""
-        return sum(segment.count for record in self.records for segment in record.segments)
+        return sum(segment.messages for record in self.records for segment in record.segments)
 
 
 def encode_index(index: Index) -> bytes:
