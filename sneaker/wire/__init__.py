@@ -1,0 +1,49 @@
+"""The network protocols of Scuttlebutt without any network: bytes in, events and bytes out.
+
+Nothing in this package opens a socket, reads a clock or makes a random number.  One module for each protocol:
+
+    reader       the contract of everything that reads bytes: receive_data, next_event, NEED_DATA, trailing_data
+    handshake    ClientHandshake, ServerHandshake         boxstream    Boxer, Unboxer
+    packets      muxrpc packets                           muxrpc       Session: calls, items, ends (values in calls)
+    notes        items of EBT streams                     ebt          EbtConnection, made by replicator.Replicator
+    history      createHistoryStream                      blobs        BlobExchange, BlobReceiver, argument parsers
+    beacon       LAN packets                              address      multiserver addresses
+    manifest     who may call what                        jsontext     JSON around message text that stays as it is
+
+How a driver uses this
+----------------------
+
+A connection is four objects on top of each other; the driver moves bytes between them and a socket.
+
+1.  Handshake. Write ``handshake.data_to_send()`` after creating it and after every ``next_event()``; feed what the
+    socket gives to ``receive_data``.  A server gets ClientAuthenticated, looks whether that peer is welcome and calls
+    ``accept()`` or ``refuse()`` (then it closes).  Both sides get HandshakeDone; give up after five seconds.
+2.  ``Unboxer(keys.decrypt_key, keys.decrypt_nonce)`` takes ``handshake.trailing_data`` first, then the socket's bytes;
+    ``Boxer(keys.encrypt_key, keys.encrypt_nonce)`` makes what goes out.
+3.  ``Session``. One turn of the loop is::
+
+        unboxer.receive_data(data)                             # what the socket gave, b"" at its end
+        while (plain := unboxer.next_event()) is not NEED_DATA:
+            session.receive_data(b"" if plain is GOODBYE else plain)
+            while (event := session.next_event()) is not NEED_DATA:
+                dispatch(event)                                # never waits; queues items for the call's task
+        writer.write(boxer.box(session.data_to_send()))
+        await writer.drain()
+
+    and the socket is read again only while ``session.wants_pause`` is false; tasks that take items from their queue
+    call ``session.consumed(call, len(body))``.  Tasks that send wait while ``session.outgoing_bytes`` is large.  A task
+    that ended without an error lets ``session.end(call)`` be called, one that raised CallRefused
+    ``session.end(call, error.message)``.  ``manifest.refusal`` decides about every RequestReceived first.
+    To close: ``session.goodbye()``, wait a moment for SessionEnded, write ``boxer.goodbye()``.
+4.  On an ``ebt.replicate`` call (ours if we dialled), ``connection = replicator.connect(peer, client=we_dialled,
+    saved_clock=…, withheld=…, now=…)``.  Every item goes to ``connection.receive(body, now)``: MessageReceived goes to
+    the one door in, and once the store has *committed*, ``replicator.appended(feed, sequence)`` is called, as for every
+    message from elsewhere.  Whenever some ``connection.wants_to_send`` and its session is not full, send
+    ``notes_to_send()`` and then the messages of ``next_run()``.  ``replicator.get_timer()`` says when to call
+    ``handle_timer``.  At the end save ``connection.remote_clock`` and call ``replicator.disconnect(connection)``.
+    A peer that has no EBT (``manifest.is_unknown_method``) gets ``createHistoryStream`` calls.
+
+Errors: RemoteProtocolError ends the connection, CallRefused one call, LocalProtocolError is a bug of the driver's.
+"""
+
+__all__: list[str] = []

@@ -1,0 +1,190 @@
+"""``createHistoryStream``: one feed from one sequence on (protocol reference, section 8.2).
+
+It is how peers without EBT replicate, and how a feed is fetched by hand.  ssb-db2 answers it in the order of
+timestamps, so what comes is put in order here, within bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sneaker.errors import CallRefused, LocalProtocolError, RefError, RemoteProtocolError
+from sneaker.limits import MAX_REORDER_BYTES, MAX_REORDER_MESSAGES, MAX_SEQUENCE
+from sneaker.refs import FeedRef
+from sneaker.wire.jsontext import encode_json, members, parse_json
+
+__all__ = [
+    "HistoryQuery",
+    "ReorderBuffer",
+    "encode_history_item",
+    "format_history_arguments",
+    "history_message",
+    "parse_history_arguments",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """What a caller wants: messages of ``feed`` from sequence ``first`` on, itself included.
+
+    ``limit``: at most so many, None for all.  ``old``: those that are there; ``live``: those that come later.
+    ``keys`` with ``values`` asks for ``{key, value, timestamp}``, one without the other for the bare thing.
+    """
+
+    feed: FeedRef
+    first: int = 1
+    limit: int | None = None
+    live: bool = False
+    old: bool = True
+    keys: bool = True
+    values: bool = True
+
+
+def parse_history_arguments(arguments: Sequence[object]) -> HistoryQuery:
+    """Read the arguments of a call: one object, or the old form ``id, seq, live``.
+
+    A sequence of 0 means the whole feed, as with ssb-db; ``limit: -1`` means no limit, as with go-ssb.
+    Raises CallRefused with the text to answer.
+    """
+    first = arguments[0] if arguments else None
+    if isinstance(first, str):
+        names = ("id", "seq", "live")
+        options: dict[str, object] = dict(zip(names, arguments, strict=False))
+    elif isinstance(first, dict):
+        options = first
+    else:
+        raise CallRefused("createHistoryStream needs {id: feedId}")
+    identity = options.get("id")
+    try:
+        feed = FeedRef.parse(identity if isinstance(identity, str) else "")
+    except RefError:
+        raise CallRefused("createHistoryStream: id is not a feed id") from None
+    sequences = {_integer(options, name) for name in ("sequence", "seq")} - {None}
+    if len(sequences) > 1:
+        raise CallRefused("createHistoryStream: seq and sequence differ")
+    sequence = sequences.pop() if sequences else 1
+    if sequence is None or not 0 <= sequence <= MAX_SEQUENCE:
+        raise CallRefused("createHistoryStream: seq is out of range")
+    limit = _integer(options, "limit")
+    return HistoryQuery(
+        feed,
+        first=max(sequence, 1),
+        limit=None if limit is None or limit < 0 else limit,
+        live=_boolean(options, "live", False),
+        old=_boolean(options, "old", True),
+        keys=_boolean(options, "keys", True),
+        values=_boolean(options, "values", True),
+    )
+
+
+def format_history_arguments(query: HistoryQuery) -> list[object]:
+    """Return the arguments of a call, spelled as JavaScript peers spell them.
+
+    Raises LocalProtocolError for a first sequence below 1 (scuttlego fails on 0) and for a limit of 0 (ssb-db2 takes
+    it for none).
+    """
+    if query.first < 1:
+        raise LocalProtocolError("sequences begin at 1")
+    if query.limit == 0:
+        raise LocalProtocolError("a limit of 0 means no limit to some peers")
+    options: dict[str, object] = {"id": str(query.feed), "seq": query.first, "live": query.live, "keys": query.keys}
+    if query.limit is not None:
+        options["limit"] = query.limit
+    if not query.old:
+        options["old"] = False
+    if not query.values:
+        options["values"] = False
+    return [options]
+
+
+def history_message(raw: bytes) -> bytes | None:
+    """Return the exact text of the message in one item, bare or inside ``{key, value, timestamp}``.
+
+    None for the ``{"sync": true}`` that divides old from live. Raises RemoteProtocolError for anything else.
+    """
+    try:
+        value = parse_json(raw)
+        if isinstance(value, dict):
+            if "author" in value and "content" in value:
+                return raw.strip()
+            if "key" in value and "value" in value:
+                return members(raw)["value"]
+            if "sync" in value:
+                return None
+    except ValueError:
+        pass
+    raise RemoteProtocolError("createHistoryStream gave something that is no message")
+
+
+def encode_history_item(query: HistoryQuery, key: str, raw: bytes, received_at_ms: float) -> bytes:
+    """Return the JSON of one item as ``query`` wants it; ``raw`` is the message's text and stays as it is."""
+    if query.keys and query.values:
+        timestamp = encode_json(int(received_at_ms) if float(received_at_ms).is_integer() else received_at_ms)
+        return b'{"key":' + encode_json(key) + b',"value":' + raw + b',"timestamp":' + timestamp + b"}"
+    return raw if query.values else encode_json(key)
+
+
+class ReorderBuffer:
+    """Turns a feed's messages back into the order of their sequences, holding a bounded number back."""
+
+    def __init__(
+        self,
+        first: int,
+        *,
+        max_messages: int = MAX_REORDER_MESSAGES,
+        max_bytes: int = MAX_REORDER_BYTES,
+    ) -> None:
+        """``first``: the sequence that was asked for."""
+        self._next = first
+        self._waiting: dict[int, bytes] = {}
+        self._bytes = 0
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence that is waited for; all below were handed out."""
+        return self._next
+
+    @property
+    def waiting(self) -> int:
+        """How many messages are held back; if any are when the stream ends, there was a gap."""
+        return len(self._waiting)
+
+    def add(self, sequence: int, raw: bytes) -> list[bytes]:
+        """Take one message; returns those that are next in order now. Ones that came before are dropped.
+
+        Raises RemoteProtocolError if more would have to be held back than the bounds allow.
+        """
+        if sequence < self._next or sequence in self._waiting:
+            return []
+        if sequence > self._next:
+            if len(self._waiting) >= self._max_messages or self._bytes + len(raw) > self._max_bytes:
+                raise RemoteProtocolError(f"message {self._next} does not come, and too many after it did")
+            self._waiting[sequence] = raw
+            self._bytes += len(raw)
+            return []
+        ready = [raw]
+        self._next += 1
+        while (following := self._waiting.pop(self._next, None)) is not None:
+            self._bytes -= len(following)
+            ready.append(following)
+            self._next += 1
+        return ready
+
+
+def _integer(options: dict[str, object], name: str) -> int | None:
+    value = options.get(name)
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise CallRefused(f"createHistoryStream: {name} is not an integer")
+    return value
+
+
+def _boolean(options: dict[str, object], name: str, default: bool) -> bool:
+    value = options.get(name)
+    return default if value is None else bool(value)
