@@ -11,6 +11,8 @@
 // `canonical` is the text that is signed and hashed, `length` its size in UTF-16 units. A raw text that
 // is no JSON is answered with {"valid": false, "parse": false, "error"}.
 //
+// With the option --with-cases the answer also repeats the case itself, for a file of cases that knows its answers.
+//
 // Everything outside printable ASCII goes out as \uXXXX: lone surrogates cannot be written in UTF-8.
 'use strict'
 
@@ -49,8 +51,14 @@ function askClassic (state, hmacKey, message) {
   return verdict
 }
 
+const withCases = process.argv.includes('--with-cases')
+
 function answer (line) {
-  const { raw, state = null, hmacKey = null } = JSON.parse(line)
+  const question = JSON.parse(line)
+  return withCases ? { ...question, ...judge(question) } : judge(question)
+}
+
+function judge ({ raw, state = null, hmacKey = null }) {
   let message
   try {
     message = JSON.parse(raw)
