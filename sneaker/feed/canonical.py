@@ -15,6 +15,7 @@ by ``JSON.stringify``, and two peers that repair it differently would disagree a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -40,7 +41,7 @@ _MAX_DEPTH = 1000
 # pattern over every number and key costs 4 us. A line break in the output is never inside a string.
 
 # A key that ends in a digit (it could be an array index), or a number with a fraction or exponent behind a key.
-_SUSPECT_MEMBER = re.compile(rb':(?:(?<=[0-9]":)|(?= -?[0-9]+[.eE]))')
+_SUSPECT_MEMBER = re.compile(rb':(?:(?<=[0-9]":)| -?[0-9]++[.eE])')
 # An array whose first element is neither an object nor the start of an array of strings only.
 _SUSPECT_ARRAY = re.compile(rb'\[(?=\n)\n *+(?!\{|(?:"(?:[^"\\]|\\.)*+",?\n *+)*+\])')
 # An object followed by neither a member nor another object: an array of objects and other things.
@@ -61,6 +62,14 @@ def is_suspect(text: bytes) -> bool:
     return text.find(b"[") >= 0 and (
         _SUSPECT_ARRAY.search(text) is not None or _SUSPECT_ELEMENT.search(text) is not None
     )
+
+
+def has_suspects(texts: Sequence[bytes]) -> bool:
+    """Say whether ``is_suspect`` holds for any of ``texts``; searching them joined costs half as much."""
+    if _SUSPECT_MEMBER.search(b"".join(texts)) is not None:
+        return True
+    arrays = b"".join([text for text in texts if b"[" in text])
+    return _SUSPECT_ARRAY.search(arrays) is not None or _SUSPECT_ELEMENT.search(arrays) is not None
 
 
 def is_foreign(text: bytes) -> bool:

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed.canonical import format_json, is_foreign, is_suspect, parse_canonical
+from sneaker.feed.canonical import format_json, has_suspects, is_foreign, is_suspect, parse_canonical
 from sneaker.feed.message import Content, Message, check_content
-from sneaker.feed.validate import check_units, parse_message
+from sneaker.feed.validate import parse_message
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_MESSAGE_UNITS, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 
@@ -55,13 +55,16 @@ _SUFFIXES = {KIND_BOX: ".box", KIND_BOX2: ".box2"}
 _MAX_TIMESTAMP = 2**53 - 1
 
 _TEMPLATE = (
-    b'{\n  "previous": %b,\n  "sequence": %d,\n  "author": "%b",\n  "timestamp": %d,\n  "hash": "sha256",%b,\n'
-    b'  "signature": "%b.sig.ed25519"\n}'
+    b'{\n  "previous": "%%%b.sha256",\n  "sequence": %d,\n  "author": "@%b.ed25519",\n  "timestamp": %d,\n  "hash": "sha256",%b,\n'
+    b'  "signature": "%b==.sig.ed25519"\n}'
 )
 _TEMPLATE_AUTHOR_FIRST = (
-    b'{\n  "previous": %b,\n  "author": "%b",\n  "sequence": %d,\n  "timestamp": %d,\n  "hash": "sha256",%b,\n'
-    b'  "signature": "%b.sig.ed25519"\n}'
+    b'{\n  "previous": "%%%b.sha256",\n  "author": "@%b.ed25519",\n  "sequence": %d,\n  "timestamp": %d,\n  "hash": "sha256",%b,\n'
+    b'  "signature": "%b==.sig.ed25519"\n}'
 )
+
+# What the templates give for the first message of a feed, to be replaced by null.
+_NO_PREVIOUS = b'"previous": "%.sha256"'
 
 _PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_STRICT_INTEGER
 
@@ -141,37 +144,19 @@ def expand(author: FeedRef, sequence: int, previous: MessageRef | None, compact:
     ):
         raise InvalidMessage("compact-invalid", "a signature, timestamp or content out of bounds", fatal=False)
     value, piece = _expand_content(form, content)
-    author_text = b"@%b.ed25519" % b2a_base64(author, newline=False)
-    previous_text = b"null" if previous is None else b'"%%%b.sha256"' % b2a_base64(previous, newline=False)
-    return _assemble(form, author, author_text, sequence, previous, previous_text, timestamp, signature, value, piece)
-
-
-def _assemble(
-    form: int,
-    author: FeedRef,
-    author_text: bytes,
-    sequence: int,
-    previous: MessageRef | None,
-    previous_text: bytes,
-    timestamp: int,
-    signature: bytes,
-    value: Any,
-    piece: bytes,
-) -> Message:
-    seal = b2a_base64(signature, newline=False)
+    author_text = b2a_base64(author, newline=False)
+    previous_text = b"" if previous is None else b2a_base64(previous, newline=False)
+    seal = b2a_base64(signature, newline=False)[:86]
     if form & AUTHOR_FIRST:
         text = _TEMPLATE_AUTHOR_FIRST % (previous_text, author_text, sequence, timestamp, piece, seal)
     else:
         text = _TEMPLATE % (previous_text, sequence, author_text, timestamp, piece, seal)
-    if text.isascii():
-        if len(text) > MAX_MESSAGE_UNITS:
-            check_units(text)
-        key = _new_bytes(MessageRef, _sha256(text).digest())
-    else:
-        units = text.decode("utf-8").encode("utf-16-le")
-        if len(units) > 2 * MAX_MESSAGE_UNITS:
-            check_units(text)
-        key = _new_bytes(MessageRef, _sha256(units[::2]).digest())
+    if previous is None:
+        text = text.replace(_NO_PREVIOUS, b'"previous": null', 1)
+    hashed = text if text.isascii() else text.decode("utf-8").encode("utf-16-le")[::2]
+    if len(hashed) > MAX_MESSAGE_UNITS:
+        raise InvalidMessage("too-long", f"{len(hashed)} of {MAX_MESSAGE_UNITS} characters", fatal=False)
+    key = _new_bytes(MessageRef, _sha256(hashed).digest())
     return _new_tuple(Message, (author, sequence, previous, timestamp, value, signature, text, key))
 
 
@@ -217,75 +202,84 @@ def expand_run(author: FeedRef, first: int, previous: MessageRef | None, compact
     """Return the messages of consecutive ``compacts``, of which ``first`` is the sequence of the first one.
 
     Each message's key is the ``previous`` of the next.  The list ends before the first one that is invalid: if it is
-    shorter than ``compacts``, ``expand`` of the next one raises the reason.  About 1 us faster per message than
-    ``expand``, because the search for what orjson prints differently goes over all contents at once.
+    shorter than ``compacts``, ``expand`` of the next one raises the reason.  Faster than ``expand`` by a third, because
+    what can be done for all messages in one call is done so.
     """
-    prepared = _prepare(compacts) if 1 <= first <= MAX_SEQUENCE + 1 - len(compacts) else None
+    if first == 1 and previous is None and len(compacts) > 1:
+        start = _expand_each(author, first, previous, compacts[:1])
+        return start + expand_run(author, 2, start[0].key, compacts[1:]) if start else []
+    prepared = _prepare(compacts) if previous is not None and 1 < first <= MAX_SEQUENCE + 1 - len(compacts) else None
+    if prepared is None or previous is None:
+        return _expand_each(author, first, previous, compacts)
+    values, pieces = prepared
+    # 64 bytes of base64 end in "XY==". With two zero bytes behind them they end in "XYAA", and can be encoded together.
+    seals = b2a_base64(b"\0\0".join([item[2] for item in compacts]) + b"\0\0", newline=False)
+    seal_at = 0
+    author_text = b2a_base64(author, newline=False)
+    previous_text = b2a_base64(previous, newline=False)
     messages: list[Message] = []
+    keep = messages.append
     sequence = first
-    if prepared is None or (previous is None) is not (first == 1):
-        try:
-            for item in compacts:
-                message = expand(author, sequence, previous, item)
-                messages.append(message)
-                previous = message[7]
-                sequence += 1
-        except InvalidMessage:
-            pass
-        return messages
-    author_text = b"@%b.ed25519" % b2a_base64(author, newline=False)
-    previous_text = b"null" if previous is None else b'"%%%b.sha256"' % b2a_base64(previous, newline=False)
-    for (form, timestamp, signature, _), (value, piece) in zip(compacts, prepared, strict=True):
-        seal = b2a_base64(signature, newline=False)
+    for (form, timestamp, signature, _), value, piece in zip(compacts, values, pieces, strict=True):
+        seal = seals[seal_at : seal_at + 86]
+        seal_at += 88
         if form & AUTHOR_FIRST:
             text = _TEMPLATE_AUTHOR_FIRST % (previous_text, author_text, sequence, timestamp, piece, seal)
         else:
             text = _TEMPLATE % (previous_text, sequence, author_text, timestamp, piece, seal)
-        if text.isascii():
-            hashed = text
-            units = len(text)
-        else:
-            utf16 = text.decode("utf-8").encode("utf-16-le")
-            hashed = utf16[::2]
-            units = len(hashed)
-        if units > MAX_MESSAGE_UNITS:
+        hashed = text if text.isascii() else text.decode("utf-8").encode("utf-16-le")[::2]
+        if len(hashed) > MAX_MESSAGE_UNITS:
             break
-        key = _new_bytes(MessageRef, _sha256(hashed).digest())
-        messages.append(_new_tuple(Message, (author, sequence, previous, timestamp, value, signature, text, key)))
+        digest = _sha256(hashed).digest()
+        key = _new_bytes(MessageRef, digest)
+        keep(_new_tuple(Message, (author, sequence, previous, timestamp, value, signature, text, key)))
         previous = key
-        previous_text = b'"%%%b.sha256"' % b2a_base64(key, newline=False)
+        previous_text = b2a_base64(digest, newline=False)
         sequence += 1
     return messages
 
 
-def _prepare(compacts: Sequence[Compact]) -> list[tuple[Any, bytes]] | None:
-    """Return values and canonical lines of all contents, or None if any of them is out of the ordinary."""
-    prepared: list[tuple[Any, bytes]] = []
-    pieces: list[bytes] = []
+def _expand_each(
+    author: FeedRef, first: int, previous: MessageRef | None, compacts: Sequence[Compact]
+) -> list[Message]:
+    messages: list[Message] = []
     try:
-        for form, timestamp, signature, content in compacts:
-            if not (
-                len(signature) == 64
-                and len(content) <= MAX_MESSAGE_BYTES
-                and -_MAX_TIMESTAMP <= timestamp <= _MAX_TIMESTAMP
-            ):
-                return None
-            if form < 2:
-                value = _loads(content)
-                piece = _dumps({"content": value}, None, _PRETTY)[1:-2]
-                # Any other value than a dict raises one of the errors below. Types of up to 26 characters have at
-                # most 52 units; others are for check_content to count.
-                if not 3 <= len(value["type"]) <= 26 or type(value["type"]) is not str:
-                    check_content(value)
-                # Indentation can make a deeply nested content 250 times as long; thousands of those are not kept.
-                if len(piece) > MAX_MESSAGE_BYTES:
-                    return None
-                pieces.append(piece)
-                prepared.append((value, piece))
-            else:
-                prepared.append(_expand_content(form, content))
+        for sequence, item in enumerate(compacts, first):
+            message = expand(author, sequence, previous, item)
+            messages.append(message)
+            previous = message.key
+    except InvalidMessage:
+        pass
+    return messages
+
+
+def _prepare(compacts: Sequence[Compact]) -> tuple[list[Any], list[bytes]] | None:
+    """Return values and canonical lines of all contents, or None if any of them is out of the ordinary."""
+    if not compacts:
+        return [], []
+    forms, timestamps, signatures, contents = zip(*compacts, strict=True)
+    if (
+        set(map(len, signatures)) != {64}
+        or min(timestamps) < -_MAX_TIMESTAMP
+        or max(timestamps) > _MAX_TIMESTAMP
+        or max(map(len, contents)) > MAX_MESSAGE_BYTES
+    ):
+        return None
+    others = [place for place, form in enumerate(forms) if form > AUTHOR_FIRST] if max(forms) > AUTHOR_FIRST else []
+    bodies: Sequence[bytes] = contents
+    if others:
+        strange = set(others)
+        bodies = [b'{"type":"other"}' if place in strange else body for place, body in enumerate(contents)]
+    try:
+        values = list(map(_loads, bodies))
+        pieces = [_dumps({"content": value}, None, _PRETTY)[1:-2] for value in values]
+        for kind in {value["type"] for value in values}:  # TypeError, LookupError: not an object with a type
+            check_content({"type": kind})
+        # Indentation can make deeply nested content 250 times as long; thousands of those are not looked at together.
+        if max(map(len, pieces)) > MAX_MESSAGE_BYTES or has_suspects(pieces):
+            return None
+        for place in others:
+            values[place], pieces[place] = _expand_content(forms[place], contents[place])
     except (ValueError, TypeError, LookupError, InvalidMessage):
         return None
-    if is_suspect(b"".join(pieces)):
-        return None
-    return prepared
+    return values, pieces
