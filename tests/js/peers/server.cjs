@@ -31,6 +31,13 @@ run(async () => {
   if (options.lan) stack.use(plugin('ssb-local'))
   const sbot = stack(plugin('ssb-config/defaults')('ssb', config))
 
+  // ssb-gossip wants the host of a peer, and the ssb-ref of today no longer gives it with an address from a beacon:
+  // the scheduler would die of the first beacon it hears.
+  sbot.gossip.add.hook(function (add, [address, source]) {
+    const parts = /^net:(.+):(\d+)~shs:(.{44})$/.exec(address)
+    return add.call(this, parts ? { host: parts[1], port: Number(parts[2]), key: `@${parts[3]}.ed25519` } : address, source)
+  })
+
   const table = commands(sbot, {
     publish: (content) => call(sbot, 'publish', content),
     importMessages: async (values) => {
