@@ -21,6 +21,7 @@ __all__ = [
     "BundleUnsupported",
     "CallRefused",
     "CapsError",
+    "ClockError",
     "ConfigError",
     "DecryptionError",
     "DriveError",
@@ -179,6 +180,14 @@ class ForkError(FeedError):
     code = "fork"
     exit_code = 23
     meaning = "publishing would fork the own feed, or the feed is forked"
+
+
+class ClockError(FeedError):
+    """Text that should be a vector clock is not one."""
+
+    code = "clock-invalid"
+    exit_code = 24
+    meaning = "not a valid vector clock"
 
 
 # ---------------------------------------------------------------------------------------------------- bundles

@@ -1,0 +1,95 @@
+"""The follow graph: who follows and blocks whom, and how far everybody is from a start.
+
+Protocol reference, section 14.  Of what an author says about a contact only the newest contact message counts, the one
+with the highest sequence; in which order messages arrive does not matter.  Distances are those of ssb-friends
+(layered-graph over dynamic-dijkstra), to the sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+
+from sneaker.refs import FeedRef
+
+__all__ = ["EdgeState", "FollowGraph", "blocked", "find_hops", "replicated"]
+
+
+class EdgeState(IntEnum):
+    """What one feed says of another, by its newest contact message."""
+
+    FOLLOW = 1
+    BLOCK = -1
+    NEITHER = -2
+
+
+Edges = Mapping[FeedRef, Mapping[FeedRef, int]]
+
+
+class FollowGraph:
+    """Follow edges, newest one per author and contact."""
+
+    def __init__(self) -> None:
+        self._states: dict[FeedRef, dict[FeedRef, int]] = {}
+        self._sequences: dict[tuple[FeedRef, FeedRef], int] = {}
+
+    def set_edge(self, author: FeedRef, contact: FeedRef, state: EdgeState | int, sequence: int) -> bool:
+        """Take in what message ``sequence`` of ``author`` says; return False if a newer one is known already."""
+        pair = (author, contact)
+        if sequence < self._sequences.get(pair, 0):
+            return False
+        self._sequences[pair] = sequence
+        self._states.setdefault(author, {})[contact] = EdgeState(state)
+        return True
+
+    def state(self, author: FeedRef, contact: FeedRef) -> EdgeState | None:
+        """Return what ``author`` says of ``contact``, None if nothing."""
+        state = self._states.get(author, {}).get(contact)
+        return EdgeState(state) if state is not None else None
+
+    def edges(self) -> Iterable[tuple[FeedRef, FeedRef, EdgeState, int]]:
+        """Yield author, contact, state, and the sequence of the message that says so."""
+        for (author, contact), sequence in self._sequences.items():
+            yield author, contact, EdgeState(self._states[author][contact]), sequence
+
+    def hops(self, start: FeedRef, limit: int) -> dict[FeedRef, int]:
+        """Return distances from ``start``; see find_hops."""
+        return find_hops(self._states, start, limit)
+
+
+def find_hops(edges: Edges, start: FeedRef, limit: int) -> dict[FeedRef, int]:
+    """Return the distance of every feed that ``start`` reaches over follows, in at most ``limit`` steps.
+
+    ``edges`` is author -> contact -> EdgeState.  ``start`` is at 0, whom it follows at 1, and so on, the shortest way
+    counts.  A feed that somebody at distance n blocks is at -(n+1), one that somebody has unfollowed at -(n+2), unless
+    a way of follows is shorter or as long; nothing is followed beyond a negative distance.  So -1 means blocked by
+    ``start``, anything below it known but not replicated.
+    """
+    hops: dict[FeedRef, int] = {start: 0}
+    level = [start]
+    # Going out level by level is Dijkstra's algorithm, as every follow is one step long. A negative distance is final
+    # before anything that it could displace is followed further: it comes from a level before that one.
+    for distance in range(limit):
+        reached: dict[FeedRef, None] = {}
+        for author in level:
+            if hops[author] != distance:
+                continue
+            for contact, state in edges.get(author, {}).items():
+                candidate = distance + 1 if state == EdgeState.FOLLOW else -distance + state
+                known = hops.get(contact)
+                if known is None or (abs(candidate), -candidate) < (abs(known), -known):
+                    hops[contact] = candidate
+                    if candidate > 0:
+                        reached[contact] = None
+        level = list(reached)
+    return hops
+
+
+def replicated(hops: Mapping[FeedRef, int], limit: int) -> set[FeedRef]:
+    """Return the feeds to replicate: those at distances from 0 to ``limit``."""
+    return {feed for feed, distance in hops.items() if 0 <= distance <= limit}
+
+
+def blocked(hops: Mapping[FeedRef, int]) -> set[FeedRef]:
+    """Return the feeds that the start of ``hops`` blocks itself."""
+    return {feed for feed, distance in hops.items() if distance == -1}
