@@ -371,6 +371,8 @@ class EbtConnection:
 
     def _track(self, feed: FeedRef, state: _Feed) -> None:
         if state.receive and self.claims(feed) > max(self._shared.sequence(feed), state.received):
+            if not self.awaiting:
+                self.last_activity = max(self.last_activity, self._shared.now)  # its three seconds begin
             self.awaiting.add(feed)
         else:
             self.awaiting.discard(feed)

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sneaker.errors import CallRefused, LocalProtocolError, RemoteProtocolError
+from sneaker.refs import FeedRef
+from sneaker.wire.history import (
+    HistoryQuery,
+    ReorderBuffer,
+    encode_history_item,
+    format_history_arguments,
+    history_message,
+    parse_history_arguments,
+)
+from sneaker.wire.jsontext import parse_json
+from tests.wire.vectors import transcript
+
+FEED = FeedRef(bytes(range(32)))
+ID = str(FEED)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "query"),
+    [
+        ([{"id": ID}], HistoryQuery(FEED)),
+        ([{"id": ID, "seq": 5, "live": True, "keys": False}], HistoryQuery(FEED, 5, live=True, keys=False)),
+        ([{"id": ID, "sequence": 5, "seq": 5.0}], HistoryQuery(FEED, 5)),
+        ([{"id": ID, "seq": 0, "limit": -1, "old": False}], HistoryQuery(FEED, 1, old=False)),
+        ([{"id": ID, "limit": 3, "values": False, "reverse": None}], HistoryQuery(FEED, limit=3, values=False)),
+        ([{"id": ID, "limit": 0}], HistoryQuery(FEED, limit=0)),
+        ([ID, 7, True], HistoryQuery(FEED, 7, live=True)),
+        ([ID], HistoryQuery(FEED)),
+        ([{"id": FEED.uri, "seq": None}], HistoryQuery(FEED)),
+    ],
+)
+def test_arguments_of_all_peers(arguments: list[object], query: HistoryQuery) -> None:
+    assert parse_history_arguments(arguments) == query
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        [None],
+        [5],
+        [[]],
+        [{}],
+        [{"id": 5}],
+        [{"id": "@x"}],
+        ["@x"],
+        [{"id": ID, "seq": 1, "sequence": 2}],
+        [{"id": ID, "seq": -1}],
+        [{"id": ID, "seq": "1"}],
+        [{"id": ID, "seq": 1.5}],
+        [{"id": ID, "seq": True}],
+        [{"id": ID, "seq": 2**40}],
+        [{"id": ID, "limit": "all"}],
+    ],
+    ids=str,
+)
+def test_bad_arguments_refuse_the_call(arguments: list[object]) -> None:
+    with pytest.raises(CallRefused):
+        parse_history_arguments(arguments)
+
+
+@given(
+    st.builds(
+        HistoryQuery,
+        st.just(FEED),
+        st.integers(1, 2**31 - 1),
+        st.none() | st.integers(1, 1000),
+        st.booleans(),
+        st.booleans(),
+        st.booleans(),
+        st.booleans(),
+    )
+)
+def test_what_we_ask_means_what_we_want(query: HistoryQuery) -> None:
+    assert parse_history_arguments(format_history_arguments(query)) == query
+
+
+def test_what_some_peers_fail_on_is_never_asked() -> None:
+    assert format_history_arguments(HistoryQuery(FEED, 4, live=True, keys=False)) == [
+        {"id": ID, "seq": 4, "live": True, "keys": False}  # exactly as JavaScript peers spell it
+    ]
+    for query in (HistoryQuery(FEED, 0), HistoryQuery(FEED, limit=0)):
+        with pytest.raises(LocalProtocolError):
+            format_history_arguments(query)
+
+
+def test_real_requests_are_understood() -> None:
+    calls = [
+        row["body"]["args"]
+        for row in transcript("ssb-server-dials-server-without-ebt.jsonl")
+        if isinstance(row.get("body"), dict) and row["body"].get("name") == ["createHistoryStream"]
+    ]
+    assert len(calls) == 5
+    for arguments in calls:
+        query = parse_history_arguments(arguments)
+        assert (query.live, query.keys, query.limit) == (True, False, None)
+        assert format_history_arguments(query) == arguments
+
+
+RAW = b'{"previous": null, "author":"@x", "n": 1.0, "content": "\\ud800"}'
+
+
+def test_items_keep_the_text_of_messages() -> None:
+    assert history_message(RAW + b"\n") == RAW
+    assert history_message(b'{"key":"%x","value":' + RAW + b',"timestamp":1.5}') == RAW
+    assert history_message(b'{"sync":true}') is None
+    for query, expected in (
+        (HistoryQuery(FEED), b'{"key":"%k","value":' + RAW + b',"timestamp":5}'),
+        (HistoryQuery(FEED, keys=False), RAW),
+        (HistoryQuery(FEED, values=False), b'"%k"'),
+    ):
+        item = encode_history_item(query, "%k", RAW, 5.0)
+        assert item == expected
+        parse_json(item)
+        if query.values:
+            assert history_message(item) == RAW
+
+
+@pytest.mark.parametrize("junk", [b"", b"{}", b"[]", b"5", b'"%x"', b"{", b'{"key":1}', b"[" * 100_000])
+def test_other_items_are_errors(junk: bytes) -> None:
+    with pytest.raises(RemoteProtocolError):
+        history_message(junk)
+
+
+def numbered(sequence: int) -> bytes:
+    return b"%d" % sequence
+
+
+@settings(max_examples=100)
+@given(st.integers(1, 50), st.integers(0, 40), st.randoms(use_true_random=False))
+def test_any_order_comes_out_in_order(first: int, count: int, chooser: random.Random) -> None:
+    sequences = list(range(first, first + count))
+    mixed = sequences + chooser.sample(sequences, count // 3) + list(range(max(1, first - 3), first))
+    chooser.shuffle(mixed)
+    buffer = ReorderBuffer(first)
+    out = [raw for sequence in mixed for raw in buffer.add(sequence, numbered(sequence))]
+    assert out == [numbered(sequence) for sequence in sequences]
+    assert (buffer.waiting, buffer.next_sequence) == (0, first + count)
+
+
+def test_the_order_measured_from_ssb_db2() -> None:
+    buffer = ReorderBuffer(1)
+    steps = [len(buffer.add(sequence, b"x")) for sequence in (1, 2, 4, 3, 7, 9, 5, 8, 6, 10)]
+    assert steps == [1, 1, 0, 2, 0, 0, 1, 0, 4, 1]
+
+
+@pytest.mark.parametrize("bounds", [{"max_messages": 2}, {"max_bytes": 25}], ids=str)
+def test_holding_back_is_bounded(bounds: dict[str, Any]) -> None:
+    buffer = ReorderBuffer(1, **bounds)
+    for sequence in (3, 4, 4):
+        assert buffer.add(sequence, bytes(10)) == []
+    with pytest.raises(RemoteProtocolError):
+        buffer.add(5, bytes(10))
+    assert buffer.waiting == 2
+    assert len(buffer.add(1, b"")) == 1
+    assert len(buffer.add(2, b"")) == 3
+    assert buffer.add(7, bytes(20)) == []  # the bytes of what left are free again
