@@ -1,0 +1,61 @@
+"""The command line: the only place that prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from sneaker.errors import ExitCode, SneakerError
+
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with a code that says how it went; never shows a traceback."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    import typer
+
+    from sneaker.cli import commands
+    from sneaker.cli.show import clean, print_error
+
+    # Typer brings its own copy of click, whose base of usage errors it does not export under a name.
+    usage_error = typer.BadParameter.__mro__[1]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A lone surrogate or a terminal without UTF-8 must not end a command.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        result = commands.app(standalone_mode=False, prog_name="sneaker")
+        sys.stdout.flush()
+        return result if isinstance(result, int) else ExitCode.DONE
+    except SneakerError as error:
+        print_error(error)
+        return error.exit_code
+    except typer.Exit as error:
+        return error.exit_code
+    except typer.Abort:
+        return 130
+    except KeyboardInterrupt:
+        print("sneaker: stopped; what was reported is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader went away ('sneaker log | head'); keep Python from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except Exception as error:
+        if isinstance(error, usage_error):
+            context = getattr(error, "ctx", None)
+            print(f"sneaker: error: {clean(error.format_message().rstrip('.'), 500)}", file=sys.stderr)  # type: ignore[attr-defined]
+            where = context.command_path if context is not None else "sneaker"
+            print(f"sneaker: hint: run '{where} --help' to see what it takes", file=sys.stderr)
+            return ExitCode.USAGE
+        if os.environ.get("SNEAKER_DEBUG"):
+            raise
+        detail = clean(f"{type(error).__name__}: {error}")
+        print(f"sneaker: error: this is a bug in sneaker: {detail}", file=sys.stderr)
+        print("sneaker: hint: run it again with SNEAKER_DEBUG=1 and report what it prints", file=sys.stderr)
+        return ExitCode.BUG

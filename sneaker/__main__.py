@@ -1,0 +1,5 @@
+"""``python -m sneaker`` is ``sneaker``."""
+
+from sneaker.cli import main
+
+main()

@@ -1,0 +1,315 @@
+"""export, import, inspect and verify."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+
+from sneaker.cli.app import JsonOption, command, home, now_ms, settings
+from sneaker.cli.show import Output, amount, clean, counted
+from sneaker.errors import ExitCode, HomeMissing
+from sneaker.refs import FeedRef, encode_base64
+
+if TYPE_CHECKING:
+    from sneaker.exchange.importing import ImportReport
+    from sneaker.exchange.inspecting import InspectReport
+
+__all__: list[str] = []
+
+_STATUS_WORDS = {
+    "ok": "whole",
+    "known": "nothing new",
+    "truncated": "cut short",
+    "damaged": "damaged",
+    "refused": "refused",
+}
+
+
+@command("export")
+def export_(
+    destination: Annotated[
+        str, typer.Argument(metavar="DEST", help="A file, a folder, or - for standard output.", show_default=False)
+    ],
+    readers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--for",
+            metavar="CARD|CLOCK.json|PEER",
+            help="Write only what this reader lacks; given several times, what any of them lacks.",
+        ),
+    ] = None,
+    feed: Annotated[
+        list[str] | None, typer.Option("--feed", metavar="FEED", help="Only this feed; may be given several times.")
+    ] = None,
+    hops: Annotated[
+        int | None, typer.Option("--hops", min=0, metavar="N", help="Only feeds within N steps of follows from you.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a bundle of what you hold, or of what a reader lacks.
+
+    The file appears only when it is whole and on the disk. A folder gets a file with a random name. Without --for the bundle
+    holds everything; with the card of another machine ('sneaker clock --card FILE' there) it holds what that machine lacks.
+    """
+    from sneaker.exchange.export import export
+
+    output = settings.output(json)
+    with home() as opened, ExitStack() as stack:
+        report = export(
+            opened.store,
+            opened.keypair,
+            opened.caps,
+            destination,
+            stdout=sys.stdout.buffer,
+            readers=readers or (),
+            feeds={FeedRef.parse(name) for name in feed} if feed else None,
+            hops=hops,
+            dry_run=dry_run,
+            now_ms=now_ms(),
+            random_bytes=os.urandom,
+            progress=lambda total: stack.enter_context(output.progress(total, "exporting", " messages")),
+        )
+    value = {
+        "bundle_id": encode_base64(report.bundle_id),
+        "files": [{"path": path, "bytes": size} for path, size in report.files],
+        "feeds": report.feeds,
+        "messages": report.messages,
+        "blobs": report.blobs,
+        "bytes": report.bytes,
+    }
+    words = f"{counted(report.messages, 'message')} of {counted(report.feeds, 'feed')}, {amount(report.bytes)}"
+    if destination == "-" and not dry_run:
+        output.say(f"wrote {words} to standard output")
+        return
+    if dry_run:
+        text = f"would write {words}"
+    elif report.messages == 0:
+        text = f"wrote {report.files[0][0]}: nothing new for the reader in it, {amount(report.bytes)}"
+    else:
+        text = f"wrote {report.files[0][0]}: {words}"
+    output.data(value, text)
+
+
+@command("import")
+def import_(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SRC...", help="Bundles, folders of them, logs as NDJSON, or - for standard input."),
+    ],
+    hops: Annotated[
+        int | None,
+        typer.Option("--hops", min=0, metavar="N", help="Take only feeds within N steps of follows from you."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would come in.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Take in bundles and logs.
+
+    Every message is checked by its author's signature, so it does not matter who carried it. Importing the same thing
+    twice, in another order, or again after a crash gives the same store. Exit code 3 says that something was refused or
+    damaged; everything else was taken.
+    """
+    from sneaker.exchange.importing import import_sources
+
+    output = settings.output(json)
+    total = sum(Path(path).stat().st_size for path in sources if Path(path).is_file())
+    with home() as opened, output.progress(total or None, "importing") as progress:
+        report = import_sources(
+            opened.store,
+            sources,
+            me=opened.keypair.public,
+            caps=opened.caps,
+            stdin=sys.stdin.buffer,
+            now_ms=now_ms,
+            hops=hops,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    output.data(import_json(report), None)
+    if not json:
+        print_import(report, output)
+    if len(report.sources) == 1 and report.sources[0].error is not None:
+        raise report.sources[0].error
+    return ExitCode.DONE if report.complete else ExitCode.PARTIAL
+
+
+def import_json(report: ImportReport) -> dict[str, Any]:
+    """Return the object of ``import --json``, which is also the import half of ``sync --json``."""
+    ingested = report.ingested
+    return {
+        "sources": [source.as_json() for source in report.sources],
+        "messages": {
+            "accepted": ingested.accepted,
+            "known": ingested.known,
+            "refused": ingested.refused,
+            "waiting": ingested.waiting,
+        },
+        "feeds": {
+            "advanced": len(ingested.feeds_advanced),
+            "new": len(ingested.feeds_new),
+            "forked": len(ingested.feeds_forked),
+        },
+        "blobs": {"accepted": 0, "known": 0, "refused": 0},
+        "refused": [
+            {
+                "feed": str(refusal.feed) if refusal.feed is not None else None,
+                "sequence": refusal.sequence,
+                "code": refusal.code,
+                "detail": refusal.detail,
+            }
+            for refusal in ingested.refusals
+        ],
+    }
+
+
+def print_import(report: ImportReport, output: Output) -> None:
+    """Print what an import did, for people."""
+    ingested = report.ingested
+    for source in report.sources:
+        if source.error is not None and len(report.sources) == 1:
+            continue
+        detail = f": {clean(source.detail)}" if source.detail else ""
+        print(f"{clean(source.path)}: {_STATUS_WORDS.get(source.status, source.status)}{detail}")
+    verb = "would take" if report.dry_run else "took"
+    parts = [f"{verb} {counted(ingested.accepted, 'new message')} of {counted(len(ingested.feeds_advanced), 'feed')}"]
+    if ingested.known:
+        parts.append(f"{ingested.known:,} known already")
+    if ingested.waiting:
+        parts.append(f"{ingested.waiting:,} wait for earlier messages that are not here yet")
+    if ingested.refused:
+        parts.append(f"{ingested.refused:,} refused")
+    if ingested.accepted or ingested.known or ingested.waiting or ingested.refused:
+        print("; ".join(parts))
+    for feed in sorted(ingested.feeds_forked):
+        print(f"forked: {feed} has signed two different messages for one place; nothing more is taken of it")
+    for refusal in ingested.refusals[:10]:
+        where = f"{refusal.feed} {refusal.sequence}: " if refusal.feed is not None else ""
+        print(f"refused: {where}{refusal.code}{': ' + clean(refusal.detail) if refusal.detail else ''}")
+    if ingested.refused > 10:
+        output.say(f"... and {ingested.refused - 10:,} more; --json lists them")
+
+
+def _open(path: str) -> BinaryIO:
+    from sneaker.exchange.sources import Source, open_source
+
+    return open_source(Source(path, None if path == "-" else Path(path)), sys.stdin.buffer)
+
+
+@command()
+def inspect(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A bundle or a log; - for standard input.")],
+    json: JsonOption = False,
+) -> int:
+    """Show what a bundle holds, without importing it.
+
+    With a home, it also says how many of the messages are new for you.
+    """
+    from sneaker.exchange.inspecting import inspect as look
+
+    output = settings.output(json)
+    clock: dict[FeedRef, int] = {}
+    try:
+        with home() as opened:
+            clock = opened.store.clock()
+    except HomeMissing:
+        pass
+    with _open(file) as opened_file, output.progress(None, "reading") as progress:
+        report = look(opened_file, file, clock, progress=progress, seekable=file != "-")
+    output.data(_inspect_json(report), None)
+    if not json:
+        _print_inspect(report, file)
+    return ExitCode.DONE if report.status == "ok" else ExitCode.PARTIAL
+
+
+def _inspect_json(report: InspectReport) -> dict[str, Any]:
+    header = report.header
+    return {
+        "kind": str(report.kind),
+        "status": str(report.status),
+        "detail": report.detail,
+        "signature": report.signed,
+        "exporter": str(header.exporter) if header else None,
+        "bundle_id": encode_base64(header.bundle_id) if header else None,
+        "created": header.created_ms if header else None,
+        "volume": header.volume if header else None,
+        "messages": report.messages,
+        "new": report.new,
+        "blobs": report.blobs,
+        "bytes": report.bytes,
+        "feeds": [
+            {
+                "feed": str(feed),
+                "first": contents.first,
+                "last": contents.last,
+                "messages": contents.messages,
+                "new": contents.new,
+            }
+            for feed, contents in sorted(report.feeds.items())
+        ],
+    }
+
+
+def _print_inspect(report: InspectReport, name: str) -> None:
+    state = "" if report.status == "ok" else f", {_STATUS_WORDS[report.status]}: {clean(report.detail)}"
+    print(f"{clean(name)}: {report.kind}, {amount(report.bytes)}{state}")
+    if report.header is not None:
+        when = datetime.fromtimestamp(report.header.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        print(f"packed by {report.header.exporter} on {when}, {'signed' if report.signed else 'NOT signed'}")
+    print(f"{counted(report.messages, 'message')} of {counted(len(report.feeds), 'feed')}, {report.new:,} new for you")
+    ranked = sorted(report.feeds.items(), key=lambda item: (-item[1].new, -item[1].messages, item[0]))
+    for feed, contents in ranked[:20]:
+        print(f"  {feed}  {contents.first}-{contents.last}  {contents.new} new")
+    if len(ranked) > 20:
+        print(f"  ... and {counted(len(ranked) - 20, 'more feed')}; --json lists them")
+
+
+@command()
+def verify(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A bundle or a log; - for standard input.")],
+    network_key: Annotated[
+        str | None, typer.Option("--hmac-key", metavar="BASE64", help="HMAC key of a test network that has one.")
+    ] = None,
+    json: JsonOption = False,
+) -> int:
+    """Check all signatures, hashes and chains of a bundle or log.
+
+    Needs no home and stores nothing.
+    """
+    from sneaker.caps import MAIN_NETWORK_KEY, Caps, parse_cap
+    from sneaker.config import load_config
+    from sneaker.exchange.verifying import verify as check
+
+    caps = load_config(settings.home).caps
+    if network_key is not None:
+        caps = Caps(MAIN_NETWORK_KEY, parse_cap(network_key))
+    output = settings.output(json)
+    size = Path(file).stat().st_size if Path(file).is_file() else None
+    with _open(file) as opened_file, output.progress(size, "verifying") as progress:
+        report = check(opened_file, file, caps, progress=progress)
+    value = {
+        "status": str(report.status),
+        "messages": {"valid": report.valid, "invalid": report.invalid},
+        "blobs": {"valid": report.blobs_valid, "invalid": report.blobs_invalid},
+        "exporter": report.exporter,
+        "signature": report.signature,
+        "detail": report.detail,
+    }
+    words = f"{clean(file)}: {_STATUS_WORDS[report.status]}; {report.valid:,} messages are valid, {report.invalid:,} are not"
+    output.data(value, words)
+    if not json:
+        if report.exporter is not None:
+            print(
+                f"packed by {report.exporter}; {'its signature is right' if report.signature else 'NOT signed by it'}"
+            )
+        if report.detail:
+            print(clean(report.detail))
+        for problem in report.problems:
+            print(f"  {clean(problem)}")
+    return ExitCode.DONE if report.status == "ok" and not report.invalid else ExitCode.PARTIAL

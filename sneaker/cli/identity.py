@@ -1,0 +1,63 @@
+"""init and id."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sneaker.caps import Caps, parse_cap
+from sneaker.cli.app import JsonOption, command, settings
+from sneaker.config import CONFIG_NAME, Config, format_config
+
+__all__: list[str] = []
+
+
+@command()
+def init(
+    secret: Annotated[
+        Path | None,
+        typer.Option("--secret", metavar="FILE", help="Adopt the identity in this ssb-keys secret file."),
+    ] = None,
+    network_key: Annotated[
+        str | None,
+        typer.Option("--network-key", metavar="BASE64", help="Join another network than the main one."),
+    ] = None,
+    hmac_key: Annotated[
+        str | None,
+        typer.Option("--hmac-key", metavar="BASE64", help="HMAC key (caps.sign) of a test network that has one."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Make the home: an identity and an empty store.
+
+    With --secret the identity of an existing app is adopted. Import that app's messages before you publish anything, and
+    never publish from both: two machines that write with one key fork the feed.
+    """
+    from sneaker.exchange.home import create_home
+    from sneaker.keys import Keypair, load_secret
+
+    caps = Caps()
+    if network_key is not None or hmac_key is not None:
+        caps = Caps(
+            parse_cap(network_key) if network_key is not None else caps.network_key,
+            parse_cap(hmac_key) if hmac_key is not None else None,
+        )
+    keypair = load_secret(secret) if secret is not None else Keypair.from_seed(os.urandom(32))
+    create_home(settings.home, keypair, format_config(Config(caps=caps)), CONFIG_NAME, adopted=secret is not None)
+    output = settings.output(json)
+    output.data({"home": str(settings.home), "id": str(keypair.public)}, str(keypair.public))
+    output.say(f"home made at {settings.home}; keep a copy of {settings.home / 'secret'} in a safe place")
+    if secret is not None:
+        output.say("import this identity's own messages before you publish, so that the feed is not forked")
+
+
+@command("id")
+def show_id(json: JsonOption = False) -> None:
+    """Print the identity of this home."""
+    from sneaker.cli.app import home
+
+    with home() as opened:
+        settings.output(json).data({"id": str(opened.keypair.public)}, str(opened.keypair.public))

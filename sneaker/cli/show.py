@@ -1,0 +1,92 @@
+"""How things are printed: data to stdout, words and progress to stderr, and nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sneaker.errors import SneakerError
+
+__all__ = ["Output", "amount", "clean", "counted", "print_error"]
+
+# C0 and C1 controls, and the marks that turn the direction of text round: a name from a stick may hold any of them.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def clean(text: str, limit: int = 200, *, keep_lines: bool = False) -> str:
+    """Return ``text`` safe to print: controls escaped, at most ``limit`` characters."""
+
+    def escape(match: re.Match[str]) -> str:
+        if keep_lines and match[0] in "\n\t":
+            return match[0]
+        return f"\\u{ord(match[0]):04x}" if ord(match[0]) > 0xFF else f"\\x{ord(match[0]):02x}"
+
+    shown = text if len(text) <= limit else text[: limit - 3] + "..."
+    return _UNSAFE.sub(escape, shown)
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """Return for example ``"1 message"`` or ``"2,000 messages"``."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def amount(size: int) -> str:
+    """Return a number of bytes as people say it."""
+    value = float(size)
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{int(value)} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{size} bytes"
+
+
+def print_error(error: SneakerError) -> None:
+    """Print an error and its hint, as every command does."""
+    print(f"sneaker: error: {clean(error.message, 500)}", file=sys.stderr)
+    if error.hint:
+        print(f"sneaker: hint: {clean(error.hint, 500)}", file=sys.stderr)
+
+
+@dataclass(slots=True)
+class Output:
+    """What the person asked for: ``json`` for scripts, ``quiet`` for silence on stderr."""
+
+    json: bool = False
+    quiet: bool = False
+
+    def data(self, value: Any, text: str | None = None) -> None:
+        """Print the result: ``value`` as one JSON line with ``--json``, else ``text``."""
+        if self.json:
+            print(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+        elif text is not None:
+            print(text)
+
+    def say(self, text: str) -> None:
+        """Print a remark to stderr, unless it shall be quiet."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    @contextmanager
+    def progress(self, total: int | None, label: str, unit: str = "B") -> Iterator[Callable[[int], None]]:
+        """Show a bar on stderr while the block runs, if that is a terminal; yields what advances it."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda done: None
+            return
+        from tqdm import tqdm
+
+        with tqdm(
+            total=total,
+            desc=label,
+            unit=unit,
+            unit_scale=True,
+            leave=False,
+            delay=0.7,
+            file=sys.stderr,
+            dynamic_ncols=True,
+        ) as bar:
+            yield lambda done: bool(bar.update(done)) and None

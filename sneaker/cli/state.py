@@ -1,0 +1,108 @@
+"""status, clock and check."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sneaker.cli.app import JsonOption, command, home, now_ms, settings
+from sneaker.cli.show import amount, clean, counted
+from sneaker.errors import ExitCode
+
+__all__: list[str] = []
+
+
+@command()
+def status(json: JsonOption = False) -> None:
+    """Say what is here, and what others are known to have."""
+    with home() as opened:
+        counts = opened.store.counts()
+        clock = opened.store.clock()
+        peers = opened.store.peers()
+        forked = opened.store.forked()
+        me = opened.keypair.public
+        value = {
+            "home": str(opened.path),
+            "id": str(me),
+            "sequence": clock.get(me, 0),
+            "feeds": counts.feeds,
+            "messages": counts.messages,
+            "waiting": counts.waiting,
+            "forked": sorted(map(str, forked)),
+            "bytes": counts.bytes,
+            "blobs": {"count": 0, "bytes": 0},
+            "peers": [{"id": str(peer.ref), "kind": str(peer.kind), "last": peer.met_at_ms or None} for peer in peers],
+            "drives": [],
+        }
+    output = settings.output(json)
+    lines = [
+        f"home      {opened.path}",
+        f"identity  {me}, {counted(clock.get(me, 0), 'message')}",
+        f"holds     {counted(counts.messages, 'message')} of {counted(counts.feeds, 'feed')}, {amount(counts.bytes)}",
+    ]
+    if counts.waiting:
+        lines.append(f"waiting   {counted(counts.waiting, 'message')} that came before the ones they follow")
+    lines += [f"forked    {feed}" for feed in sorted(forked)]
+    for peer in peers[:20]:
+        when = _when(peer.met_at_ms)
+        lines.append(f"peer      {peer.ref}  {when}, by {peer.kind}")
+    output.data(value, "\n".join(lines))
+
+
+def _when(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if time_ms else "never met"
+
+
+@command()
+def clock(
+    card: Annotated[
+        Path | None,
+        typer.Option("--card", metavar="FILE", help="Write a signed card: give it to who exports for you."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help='Print {"feed": sequence, ...}.')] = False,
+) -> None:
+    """Print the own clock: of each feed the last message held.
+
+    Another machine needs it to write only what you lack: 'sneaker export DEST --for FILE'.
+    """
+    from sneaker.exchange.cards import write_card
+
+    output = settings.output(json)
+    with home() as opened:
+        held = opened.store.clock()
+        if card is not None:
+            write_card(card, opened.store, opened.keypair, opened.caps, now_ms=now_ms())
+            output.say(f"wrote {card}: {counted(len(held), 'feed')}")
+    if json or card is None:
+        ordered = {str(feed): sequence for feed, sequence in sorted(held.items())}
+        output.data(ordered, "\n".join(f"{feed}  {sequence}" for feed, sequence in ordered.items()) or None)
+
+
+@command()
+def check(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended; what must go is kept aside and named.")
+    ] = False,
+    json: JsonOption = False,
+) -> int:
+    """Check the store, message by message.
+
+    The file, every message's chain, key and signature, and all that is derived from messages.
+    """
+    from sneaker.store.check import check as check_store
+
+    output = settings.output(json)
+    with home() as opened:
+        total = opened.store.counts().messages
+        with output.progress(total, "checking", " messages") as progress:
+            report = check_store(opened.store, caps=opened.caps, repair=repair, progress=progress)
+    value = report.as_json()
+    if report.clean:
+        text = f"clean: {counted(report.messages, 'message')} of {counted(report.feeds, 'feed')} are as their authors signed them"
+    else:
+        text = "\n".join([*(clean(str(problem)) for problem in report.problems[:50]), report.summary])
+    output.data(value, text)
+    return ExitCode.DONE if report.clean or report.repaired else ExitCode.PARTIAL

@@ -1,0 +1,67 @@
+"""A home: the folder that holds one identity and its store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sneaker.caps import Caps
+from sneaker.errors import HomeMissing, KeysError
+from sneaker.exchange.output import new_file, output_errors
+from sneaker.keys import Keypair, load_secret, save_secret
+from sneaker.store.base import Store
+
+__all__ = ["SECRET_NAME", "STORE_NAME", "Home", "create_home", "open_home"]
+
+SECRET_NAME = "secret"  # noqa: S105 (the name of a file)
+STORE_NAME = "store.sqlite"
+# An empty file that says: this identity comes from another program and may have published messages there.
+ADOPTED_NAME = "adopted"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """An opened home; close ``store`` when done (or use it as a context manager)."""
+
+    path: Path
+    keypair: Keypair
+    caps: Caps
+    store: Store
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the identity was brought from another program, which may have published with it."""
+        return (self.path / ADOPTED_NAME).exists()
+
+
+def _open_store(path: Path) -> Store:
+    from sneaker.store.sqlite import SqliteStore
+
+    return SqliteStore.open(path / STORE_NAME)
+
+
+def create_home(path: Path, keypair: Keypair, config_text: str, config_name: str, *, adopted: bool = False) -> None:
+    """Make a home for ``keypair``: folder (mode 0700), settings, store and, last, the secret.
+
+    The secret comes last because it is what makes the folder a home: after a power cut in between, ``init`` simply runs
+    again.  ``adopted`` says that the identity comes from elsewhere and may have published there.  Raises KeysError if there is a secret already, OutputError if something cannot be written.
+    """
+    if (path / SECRET_NAME).exists():
+        raise KeysError(
+            f"there is a home at {path} already", hint="use another --home, or go on with this one: 'sneaker id'"
+        )
+    with output_errors(path):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if adopted:
+            (path / ADOPTED_NAME).touch()
+        with new_file(path / config_name) as file:
+            file.write(config_text.encode("utf-8"))
+    _open_store(path).close()
+    save_secret(path / SECRET_NAME, keypair)
+
+
+def open_home(path: Path, caps: Caps) -> Home:
+    """Open an existing home; raises HomeMissing, KeysError or StoreError."""
+    if not (path / SECRET_NAME).exists():
+        raise HomeMissing(f"there is no sneaker home at {path}", hint="run 'sneaker init' to make one")
+    return Home(path, load_secret(path / SECRET_NAME), caps, _open_store(path))

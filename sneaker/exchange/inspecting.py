@@ -1,0 +1,127 @@
+"""Inspect: what a bundle holds, without importing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from sneaker.bundle.file import open_indexed
+from sneaker.bundle.reader import ClockRead, End, HeaderRead, MessagesRead, Status
+from sneaker.bundle.records import Header
+from sneaker.errors import BundleDamaged, InvalidMessage
+from sneaker.exchange.ndjson import read_lines
+from sneaker.exchange.sources import READ_BYTES, Kind, rejoined, sniff
+from sneaker.exchange.verifying import bundle_events
+from sneaker.feed.validate import parse_message
+from sneaker.refs import FeedRef
+
+__all__ = ["FeedContents", "InspectReport", "inspect"]
+
+
+@dataclass(slots=True)
+class FeedContents:
+    """What is there of one feed; ``new`` is how many of its messages go beyond our clock."""
+
+    first: int
+    last: int
+    messages: int
+    new: int = 0
+
+
+@dataclass(slots=True)
+class InspectReport:
+    """What a bundle or log holds.  Nothing in it has been validated against authors' signatures."""
+
+    kind: str
+    status: str = Status.OK
+    detail: str = ""
+    header: Header | None = None
+    signed: bool = False
+    bytes: int = 0
+    blobs: int = 0
+    feeds: dict[FeedRef, FeedContents] = field(default_factory=dict)
+
+    @property
+    def messages(self) -> int:
+        """How many messages there are."""
+        return sum(contents.messages for contents in self.feeds.values())
+
+    @property
+    def new(self) -> int:
+        """How many of them we lack."""
+        return sum(contents.new for contents in self.feeds.values())
+
+    def add(self, feed: FeedRef, first: int, count: int, have: int) -> None:
+        """Count a run."""
+        last = first + count - 1
+        new = max(0, min(count, last - have))
+        known = self.feeds.get(feed)
+        if known is None:
+            self.feeds[feed] = FeedContents(first, last, count, new)
+        else:
+            known.first, known.last = min(known.first, first), max(known.last, last)
+            known.messages += count
+            known.new += new
+
+
+def inspect(
+    file: BinaryIO, name: str, clock: Mapping[FeedRef, int], *, progress: Callable[[int], None], seekable: bool = True
+) -> InspectReport:
+    """Say what ``file`` holds and what a reader at ``clock`` lacks of it; raises NotABundle.
+
+    Of a whole bundle in a seekable file only header, index and trailer are read.
+    """
+    start = file.read(READ_BYTES)
+    kind = sniff(start, name)
+    report = InspectReport(kind)
+    if kind is Kind.NDJSON:
+        _inspect_lines(report, rejoined(start, file), clock, progress)
+        return report
+    if seekable and file.seekable():
+        indexed = open_indexed(file)
+        if indexed is not None:
+            report.header, report.signed, report.bytes = indexed.header, True, file.seek(0, 2)
+            report.blobs = len(indexed.index.blobs)
+            for record in indexed.index.records:
+                for segment in record.segments:
+                    feed = indexed.index.feeds[segment.feed].feed
+                    report.add(feed, segment.first, segment.messages, clock.get(feed, 0))
+            return report
+        file.seek(len(start))
+    for event in bundle_events(rejoined(start, file), progress):
+        if isinstance(event, HeaderRead):
+            report.header = event.header
+        elif isinstance(event, MessagesRead):
+            try:
+                for run in event.runs():
+                    report.add(run.author, run.first, len(run.compacts), clock.get(run.author, 0))
+            except BundleDamaged as error:
+                report.status, report.detail = Status.DAMAGED, error.message
+        elif isinstance(event, End):
+            report.signed = event.signed
+            report.blobs = event.trailer.blobs if event.trailer is not None else 0
+            if event.status is not Status.OK:
+                report.status, report.detail = event.status, event.detail
+        elif isinstance(event, ClockRead):
+            pass
+    return report
+
+
+def _inspect_lines(
+    report: InspectReport, file: BinaryIO, clock: Mapping[FeedRef, int], progress: Callable[[int], None]
+) -> None:
+    broken = 0
+    for line in read_lines(file):
+        progress(line.bytes)
+        report.bytes += line.bytes
+        try:
+            if line.problem:
+                raise InvalidMessage("json-invalid")
+            message = parse_message(line.value)
+        except InvalidMessage:
+            broken += 1
+            continue
+        report.add(message.author, message.sequence, 1, clock.get(message.author, 0))
+    if broken:
+        report.status, report.detail = Status.DAMAGED, f"{broken} lines are not messages"

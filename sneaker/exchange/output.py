@@ -1,0 +1,81 @@
+"""Writing files that are either whole or not there.
+
+A file gets its name only when all of it is on the disk: written under a temporary name, synced, renamed, and the
+folder synced, so that neither a power cut nor a stick pulled early leaves half a file under a whole name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from sneaker.errors import OutputError
+
+__all__ = ["PART_SUFFIX", "new_file", "output_errors", "sync_folder"]
+
+PART_SUFFIX = ".part"
+
+_REASONS = {
+    errno.ENOSPC: ("there is no room left", "free some space, or use --max-size"),
+    errno.EDQUOT: ("the quota is used up", "free some space, or use --max-size"),
+    errno.EFBIG: ("the file would be too large for this file system", "use --volume-size to split it"),
+    errno.EROFS: (
+        "it is read-only",
+        "the stick may have a write-protect switch, or was mounted read-only after an error",
+    ),
+    errno.EACCES: ("permission denied", None),
+    errno.EIO: ("the drive reports an error", "the stick may be failing; try another one"),
+    errno.ENODEV: ("the drive is gone", "was the stick pulled out?"),
+    errno.ENXIO: ("the drive is gone", "was the stick pulled out?"),
+    errno.ENOENT: ("there is no such folder", None),
+    errno.ENOTDIR: ("there is no such folder", None),
+    errno.EISDIR: ("it is a folder", None),
+}
+
+
+@contextlib.contextmanager
+def output_errors(path: Path | str) -> Iterator[None]:
+    """Turn OSError into OutputError that names ``path`` and says what can be done."""
+    try:
+        yield
+    except OSError as error:
+        reason, hint = _REASONS.get(error.errno or 0, (error.strerror or "it failed", None))
+        raise OutputError(f"cannot write {path}: {reason}", hint=hint) from error
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable; file systems that cannot (some network ones) are left alone."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Open a file that appears as ``path`` when the block ends well, and not at all otherwise.
+
+    What was at ``path`` is replaced.  Raises OSError as it comes; see ``output_errors``.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{PART_SUFFIX}")
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(path.parent)

@@ -1,0 +1,91 @@
+"""Publish: append to the own feed, and never fork it.
+
+A fork happens when a machine writes message n although the world has seen another n: after a restored backup, or with
+the same key on two machines.  So nothing is published while anybody has shown or claimed more of the own feed than we
+hold (``store.own_sequence_seen``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sneaker.caps import Caps
+from sneaker.errors import ForkError, PublishUnsafe, SneakerError
+from sneaker.exchange.ingest import Ingest
+from sneaker.feed.message import Content, Message, create_message
+from sneaker.keys import Keypair
+from sneaker.private import box
+from sneaker.refs import FeedRef
+from sneaker.store.base import Store
+
+__all__ = ["check_may_publish", "contact_content", "publish"]
+
+
+def check_may_publish(store: Store, me: FeedRef) -> None:
+    """Raise ForkError if a new message of ours could contradict one that somebody has seen."""
+    if me in store.forked():
+        raise ForkError(
+            "your own feed is forked: two different messages carry your signature for one place",
+            hint="run 'sneaker doctor' to see both; a forked feed cannot be mended, go on with a new identity",
+        )
+    seen = store.own_sequence_seen(me)
+    furthest = max(seen.proven, seen.claimed)
+    if furthest > seen.held:
+        raise ForkError(
+            f"others have {furthest} messages of your feed, this machine has {seen.held}: publishing now would fork it",
+            hint="import your own messages back from a stick or a peer that has them; 'sneaker doctor' says more",
+        )
+
+
+def publish(
+    store: Store,
+    keypair: Keypair,
+    caps: Caps,
+    content: dict[str, Any],
+    *,
+    now_ms: Callable[[], int],
+    private_to: Sequence[FeedRef] = (),
+    random_bytes: Callable[[int], bytes],
+    adopted: bool = False,
+) -> Message:
+    """Append ``content`` to the own feed and return the message once it is on the disk.
+
+    With ``private_to`` it is encrypted to these feeds and to ourselves (private-box).  Raises PublishUnsafe for what
+    other programs would refuse, ForkError if the own feed has been seen further on or (``adopted``) may have been
+    written elsewhere, and StoreError.
+    """
+    recipients = list(dict.fromkeys([*private_to, keypair.public])) if private_to else []
+    with Ingest(store, caps=caps, now_ms=now_ms, workers=1) as ingest:
+        check_may_publish(store, keypair.public)
+        head = store.head(keypair.public)
+        if head is None and adopted:
+            raise ForkError(
+                "this identity comes from another program, and none of its messages are here yet: publishing could fork it",
+                hint="import its messages first; if it never published any, say so with --new-feed",
+            )
+        timestamp = now_ms()
+        if head is not None:
+            last = store.message(keypair.public, head.sequence)
+            if last is not None and isinstance(last.timestamp, int | float):
+                # Clocks of old machines jump back; readers sort by this.
+                timestamp = max(timestamp, int(last.timestamp) + 1)
+        body: Content = box(content, recipients, random_bytes) if recipients else content
+        message = create_message(keypair, head, timestamp, body, caps.hmac_key)
+        ingest.add_message(message)
+        report = ingest.close()
+    if report.accepted != 1:
+        raise SneakerError("the message was made but not stored; this is a bug")
+    return message
+
+
+def contact_content(contact: FeedRef, *, following: bool | None = None, blocking: bool | None = None) -> dict[str, Any]:
+    """Return the content of a contact message."""
+    content: dict[str, Any] = {"type": "contact", "contact": str(contact)}
+    if following is not None:
+        content["following"] = following
+    if blocking is not None:
+        content["blocking"] = blocking
+    if len(content) == 2:
+        raise PublishUnsafe("a contact message says whether to follow or to block")
+    return content

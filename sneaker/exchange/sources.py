@@ -1,0 +1,148 @@
+"""Opening what a person names for import: finding out what it is, and reading it without trusting it."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sneaker.bundle.card import CARD_MAGIC
+from sneaker.bundle.format import MAGIC, SYNC
+from sneaker.errors import NotABundle, SourceError
+
+__all__ = ["READ_BYTES", "Kind", "Source", "expand_folder", "open_source", "rejoined", "sniff", "source_errors"]
+
+READ_BYTES = 256 * 1024
+_SNIFF_BYTES = 64 * 1024
+_AGE = (b"age-encryption.org/v1", b"-----BEGIN AGE ENCRYPTED FILE-----")
+_ZSTD = b"\x28\xb5\x2f\xfd"
+# A folder to import is a person's own; a stick's folder is read by the visit, which has stricter ways.
+_MAX_FOLDER_ENTRIES = 100_000
+
+_REASONS = {
+    errno.ENOENT: "there is no such file",
+    errno.EACCES: "permission denied",
+    errno.EIO: "the drive reports an error",
+    errno.ENODEV: "the drive is gone",
+    errno.ENXIO: "the drive is gone",
+    errno.EISDIR: "it is a folder",
+}
+
+
+class Kind(StrEnum):
+    """What a source is, as reports name it."""
+
+    BUNDLE = "bundle"
+    ENCRYPTED = "encrypted"
+    NDJSON = "ndjson"
+    CARD = "card"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something to import: ``path`` is None for standard input; ``name`` is for reports."""
+
+    name: str
+    path: Path | None
+
+
+def source_errors(name: str, error: OSError) -> SourceError:
+    """Return the SourceError for an OSError while reading ``name``."""
+    return SourceError(f"cannot read {name}: {_REASONS.get(error.errno or 0, error.strerror or 'it failed')}")
+
+
+def open_source(source: Source, stdin: BinaryIO) -> BinaryIO:
+    """Open a source for reading; raises SourceError for what is not a plain file.
+
+    Pipes are read where a shell made them (``<(...)``, ``/dev/stdin``) but not as named FIFOs, which would wait for a
+    writer that may never come.
+    """
+    if source.path is None:
+        return stdin
+    try:
+        descriptor = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise source_errors(source.name, error) from None
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(mode) and str(source.path).startswith(("/dev/", "/proc/")):
+        os.set_blocking(descriptor, True)
+    elif not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device" if not stat.S_ISDIR(mode) else "a folder"
+        hint = "use 'sneaker import -' to read a pipe" if stat.S_ISFIFO(mode) else None
+        raise SourceError(f"cannot read {source.name}: it is {kind}, not a file", hint=hint)
+    return os.fdopen(descriptor, "rb", buffering=0 if stat.S_ISFIFO(mode) else -1)
+
+
+def expand_folder(path: Path) -> Iterator[Source]:
+    """Yield the plain files in a folder and the folders in it, by name; links and hidden files are left alone."""
+    seen = 0
+    waiting = [path]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            raise source_errors(str(folder), error) from None
+        seen += len(found)
+        if seen > _MAX_FOLDER_ENTRIES:
+            raise SourceError(f"there are more than {_MAX_FOLDER_ENTRIES} files in {path}")
+        for entry in found:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_file(follow_symlinks=False):
+                yield Source(entry.path, Path(entry.path))
+        waiting += [
+            Path(entry.path)
+            for entry in reversed(found)
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+        ]
+
+
+def sniff(start: bytes, name: str) -> Kind:
+    """Say what begins with ``start`` (up to 64 KiB); raises NotABundle if it is nothing sneaker reads."""
+    if start.startswith(MAGIC) or SYNC in start[:_SNIFF_BYTES]:
+        return Kind.BUNDLE
+    if start.startswith(CARD_MAGIC):
+        return Kind.CARD
+    if start.startswith(_AGE):
+        return Kind.ENCRYPTED
+    if start.lstrip(b" \t\r\n\xef\xbb\xbf").startswith(b"{"):
+        return Kind.NDJSON
+    if not start:
+        raise NotABundle(f"{name} is empty")
+    hint = "unpack it first: zstdcat FILE | sneaker import -" if start.startswith((_ZSTD, b"\x1f\x8b")) else None
+    raise NotABundle(f"{name} is not a bundle and not a log of messages", hint=hint)
+
+
+class _Chain(io.RawIOBase):
+    """Bytes that were read already, then the rest of a file."""
+
+    def __init__(self, start: bytes, rest: BinaryIO) -> None:
+        self._start = memoryview(start)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._start:
+            data = self._rest.read(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        count = min(len(buffer), len(self._start))
+        buffer[:count] = self._start[:count]
+        self._start = self._start[count:]
+        return count
+
+
+def rejoined(start: bytes, rest: BinaryIO) -> BinaryIO:
+    """Return a file that gives ``start`` and then ``rest``, for pipes, which cannot go back."""
+    return io.BufferedReader(_Chain(start, rest), READ_BYTES)

@@ -1,0 +1,105 @@
+"""What the documents say is what the code does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from sneaker.cli import commands
+from sneaker.errors import ExitCode, all_errors
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def exit_code_table() -> str:
+    rows = ["| code | name | meaning |", "|---:|---|---|"]
+    rows.append(f"| {ExitCode.DONE.value} | | done |")
+    rows.append(f"| {ExitCode.BUG.value} | | a bug in sneaker |")
+    seen = {}
+    for cls in all_errors():
+        if cls.exit_code == 4:
+            rows.append(
+                f"| {ExitCode.PARTIAL.value} | | finished, but something was refused or damaged; the report says what |"
+            )
+        rows.append(f"| {cls.exit_code} | `{cls.code}` | {cls.meaning} |")
+        assert cls.exit_code not in seen, f"{cls.__name__} and {seen[cls.exit_code]} share exit code {cls.exit_code}"
+        seen[cls.exit_code] = cls.__name__
+    return "\n".join(rows)
+
+
+def test_exit_codes_are_those_of_the_code() -> None:
+    shown = README.split("<!-- exit codes: from the code, a test compares -->\n")[1].split("\n<!-- end -->")[0]
+    assert shown == exit_code_table(), "run: .venv/bin/python -m tests.test_docs"
+
+
+def test_codes_are_unique() -> None:
+    codes = [cls.code for cls in all_errors()]
+    assert len(set(codes)) == len(codes)
+
+
+def registered() -> list[str]:
+    return [info.name or info.callback.__name__ for info in commands.app.registered_commands if info.callback]
+
+
+def test_every_command_is_in_the_readme() -> None:
+    documented = set()
+    for row in re.findall(r"^\| (`.*?) \|", README, re.MULTILINE):
+        documented |= set(re.findall(r"`(?:sneaker )?([a-z]+)", row))
+    assert set(registered()) | {info.name for info in commands.app.registered_groups} == documented
+
+
+@pytest.mark.parametrize("name", registered())
+def test_every_command_and_option_has_help(name: str) -> None:
+    group = typer.main.get_command(commands.app)
+    command = group.commands[name]  # type: ignore[attr-defined]
+    assert command.help
+    assert len(command.help.splitlines()[0]) <= 62, "the first line stands in the list of commands"
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), f"{name}: {parameter.name} has no help"
+
+
+def test_readme_lines_are_commands(tmp_path: Path) -> None:
+    """Each 'sneaker ...' line of the README's blocks runs, in order, in a fresh home with a folder for the stick."""
+    stick = tmp_path / "STICK"
+    stick.mkdir()
+    (tmp_path / "log.ndjson").write_text("")
+    for line in re.findall(r"^    (sneaker .*)$", README, re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        if "--secret" in words:
+            continue
+        words = [word.replace("/media/me/STICK", str(stick)) for word in words[1:]]
+        done = subprocess.run(
+            [sys.executable, "-m", "sneaker", "--home", str(tmp_path / "home"), *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        assert "Traceback" not in done.stderr
+
+
+def test_specification_names_the_limits_of_the_code() -> None:
+    from sneaker import limits
+    from sneaker.bundle import format as bundle_format
+    from sneaker.bundle import messages
+
+    page = (ROOT / "bundles-format.md").read_text(encoding="utf-8")
+    assert f"| payload | {bundle_format.MAX_PAYLOAD_BYTES >> 20} MiB |" in page
+    assert f"| messages in a record | {messages.MAX_RECORD_MESSAGES:,} |" in page
+    assert f"| one message | {limits.MAX_MESSAGE_BYTES:,} bytes |" in page
+    assert f"| feeds in a clock or index | {limits.MAX_CLOCK_FEEDS:,} |" in page
+
+
+if __name__ == "__main__":
+    before, _, rest = README.partition("<!-- exit codes: from the code, a test compares -->\n")
+    after = rest.partition("<!-- end -->")[2]
+    text = f"{before}<!-- exit codes: from the code, a test compares -->\n{exit_code_table()}\n<!-- end -->{after}"
+    (ROOT / "README.md").write_text(text, encoding="utf-8")
