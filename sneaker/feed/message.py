@@ -131,7 +131,10 @@ def create_message(
         "hash": "sha256",
         "content": content,
     }
-    unsigned = format_json(value)
+    try:
+        unsigned = format_json(value)
+    except InvalidMessage:
+        raise PublishUnsafe("the content is nested too deeply") from None
     body = unsigned.encode("utf-8")
     signature = keypair.sign(body if hmac_key is None else auth(body, hmac_key))
     signed = f'{unsigned[:-2]},\n  "signature": "{encode_base64(signature)}.sig.ed25519"\n}}'

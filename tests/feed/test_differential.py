@@ -1,0 +1,89 @@
+"""Twenty-four thousand messages, judged by us and by ssb-validate itself: the two never disagree."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from sneaker.errors import InvalidMessage
+from sneaker.feed.canonical import canonical_text, utf16_units
+from sneaker.feed.compact import compact, expand, expand_run
+from sneaker.feed.message import Message
+from sneaker.refs import encode_base64
+from tests.feed.forge import Forged, forge_many
+from tests.feed.vectors import judge
+from tests.js_oracle import Case, Oracle, Verdict, available
+
+pytestmark = pytest.mark.node
+
+REASON = available()
+PER_SEED = 3000
+OVERFLOW = re.compile("1e400|1e999|[0-9]{309}")
+
+
+@pytest.mark.skipif(REASON is not None, reason=str(REASON))
+@pytest.mark.parametrize("seed", range(8))
+def test_ssb_validate_agrees(seed: int) -> None:
+    cases = list(forge_many(seed, PER_SEED))
+    with Oracle() as oracle:
+        verdicts = oracle.ask_all(map(question, cases))
+        disagreements = []
+        for case, verdict in zip(cases, verdicts, strict=True):
+            complaint = compare(case, verdict)
+            if complaint and OVERFLOW.search(case.raw) and verdict.canonical:
+                # A number too large for a double is Infinity for ssb-validate when it arrives, and null for everybody
+                # whom it passes the message on to. For us the canonical text, which has null, is the message.
+                passed_on = replace(case, raw=verdict.canonical)
+                complaint = compare(passed_on, oracle.ask(question(passed_on)))
+            if complaint:
+                disagreements.append((complaint, case.notes, case.raw[:600], case.state, verdict.error))
+    assert disagreements[:3] == []
+    valid = sum(verdict.valid for verdict in verdicts)
+    # The generator still makes both kinds.
+    assert PER_SEED / 4 < valid < PER_SEED * 3 / 4
+
+
+def question(case: Forged) -> Case:
+    return Case(case.raw, case.state, encode_base64(case.hmac_key) if case.hmac_key else None)
+
+
+def compare(case: Forged, verdict: Verdict) -> str | None:
+    """Return where we and the JavaScript disagree."""
+    try:
+        canonical: str | None = canonical_text(case.raw).decode()
+    except InvalidMessage:
+        canonical = None
+    if (canonical is not None) != verdict.parsed or canonical != verdict.canonical:
+        return f"canonical text {canonical!a} or {verdict.canonical!a}"
+    ours = judge(case.raw, case.state, encode_base64(case.hmac_key) if case.hmac_key else None)
+    if isinstance(ours, str):
+        if not verdict.valid:
+            return None
+        return f"we say {ours}, ssb-validate says valid"
+    if not verdict.valid:
+        return "we say valid"
+    return compare_message(case, ours, verdict)
+
+
+def compare_message(case: Forged, message: Message, verdict: Verdict) -> str | None:
+    if str(message.key) != verdict.key:
+        return f"key {message.key} or {verdict.key}"
+    if message.text.decode() != verdict.canonical:
+        return "text of the message"
+    if utf16_units(message.text.decode()) != verdict.length:
+        return "length"
+    small = compact(message)
+    if expand(message.author, message.sequence, message.previous, small) != message:
+        return "expand"
+    if expand_run(message.author, message.sequence, message.previous, [small]) != [message]:
+        return "expand_run"
+    if not case.raw.isascii() or not case.raw.isprintable():
+        try:
+            raw = case.raw.encode("utf-8")
+        except UnicodeEncodeError:
+            return None
+        if judge(raw, case.state, encode_base64(case.hmac_key) if case.hmac_key else None) != message:
+            return "bytes"
+    return None

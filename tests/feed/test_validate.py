@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sneaker.errors import InvalidMessage
+from sneaker.feed.compact import KIND_RAW, compact, expand, expand_run, kind_of
+from sneaker.feed.message import Head, Message, create_message, signed_bytes, signed_text
+from sneaker.feed.validate import (
+    Standing,
+    check_chain,
+    check_message,
+    is_fork,
+    parse_message,
+    standing,
+    verify_message_signature,
+)
+from sneaker.keys import verify_signature
+from sneaker.refs import MessageRef, encode_base64
+from tests.feed.forge import forge_many, seeded
+from tests.feed.vectors import judge, keypair, load
+
+MESSAGES = load("messages.json")["cases"]
+FEED = load("feed.json")
+REAL = load("go-ssb-legacy-dev.jsonl")
+
+
+@pytest.mark.parametrize("case", MESSAGES, ids=lambda case: case["name"])
+def test_message_vectors(case: dict[str, Any]) -> None:
+    result = judge(case["raw"], case["state"], case["hmacKey"])
+    expected = case["ssbValidate"]
+    assert isinstance(result, Message) == expected["valid"], result
+    if isinstance(result, Message):
+        assert str(result.key) == case["id"]
+        assert len(result.text.decode().encode("utf-16-le")) == 2 * case["canonicalLength"]
+        assert len(result.text) == case["canonicalUtf8Bytes"]
+        assert judge(result.text, case["state"], case["hmacKey"]) == result
+
+
+REASONS = {
+    "order previous last": "fields-invalid",
+    "extra field in front": "fields-invalid",
+    "order missing hash": "fields-invalid",
+    "first message with previous": "previous-invalid",
+    "first message sequence 2": "previous-invalid",
+    "first message sequence 0": "sequence-invalid",
+    "first message sequence string": "sequence-invalid",
+    "later wrong previous": "previous-mismatch",
+    "later previous null": "previous-invalid",
+    "later sequence gap": "sequence-gap",
+    "later sequence repeat": "sequence-known",
+    "sequence above int32": "sequence-invalid",
+    "timestamp string on first": "timestamp-invalid",
+    'hash "SHA256"': "hash-invalid",
+    "author short": "author-invalid",
+    "author other key": "signature-invalid",
+    "signature without suffix": "signature-malformed",
+    "content changed after signing": "signature-invalid",
+    "plain expected but hmac signature": "signature-invalid",
+    "hmac key too short": "hmac-key-invalid",
+    "content type 2 chars": "content-type",
+    "content type 53 chars": "content-type",
+    "content array": "content-invalid",
+    "content null": "content-invalid",
+    'content string "AAAA.sbox"': "content-invalid",
+    "size 8193 units": "too-long",
+    "size indentation counts, too long": "too-long",
+    'raw "str"': "not-a-message",
+    "raw []": "not-a-message",
+    "raw {}": "author-invalid",
+}
+
+
+@pytest.mark.parametrize(("name", "reason"), REASONS.items())
+def test_refusals_have_stable_reasons(name: str, reason: str) -> None:
+    (case,) = [case for case in MESSAGES if case["name"] == name]
+    assert judge(case["raw"], case["state"], case["hmacKey"]) == reason
+
+
+@pytest.mark.parametrize("case", MESSAGES, ids=lambda case: case["name"])
+def test_fatal_is_what_ssb_validate_says_of_chain_and_signature(case: dict[str, Any]) -> None:
+    if case["ssbValidate"]["valid"] or case["hmacKey"] is not None:
+        return
+    with pytest.raises(InvalidMessage) as caught:
+        check_message(
+            None if case["state"] is None else Head(case["state"]["sequence"], MessageRef.parse(case["state"]["id"])),
+            parse_message(case["raw"]),
+        )
+    if caught.value.reason in ("signature-invalid", "previous-mismatch", "sequence-gap", "sequence-known"):
+        assert caught.value.fatal == case["ssbValidate"]["fatal"]
+
+
+def test_feed_vector_is_made_again_byte_for_byte() -> None:
+    pair = keypair(FEED["keys"])
+    head: Head | None = None
+    for case in FEED["messages"]:
+        message = parse_message(case["text"])
+        check_message(head, message)
+        assert message.text.decode() == case["text"]
+        assert str(message.key) == case["key"]
+        assert pair.sign(signed_bytes(message.text)) == message.signature
+        assert json.loads(signed_text(message.text)) == {
+            key: value for key, value in json.loads(case["text"]).items() if key != "signature"
+        }
+        head = Head(message.sequence, message.key)
+    assert head is not None
+    assert head.sequence == 60
+
+
+def test_a_real_feed() -> None:
+    messages = []
+    head: Head | None = None
+    for case in REAL:
+        message = parse_message(case["text"])
+        check_message(head, message)
+        assert message.text.decode() == case["text"]
+        assert (message.sequence, str(message.key)) == (case["sequence"], case["key"])
+        head = Head(message.sequence, message.key)
+        messages.append(message)
+    compacts = [compact(message) for message in messages]
+    assert all(kind_of(item.form) != KIND_RAW for item in compacts)
+    assert expand_run(messages[0].author, 1, None, compacts) == messages
+
+
+DATASET = "ssb-validation-dataset@1.2.1"
+
+
+@pytest.fixture(scope="module")
+def dataset(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """The published data set. Its licence is AGPL-3.0, so it is installed when wanted, and never part of this tree."""
+    folder = request.config.cache.mkdir("ssb-validation-dataset")
+    data = folder / "node_modules" / "ssb-validation-dataset" / "data.json"
+    if not data.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is not installed")
+        command = [npm, "install", "--prefix", str(folder), "--ignore-scripts", "--no-save", "--no-audit", "--no-fund"]
+        try:
+            done = subprocess.run([*command, DATASET], capture_output=True, text=True, check=False, timeout=90)
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"npm install {DATASET} took too long")
+        if done.returncode or not data.exists():
+            pytest.skip(f"npm install {DATASET} failed: {done.stderr.strip()[-200:]}")
+    cases: list[dict[str, Any]] = json.loads(data.read_text("utf-8"))
+    return cases
+
+
+@pytest.mark.node
+def test_ssb_validation_dataset(dataset: list[dict[str, Any]]) -> None:
+    assert len(dataset) == 126
+    wrong = []
+    for number, case in enumerate(dataset):
+        key = case["hmacKey"]
+        result = judge(json.dumps(case["message"]), case["state"], key if key is None or isinstance(key, str) else "no")
+        if isinstance(result, Message) != case["valid"] or (
+            isinstance(result, Message) and str(result.key) != case["id"]
+        ):
+            wrong.append((number, result, case))
+    assert wrong == []
+
+
+# ---- the chain
+
+
+def chain(count: int, author: int = 1, hmac_key: bytes | None = None) -> list[Message]:
+    messages: list[Message] = []
+    head: Head | None = None
+    for number in range(count):
+        content = {"type": "post", "text": f"message {number}"}
+        message = create_message(seeded(author), head, 1_600_000_000_000 + number, content, hmac_key)
+        head = Head(message.sequence, message.key)
+        messages.append(message)
+    return messages
+
+
+def test_chain() -> None:
+    one, two, three = chain(3)
+    check_chain(None, one)
+    check_chain(Head(1, one.key), two)
+    for head, message, reason in [
+        (None, two, "sequence-gap"),
+        (Head(1, one.key), three, "sequence-gap"),
+        (Head(1, one.key), one, "sequence-known"),
+        (Head(3, three.key), two, "sequence-known"),
+        (Head(1, two.key), two, "previous-mismatch"),
+    ]:
+        with pytest.raises(InvalidMessage) as caught:
+            check_chain(head, message)
+        assert caught.value.reason == reason
+
+
+def test_standing() -> None:
+    one, two, three = chain(3)
+    other = create_message(seeded(1), Head(1, one.key), 5, {"type": "post", "text": "the other second message"})
+    head = Head(2, two.key)
+    assert standing(None, one) is Standing.NEXT
+    assert standing(None, two) is Standing.GAP
+    assert standing(head, three) is Standing.NEXT
+    assert standing(Head(1, one.key), three) is Standing.GAP
+    assert standing(head, two) is Standing.KNOWN
+    assert standing(head, one, one.key) is Standing.KNOWN
+    assert standing(head, other) is Standing.FORK
+    assert standing(Head(3, three.key), other, two.key) is Standing.FORK
+    assert standing(Head(2, other.key), three) is Standing.FORK
+    with pytest.raises(ValueError, match="key of message 1"):
+        standing(head, one)
+
+
+def test_only_signed_contradictions_are_forks() -> None:
+    one, two, _ = chain(3)
+    head = Head(2, two.key)
+    other = create_message(seeded(1), Head(1, one.key), 5, {"type": "post", "text": "other"})
+    assert is_fork(head, other)
+    assert is_fork(head, create_message(seeded(1), None, 5, {"type": "post", "text": "other"}), one.key)
+    assert not is_fork(head, two)
+    assert not is_fork(head, one, one.key)
+    made_up = other._replace(signature=bytes(64))
+    assert standing(head, made_up) is Standing.FORK
+    assert not is_fork(head, made_up)
+    assert not is_fork(head, other, hmac_key=bytes(32))
+
+
+def test_hmac_key_is_part_of_the_signature() -> None:
+    key = bytes(range(32))
+    (message,) = chain(1, hmac_key=key)
+    assert verify_message_signature(message, key)
+    assert not verify_message_signature(message)
+    assert not verify_message_signature(message, bytes(32))
+    assert verify_signature(message.author, message.signature, signed_bytes(message.text, key))
+    assert not verify_message_signature(chain(1)[0], key)
+
+
+def test_previous_may_be_wrapped_as_javascript_compares_it() -> None:
+    # ["%id"] == "%id" in JavaScript, and ssb-validate compares that way.
+    one, two = chain(2)
+    pair = seeded(1)
+    text = signed_text(two.text).decode().replace(f'"{one.key}"', f'[\n    "{one.key}"\n  ]')
+    signature = encode_base64(pair.sign(text.encode()))
+    raw = f'{text[:-2]},\n  "signature": "{signature}.sig.ed25519"\n}}'
+    message = parse_message(raw)
+    check_message(Head(1, one.key), message)
+    assert message.previous == one.key
+    assert message.text.decode() == raw
+    small = compact(message)
+    assert kind_of(small.form) == KIND_RAW
+    assert expand(message.author, 2, one.key, small) == message
+
+
+# ---- whatever arrives
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_give_a_message_or_our_error(raw: bytes) -> None:
+    with pytest.raises(InvalidMessage):
+        parse_message(raw)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_any_damage_gives_a_message_or_our_error(data: st.DataObject) -> None:
+    raw = bytearray(REAL[data.draw(st.integers(0, 20))]["text"].encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        how = data.draw(st.integers(0, 2))
+        if how == 0:
+            raw[at] = data.draw(st.integers(0, 255))
+        elif how == 1:
+            del raw[at : at + data.draw(st.integers(1, 40))]
+        else:
+            raw[at:at] = data.draw(st.binary(max_size=10))
+    try:
+        message = parse_message(bytes(raw))
+    except InvalidMessage:
+        return
+    assert parse_message(message.text) == message
+    assert verify_message_signature(message) in (True, False)
+    assert expand(message.author, message.sequence, message.previous, compact(message)) == message
+
+
+def test_forged_messages_give_a_message_or_our_error() -> None:
+    for case in forge_many(77, 1500):
+        result = judge(case.raw, case.state, None)
+        if isinstance(result, Message):
+            assert parse_message(result.text) == result
