@@ -263,6 +263,7 @@ def _prepare(compacts: Sequence[Compact]) -> tuple[list[Any], list[bytes]] | Non
         or min(timestamps) < -_MAX_TIMESTAMP
         or max(timestamps) > _MAX_TIMESTAMP
         or max(map(len, contents)) > MAX_MESSAGE_BYTES
+        or min(forms) < 0
     ):
         return None
     others = [place for place, form in enumerate(forms) if form > AUTHOR_FIRST] if max(forms) > AUTHOR_FIRST else []
