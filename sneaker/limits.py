@@ -27,6 +27,7 @@ __all__ = [
     "MAX_SEQUENCE",
     "MAX_TYPE_UNITS",
     "MAX_UNWANTED_FEEDS",
+    "MAX_WAITING_BYTES",
     "MIN_TYPE_UNITS",
 ]
 
@@ -52,6 +53,10 @@ MAX_JSON_LINE_BYTES = 256 * 1024
 
 # A secret file is about 300 bytes plus comments.
 MAX_SECRET_BYTES = 64 * 1024
+
+# Messages that came before those they follow wait in the store; a quarter of a gigabyte is some 400,000 of them, enough
+# for bundles that arrive in any order, and a bound for what somebody can put there with feeds that never begin.
+MAX_WAITING_BYTES = 256 * 1024 * 1024
 
 # The largest follow graph seen in the wild has tens of thousands of feeds; a million is junk that must not eat memory.
 MAX_CLOCK_FEEDS = 200_000

@@ -9,16 +9,16 @@ One suite in ``tests/store`` runs against every store.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from enum import StrEnum
+from typing import NamedTuple, Protocol, Self
 
-if TYPE_CHECKING:
-    from sneaker.feed.compact import Compact
-    from sneaker.feed.message import Message
-    from sneaker.feed.validate import Head
-    from sneaker.refs import BlobRef, FeedRef, MessageRef
+from sneaker.feed.compact import Compact
+from sneaker.feed.content import Facts
+from sneaker.feed.message import Head, Message
+from sneaker.graph import EdgeState
+from sneaker.refs import BlobRef, FeedRef, MessageRef
 
 __all__ = [
     "SEQUENCE_BITS",
@@ -61,16 +61,8 @@ class Row(NamedTuple):
     """One stored message of a feed: what export needs of it."""
 
     sequence: int
-    key: bytes
+    key: MessageRef
     compact: Compact
-
-
-class EdgeState(IntEnum):
-    """What one feed says of another, by its newest contact message (protocol reference, section 14)."""
-
-    BLOCK = -1
-    NEITHER = -2
-    FOLLOW = 1
 
 
 class Edge(NamedTuple):
@@ -103,8 +95,9 @@ class BlobLink(NamedTuple):
 class Fork:
     """Proof that an author signed two messages for one place.
 
-    ``ours`` is the key of what the store holds at ``sequence`` (None if the other message sits beyond our head and only
-    contradicts what we hold before it); ``key``, ``previous`` and ``compact`` are the other message.
+    ``ours`` is the key of the message that we had at ``sequence``.  It is None if the other message sits beyond our head:
+    it names a ``previous`` that is not the message held there.  ``key``, ``previous`` and ``compact`` are the other
+    message's.
     """
 
     feed: FeedRef
@@ -192,11 +185,13 @@ class Batch:
     """What one transaction writes.  Everything in it is validated already.
 
     ``feeds``: ids for feeds the store has no id for.  ``heads``: feed id -> (sequence before, sequence after, key
-    after), one entry for each feed that ``rows`` extends.  ``rows`` are sorted by the store.
+    after), one entry for each feed that ``rows`` extends.  ``rows`` are sorted by the store.  ``facts`` are what the
+    messages in ``rows`` say (``feed.content.read_facts``), by message id.
     """
 
     feeds: list[tuple[int, bytes]] = field(default_factory=list)
     rows: list[MessageRow] = field(default_factory=list)
+    facts: list[tuple[int, Facts]] = field(default_factory=list)
     heads: dict[int, tuple[int, int, bytes]] = field(default_factory=dict)
     waiting: list[WaitingRow] = field(default_factory=list)
     forks: list[ForkRow] = field(default_factory=list)
@@ -208,14 +203,16 @@ class Committed:
     """What a committed batch caused beyond itself.
 
     ``promoted``: feed id -> (sequence, key, how many) for feeds that messages in the waiting room continued;
-    ``forked``: (message id, detail) of forks found while doing so; ``crowded``: ids of messages that the waiting room
-    had no place for; ``waiting``: how many messages of the batch were put there, before any promotion.
+    ``forked``: ids of messages that turned out to be forks of their feeds while doing so; ``crowded``: ids of messages
+    that the waiting room had no place for, they may have been there for long; ``waited``: how many messages of the
+    batch were not in the waiting room before, ``repeated``: how many were.
     """
 
     promoted: dict[int, tuple[int, bytes, int]] = field(default_factory=dict)
-    forked: list[tuple[int, str]] = field(default_factory=list)
+    forked: list[int] = field(default_factory=list)
     crowded: list[int] = field(default_factory=list)
-    waiting: int = 0
+    waited: int = 0
+    repeated: int = 0
 
 
 class Writer(Protocol):
@@ -236,10 +233,10 @@ class Writer(Protocol):
     def waiting_count(self, feed_id: int) -> int:
         """Return how many messages of a feed are in the waiting room."""
 
-    def commit(self, batch: Batch) -> Committed:
+    def commit(self, batch: Batch, idle: Callable[[], None] | None = None) -> Committed:
         """Write a batch in one transaction, promote what it makes possible, and return once it is on the disk.
 
-        Raises StoreFull, StoreLocked, StoreDamaged; then nothing of the batch is in the store.
+        ``idle`` is called now and then meanwhile, so that the caller can keep its workers fed.  Raises StoreFull, StoreLocked, StoreDamaged; then nothing of the batch is in the store.
         """
 
     def close(self) -> None:
@@ -334,8 +331,12 @@ class Store(Protocol):
     def peer_clock(self, peer: FeedRef) -> dict[FeedRef, Note]:
         """Return what a peer said it has; empty if it said nothing."""
 
-    def update_peer_clock(self, peer: FeedRef, notes: Mapping[FeedRef, Note]) -> None:
-        """Take over new notes; feeds not mentioned keep theirs.  At most MAX_CLOCK_FEEDS are kept for a peer."""
+    def update_peer_clock(self, peer: FeedRef, notes: Mapping[FeedRef, Note], *, keep_higher: bool = False) -> None:
+        """Take over new notes; feeds not mentioned keep theirs.  At most MAX_CLOCK_FEEDS are kept for a peer.
+
+        With ``keep_higher`` a sequence never goes down: for cards and bundles, which arrive in any order.  What a peer
+        says over EBT is how things are, even if it has lost data.
+        """
 
     def replace_peer_clock(self, peer: FeedRef, notes: Mapping[FeedRef, Note]) -> None:
         """Take over a whole clock, as a card gives it."""
@@ -345,8 +346,11 @@ class Store(Protocol):
 
     # -- writing
 
-    def writer(self, timeout_s: float = 5.0) -> Writer:
-        """Become the one writer; raises StoreLocked if another has not finished after ``timeout_s`` seconds."""
+    def writer(self, timeout_s: float = 5.0, *, dry_run: bool = False) -> Writer:
+        """Become the one writer; raises StoreLocked if another has not finished after ``timeout_s`` seconds.
+
+        With ``dry_run`` the writer sees what it writes, but nothing of it is there once it is closed.
+        """
 
     def close(self) -> None:
         """Close all files."""

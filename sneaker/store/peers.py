@@ -1,0 +1,121 @@
+"""The tables about other machines, in SQLite: who they are and what they said they have.
+
+One place for what came over EBT, from cards and from bundles.  All of it is hearsay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sneaker.limits import MAX_CLOCK_FEEDS, MAX_SEQUENCE
+from sneaker.refs import FeedRef
+from sneaker.store.base import Note, Peer, PeerKind
+from sneaker.store.database import store_errors, transaction
+
+__all__ = ["PeerTables"]
+
+
+class PeerTables:
+    """The part of ``SqliteStore`` that deals with peers, and its way of asking SQLite."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._writing = threading.Lock()
+
+    def set_peer(self, peer: Peer) -> None:
+        """Remember a peer, or update what is known of it.
+
+        The counter and times never go back: cards arrive in any order, and an old one must not undo a newer one.
+        """
+        with self._transaction():
+            self._peer_id(peer.ref, peer.kind)
+            self._connection.execute(
+                "UPDATE peer SET kind = ?, counter = max(counter, ?), time_ms = max(time_ms, ?),"
+                " met_at_ms = max(met_at_ms, ?) WHERE ref = ?",
+                (str(peer.kind), peer.counter, peer.time_ms, peer.met_at_ms, peer.ref),
+            )
+
+    def peers(self) -> list[Peer]:
+        """Return the peers, those met last first."""
+        rows = self._all("SELECT ref, kind, counter, time_ms, met_at_ms FROM peer ORDER BY met_at_ms DESC, ref")
+        return [Peer(FeedRef(ref), PeerKind(kind), *numbers) for ref, kind, *numbers in rows]
+
+    def peer_clock(self, peer: FeedRef) -> dict[FeedRef, Note]:
+        """Return what a peer said it has; empty if it said nothing."""
+        rows = self._all(
+            "SELECT feed, sequence, replicate FROM peer_clock WHERE peer = (SELECT id FROM peer WHERE ref = ?)", peer
+        )
+        return {FeedRef(feed): Note(sequence, bool(replicate)) for feed, sequence, replicate in rows}
+
+    def update_peer_clock(self, peer: FeedRef, notes: Mapping[FeedRef, Note], *, keep_higher: bool = False) -> None:
+        """Take over new notes; feeds not mentioned keep theirs.  At most MAX_CLOCK_FEEDS are kept for a peer."""
+        with self._transaction():
+            peer_id = self._peer_id(peer)
+            room = MAX_CLOCK_FEEDS - int(self._row("SELECT count(*) FROM peer_clock WHERE peer = ?", peer_id)[0])
+            chosen: list[tuple[FeedRef, Note]] = []
+            if len(notes) <= room and not keep_higher:
+                chosen.extend(notes.items())
+            else:
+                for feed, note in notes.items():
+                    known = self._first("SELECT sequence FROM peer_clock WHERE peer = ? AND feed = ?", peer_id, feed)
+                    if known is None and room <= 0:
+                        continue
+                    room -= known is None
+                    if not (keep_higher and known is not None and known[0] > note.sequence):
+                        chosen.append((feed, note))
+            self._write_notes(peer_id, chosen)
+
+    def replace_peer_clock(self, peer: FeedRef, notes: Mapping[FeedRef, Note]) -> None:
+        """Take over a whole clock, as a card gives it."""
+        with self._transaction():
+            peer_id = self._peer_id(peer)
+            self._connection.execute("DELETE FROM peer_clock WHERE peer = ?", (peer_id,))
+            self._write_notes(peer_id, islice(notes.items(), MAX_CLOCK_FEEDS))
+
+    def forget_peer_clock(self, peer: FeedRef | None = None) -> None:
+        """Forget what one peer said, or all of them: necessary after data loss."""
+        with self._transaction():
+            if peer is None:
+                self._connection.execute("DELETE FROM peer_clock")
+            else:
+                self._connection.execute(
+                    "DELETE FROM peer_clock WHERE peer = (SELECT id FROM peer WHERE ref = ?)", (peer,)
+                )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._writing, transaction(self._connection):
+            yield
+
+    def _peer_id(self, ref: FeedRef, kind: PeerKind = PeerKind.EBT) -> int:
+        self._connection.execute(
+            "INSERT OR IGNORE INTO peer (ref, kind, counter, time_ms, met_at_ms) VALUES (?, ?, 0, 0, 0)",
+            (ref, str(kind)),
+        )
+        return int(self._row("SELECT id FROM peer WHERE ref = ?", ref)[0])
+
+    def _write_notes(self, peer_id: int, notes: Iterable[tuple[FeedRef, Note]]) -> None:
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO peer_clock (peer, feed, sequence, replicate) VALUES (?, ?, ?, ?)",
+            (
+                (peer_id, feed, max(0, min(note.sequence, MAX_SEQUENCE)), int(note.replicate))
+                for feed, note in sorted(notes)
+            ),
+        )
+
+    def _all(self, sql: str, *parameters: object) -> list[Any]:
+        with store_errors():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def _first(self, sql: str, *parameters: object) -> Any:
+        with store_errors():
+            return self._connection.execute(sql, parameters).fetchone()
+
+    def _row(self, sql: str, *parameters: object) -> Any:
+        return self._first(sql, *parameters)

@@ -1,0 +1,158 @@
+"""The tables of the SQLite store, and how an older file becomes a current one.
+
+``PRAGMA user_version`` counts the migrations that a file has seen.  A released migration is never edited: changes are
+added at the end.  A file with a higher number was written by a newer sneaker and is left alone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sneaker.errors import StoreDamaged, StoreVersion
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "migrate"]
+
+# "snkr": lets file(1) and us tell this file from other SQLite databases.
+APPLICATION_ID = 0x736E6B72
+
+_FIRST = (
+    # No sequence column and no index on key: import writes and export reads messages by feed and sequence only.
+    """CREATE TABLE feed (
+        id INTEGER PRIMARY KEY,
+        ref BLOB NOT NULL UNIQUE,
+        sequence INTEGER NOT NULL DEFAULT 0,
+        key BLOB NOT NULL DEFAULT x'',
+        forked INTEGER NOT NULL DEFAULT 0
+    ) STRICT""",
+    """CREATE TABLE message (
+        id INTEGER PRIMARY KEY,
+        key BLOB NOT NULL,
+        form INTEGER NOT NULL,
+        timestamp INTEGER NOT NULL,
+        signature BLOB NOT NULL,
+        content BLOB NOT NULL
+    ) STRICT""",
+    # Messages whose predecessors are missing; previous is empty for null.
+    """CREATE TABLE waiting (
+        id INTEGER PRIMARY KEY,
+        key BLOB NOT NULL,
+        previous BLOB NOT NULL,
+        form INTEGER NOT NULL,
+        timestamp INTEGER NOT NULL,
+        signature BLOB NOT NULL,
+        content BLOB NOT NULL
+    ) STRICT""",
+    # What the waiting room holds, so that nobody has to add it up: rows and bytes.
+    "CREATE TABLE total (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT",
+    "INSERT INTO total VALUES ('waiting', 0), ('waiting_bytes', 0)",
+    """CREATE TABLE fork (
+        feed INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        ours BLOB NOT NULL,
+        key BLOB NOT NULL,
+        previous BLOB NOT NULL,
+        form INTEGER NOT NULL,
+        timestamp INTEGER NOT NULL,
+        signature BLOB NOT NULL,
+        content BLOB NOT NULL,
+        seen_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (feed, sequence, key)
+    ) STRICT""",
+    # Derived from messages: can be dropped and rebuilt.
+    """CREATE TABLE edge (
+        author INTEGER NOT NULL,
+        contact BLOB NOT NULL,
+        state INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        PRIMARY KEY (author, contact)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE name (
+        about BLOB NOT NULL,
+        author INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        PRIMARY KEY (about, author)
+    ) STRICT, WITHOUT ROWID""",
+    # By message, so that import appends and export reads along a run.
+    """CREATE TABLE blob_link (
+        message INTEGER NOT NULL,
+        blob BLOB NOT NULL,
+        PRIMARY KEY (message, blob)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX blob_link_blob ON blob_link (blob)",
+    # What other machines say they have.
+    """CREATE TABLE peer (
+        id INTEGER PRIMARY KEY,
+        ref BLOB NOT NULL UNIQUE,
+        kind TEXT NOT NULL,
+        counter INTEGER NOT NULL,
+        time_ms INTEGER NOT NULL,
+        met_at_ms INTEGER NOT NULL
+    ) STRICT""",
+    """CREATE TABLE peer_clock (
+        peer INTEGER NOT NULL,
+        feed BLOB NOT NULL,
+        sequence INTEGER NOT NULL,
+        replicate INTEGER NOT NULL,
+        PRIMARY KEY (peer, feed)
+    ) STRICT, WITHOUT ROWID""",
+    # What a repair took out: nothing that was ever stored is thrown away.
+    """CREATE TABLE salvage (
+        feed BLOB NOT NULL,
+        sequence INTEGER NOT NULL,
+        key BLOB NOT NULL,
+        form INTEGER NOT NULL,
+        timestamp INTEGER NOT NULL,
+        signature BLOB NOT NULL,
+        content BLOB NOT NULL,
+        reason TEXT NOT NULL,
+        removed_at_ms INTEGER NOT NULL
+    ) STRICT""",
+)
+
+#: Statements that lead from version n to n + 1.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) -> None:
+    """Bring an open database to the current version, each step in a transaction of its own.
+
+    Raises StoreVersion if it is newer than this program, StoreDamaged if it is not a store of ours at all.
+    """
+    version = _version(connection)
+    if version == len(migrations) and version:
+        _check_application(connection)
+        return
+    if version > len(migrations):
+        raise StoreVersion(
+            f"the store has version {version}, this sneaker knows up to {len(migrations)}",
+            hint="it was written by a newer sneaker; update this one",
+        )
+    while True:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Asked again with the lock held: another process may have done it meanwhile.
+            version = _version(connection)
+            if version >= len(migrations):
+                return
+            if version:
+                _check_application(connection)
+            elif connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+                raise StoreDamaged("the store file is a database of another program")
+            for statement in migrations[version]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def _check_application(connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise StoreDamaged("the store file is a database of another program")

@@ -1,0 +1,335 @@
+"""The one writer of the SQLite store: batches of proven messages in, one transaction each."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Self
+
+from sneaker.errors import InvalidMessage, StoreDamaged
+from sneaker.feed.compact import Compact, expand
+from sneaker.feed.content import Facts, read_facts
+from sneaker.limits import MAX_WAITING_BYTES
+from sneaker.refs import FeedRef, MessageRef
+from sneaker.store.base import (
+    SEQUENCE_BITS,
+    SEQUENCE_MASK,
+    Batch,
+    Committed,
+    FeedState,
+    ForkRow,
+    MessageRow,
+    WaitingRow,
+)
+from sneaker.store.database import WriterLock, connect, store_errors, transaction
+from sneaker.store.derived import derive
+
+__all__ = ["SqliteWriter", "write_derived"]
+
+# Rows inserted between two calls of ``idle``: some milliseconds.
+_SLICE = 1024
+
+# How far below its limit the waiting room is emptied, so that it is not sorted again for every batch.
+_SLACK_BYTES = MAX_WAITING_BYTES // 8
+
+# What a waiting message takes beside its content: key, previous, signature, and SQLite's own.
+_ROW_BYTES = 160
+
+_INSERT = "INSERT INTO message (id, key, form, timestamp, signature, content) VALUES (?, ?, ?, ?, ?, ?)"
+_MESSAGE = "SELECT id, key, form, timestamp, signature, content FROM message"
+_WAITING = "SELECT id, key, previous, form, timestamp, signature, content FROM waiting"
+
+
+def write_derived(connection: sqlite3.Connection, facts: Iterable[tuple[int, Facts]]) -> None:
+    """Write what messages say into the derived tables; the newest message of an author about something counts."""
+    edges, names, links = derive(facts)
+    if edges:
+        connection.executemany(
+            "INSERT INTO edge (author, contact, state, sequence) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET state = excluded.state, sequence = excluded.sequence WHERE excluded.sequence >= sequence",
+            edges,
+        )
+    if names:
+        connection.executemany(
+            "INSERT INTO name (about, author, name, sequence) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET name = excluded.name, sequence = excluded.sequence WHERE excluded.sequence >= sequence",
+            names,
+        )
+    if links:
+        # Sorted, the index on random hashes is walked once through, not a page at a time.
+        links.sort(key=lambda link: link[1])
+        connection.executemany("INSERT OR IGNORE INTO blob_link (message, blob) VALUES (?, ?)", links)
+
+
+class SqliteWriter:
+    """See ``store.base.Writer``.  Made by ``SqliteStore.writer``."""
+
+    def __init__(self, path: Path, timeout_s: float, dry_run: bool) -> None:
+        self._lock = WriterLock(path.with_name(path.name + ".lock"), timeout_s)
+        try:
+            self._connection = connect(path, writer=True)
+            self._dry_run = dry_run
+            with store_errors():
+                if dry_run:
+                    # A transaction that is never committed: everything behaves as in earnest, then it is gone.
+                    self._connection.execute("BEGIN IMMEDIATE")
+                self._next_id = self._one("SELECT coalesce(max(id), 0) FROM feed") + 1
+                self._waiting_feeds = self._find_waiting_feeds()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- looking up
+
+    def feed_state(self, ref: FeedRef) -> FeedState:
+        """Return where a feed stands."""
+        with store_errors():
+            found = self._connection.execute(
+                "SELECT id, sequence, key, forked FROM feed WHERE ref = ?", (ref,)
+            ).fetchone()
+        return FeedState(ref) if found is None else FeedState(ref, found[0], found[1], found[2], bool(found[3]))
+
+    def next_feed_id(self) -> int:
+        """Return an id for a feed that has none; each call returns another one."""
+        self._next_id += 1
+        return self._next_id - 1
+
+    def row(self, row_id: int) -> MessageRow | None:
+        """Return a stored message."""
+        with store_errors():
+            found: MessageRow | None = self._connection.execute(_MESSAGE + " WHERE id = ?", (row_id,)).fetchone()
+        return found
+
+    def waiting_row(self, row_id: int) -> WaitingRow | None:
+        """Return a message of the waiting room."""
+        if row_id >> SEQUENCE_BITS not in self._waiting_feeds:
+            return None
+        with store_errors():
+            found: WaitingRow | None = self._connection.execute(_WAITING + " WHERE id = ?", (row_id,)).fetchone()
+        return found
+
+    def waiting_count(self, feed_id: int) -> int:
+        """Return how many messages of a feed are in the waiting room."""
+        if feed_id not in self._waiting_feeds:
+            return 0
+        with store_errors():
+            return self._one(
+                "SELECT count(*) FROM waiting WHERE id BETWEEN ? AND ?", feed_id << SEQUENCE_BITS, _last_id(feed_id)
+            )
+
+    # -- writing
+
+    def commit(self, batch: Batch, idle: Callable[[], None] | None = None) -> Committed:
+        """Write a batch in one transaction; see ``store.base.Writer``."""
+        if self._dry_run:
+            with store_errors():
+                return self._write(batch, idle)
+        with transaction(self._connection):
+            return self._write(batch, idle)
+
+    def _write(self, batch: Batch, idle: Callable[[], None] | None) -> Committed:
+        connection = self._connection
+        done = Committed()
+        if batch.feeds:
+            connection.executemany("INSERT INTO feed (id, ref) VALUES (?, ?)", batch.feeds)
+        rows = sorted(batch.rows)
+        for start in range(0, len(rows), _SLICE):
+            connection.executemany(_INSERT, rows[start : start + _SLICE])
+            if idle is not None:
+                idle()
+        if batch.heads:
+            heads = [(after, key, feed, before) for feed, (before, after, key) in batch.heads.items()]
+            changed = connection.executemany(
+                "UPDATE feed SET sequence = ?, key = ? WHERE id = ? AND sequence = ? AND forked = 0", heads
+            ).rowcount
+            if changed != len(heads):
+                raise StoreDamaged("the store was changed by something that does not keep its lock")
+        if batch.facts:
+            write_derived(connection, batch.facts)
+        if idle is not None:
+            idle()
+        for fork in batch.forks:
+            self._write_fork(fork)
+        touched = self._waiting_feeds.intersection(batch.heads) if self._waiting_feeds else set()
+        if batch.waiting:
+            touched |= self._write_waiting(batch, done)
+        for feed in sorted(touched):
+            self._promote(feed, batch.now_ms, done)
+        if batch.waiting and self._total("waiting_bytes") > MAX_WAITING_BYTES:
+            self._make_room(done)
+        return done
+
+    def _write_waiting(self, batch: Batch, done: Committed) -> set[int]:
+        connection = self._connection
+        feeds: set[int] = set()
+        size = 0
+        for row in batch.waiting:
+            there = connection.execute(_WAITING + " WHERE id = ?", (row[0],)).fetchone()
+            if there is None:
+                connection.execute("INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                size += _ROW_BYTES + len(row[6])
+                done.waited += 1
+                feeds.add(row[0] >> SEQUENCE_BITS)
+            elif there[1] == row[1]:
+                done.repeated += 1
+            else:
+                self._write_fork(ForkRow(there, row[1], batch.now_ms))
+                self._write_fork(ForkRow(row, there[1], batch.now_ms))
+                done.forked.append(row[0])
+        self._add_total(done.waited, size)
+        self._waiting_feeds |= feeds
+        return feeds
+
+    def _promote(self, feed: int, now_ms: int, done: Committed) -> None:
+        """Move what continues the feed out of the waiting room, and drop what the feed has passed."""
+        connection = self._connection
+        ref, sequence, key, forked = connection.execute(
+            "SELECT ref, sequence, key, forked FROM feed WHERE id = ?", (feed,)
+        ).fetchone()
+        if forked:
+            self._drop_waiting(feed, SEQUENCE_MASK)
+            return
+        author, moved, start = FeedRef(ref), 0, sequence
+        fork: ForkRow | None = None
+        while fork is None:
+            rows = connection.execute(
+                _WAITING + " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 256",
+                (feed << SEQUENCE_BITS | sequence + 1, _last_id(feed)),
+            ).fetchall()
+            ready: list[WaitingRow] = []
+            for row in rows:
+                if row[0] & SEQUENCE_MASK != sequence + 1:
+                    break
+                if row[2] != key:
+                    fork = ForkRow(row, b"", now_ms)
+                    break
+                ready.append(row)
+                sequence, key = sequence + 1, row[1]
+            if ready:
+                connection.executemany(_INSERT, [(row[0], row[1], *row[3:]) for row in ready])
+                write_derived(connection, _facts(author, ready))
+                moved += len(ready)
+            if len(ready) < len(rows) or not rows:
+                break
+        contradiction = connection.execute(
+            "SELECT waiting.id, waiting.key, previous, waiting.form, waiting.timestamp, waiting.signature,"
+            " waiting.content, message.key FROM waiting JOIN message USING (id)"
+            " WHERE waiting.id BETWEEN ? AND ? AND waiting.key <> message.key LIMIT 1",
+            (feed << SEQUENCE_BITS, feed << SEQUENCE_BITS | start),
+        ).fetchone()
+        if moved:
+            connection.execute("UPDATE feed SET sequence = ?, key = ? WHERE id = ?", (sequence, key, feed))
+            done.promoted[feed] = (sequence, key, moved)
+        if contradiction is not None:
+            fork = ForkRow(contradiction[:7], contradiction[7], now_ms)
+        if fork is not None:
+            self._write_fork(fork)
+            done.forked.append(fork.row[0])
+        else:
+            self._drop_waiting(feed, sequence)
+
+    def _write_fork(self, fork: ForkRow) -> None:
+        """Keep the evidence and stop the feed."""
+        row_id, key, previous, *rest = fork.row
+        feed = row_id >> SEQUENCE_BITS
+        self._connection.execute(
+            "INSERT OR IGNORE INTO fork VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (feed, row_id & SEQUENCE_MASK, fork.ours, key, previous, *rest, fork.seen_at_ms),
+        )
+        self._connection.execute("UPDATE feed SET forked = 1 WHERE id = ?", (feed,))
+        self._drop_waiting(feed, SEQUENCE_MASK)
+
+    # -- the waiting room
+
+    def _drop_waiting(self, feed: int, last: int) -> None:
+        if feed not in self._waiting_feeds:
+            return
+        bounds = (feed << SEQUENCE_BITS, feed << SEQUENCE_BITS | last)
+        count, size = self._connection.execute(
+            "SELECT count(*), coalesce(sum(length(content)), 0) FROM waiting WHERE id BETWEEN ? AND ?", bounds
+        ).fetchone()
+        self._connection.execute("DELETE FROM waiting WHERE id BETWEEN ? AND ?", bounds)
+        self._add_total(-count, -(size + _ROW_BYTES * count))
+        if not self._connection.execute(
+            "SELECT 1 FROM waiting WHERE id BETWEEN ? AND ? LIMIT 1", (bounds[0], _last_id(feed))
+        ).fetchone():
+            self._waiting_feeds.discard(feed)
+
+    def _make_room(self, done: Committed) -> None:
+        """Drop the messages that are farthest from their feeds' heads: those will be the last to be of use."""
+        excess = self._total("waiting_bytes") - (MAX_WAITING_BYTES - _SLACK_BYTES)
+        dropped: list[tuple[int]] = []
+        size = 0
+        for row_id, length in self._connection.execute(
+            "SELECT waiting.id, length(content) FROM waiting JOIN feed ON feed.id = waiting.id >> 32"
+            " ORDER BY (waiting.id & 0xffffffff) - feed.sequence DESC, feed.ref"
+        ):
+            if size >= excess:
+                break
+            dropped.append((row_id,))
+            size += _ROW_BYTES + length
+        self._connection.executemany("DELETE FROM waiting WHERE id = ?", dropped)
+        self._add_total(-len(dropped), -size)
+        done.crowded.extend(row_id for (row_id,) in dropped)
+        self._waiting_feeds = self._find_waiting_feeds()
+
+    def _find_waiting_feeds(self) -> set[int]:
+        """Seek from feed to feed instead of reading a quarter of a gigabyte."""
+        feeds: set[int] = set()
+        at = 0
+        while True:
+            found = self._connection.execute("SELECT min(id) FROM waiting WHERE id >= ?", (at,)).fetchone()[0]
+            if found is None:
+                return feeds
+            feeds.add(found >> SEQUENCE_BITS)
+            at = (found >> SEQUENCE_BITS) + 1 << SEQUENCE_BITS
+
+    def _add_total(self, count: int, size: int) -> None:
+        if count or size:
+            self._connection.execute("UPDATE total SET value = value + ? WHERE name = 'waiting'", (count,))
+            self._connection.execute("UPDATE total SET value = value + ? WHERE name = 'waiting_bytes'", (size,))
+
+    def _total(self, name: str) -> int:
+        return self._one("SELECT value FROM total WHERE name = ?", name)
+
+    def _one(self, sql: str, *parameters: object) -> int:
+        return int(self._connection.execute(sql, parameters).fetchone()[0])
+
+    # -- the end
+
+    def close(self) -> None:
+        """Let the next writer in."""
+        connection = getattr(self, "_connection", None)
+        try:
+            if connection is not None:
+                with store_errors():
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    connection.close()
+        finally:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _last_id(feed: int) -> int:
+    return feed << SEQUENCE_BITS | SEQUENCE_MASK
+
+
+def _facts(author: FeedRef, rows: list[WaitingRow]) -> list[tuple[int, Facts]]:
+    """Read what messages out of the waiting room say."""
+    found: list[tuple[int, Facts]] = []
+    for row_id, _, previous, *rest in rows:
+        try:
+            message = expand(author, row_id & SEQUENCE_MASK, MessageRef(previous) if previous else None, Compact(*rest))
+        except InvalidMessage:  # it was valid when it came in: ``check`` will find it
+            continue
+        facts = read_facts(message)
+        if facts is not None:
+            found.append((row_id, facts))
+    return found
