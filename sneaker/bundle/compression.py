@@ -18,8 +18,11 @@ __all__ = ["DEFAULT_LEVEL", "compress", "decompress"]
 # each against level 9; levels above cost several times more for less than one byte.
 DEFAULT_LEVEL = 12
 
-# Records are at most 8 MiB plain; a larger window can only be an attack on memory.
-_MAX_WINDOW_BYTES = 8 * 1024 * 1024
+# Message records are at most 4 MiB plain; a larger window can only be an attack on memory.
+_MAX_WINDOW_LOG = 23
+_MAX_WINDOW_BYTES = 1 << _MAX_WINDOW_LOG
+# The levels above ask for larger windows by themselves.
+_LAST_MODEST_LEVEL = 19
 
 # Compressors keep tables of some MiB and are not safe to share between threads.
 _local = threading.local()
@@ -32,7 +35,14 @@ def compress(data: bytes, level: int = DEFAULT_LEVEL) -> bytes:
         compressors = _local.compressors = {}
     compressor = compressors.get(level)
     if compressor is None:
-        compressor = compressors[level] = zstandard.ZstdCompressor(level=level, write_checksum=False)
+        if level <= _LAST_MODEST_LEVEL:
+            compressor = zstandard.ZstdCompressor(level=level, write_checksum=False)
+        else:
+            parameters = zstandard.ZstdCompressionParameters(
+                compression_level=level, window_log=_MAX_WINDOW_LOG, write_checksum=False, write_content_size=True
+            )
+            compressor = zstandard.ZstdCompressor(compression_params=parameters)
+        compressors[level] = compressor
     return compressor.compress(data)
 
 

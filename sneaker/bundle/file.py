@@ -16,9 +16,11 @@ from sneaker.bundle.format import (
     FOOTER_BYTES,
     FRAME_BYTES,
     PREAMBLE_BYTES,
+    VERSION,
     RecordType,
     parse_footer,
     parse_frame,
+    parse_preamble,
     payload_digest,
 )
 from sneaker.bundle.records import (
@@ -31,8 +33,9 @@ from sneaker.bundle.records import (
     decode_header,
     decode_index,
     decode_trailer,
+    disagreement,
 )
-from sneaker.errors import BundleDamaged
+from sneaker.errors import BundleDamaged, BundleUnsupported
 from sneaker.refs import FeedRef
 
 __all__ = ["IndexedBundle", "open_indexed"]
@@ -74,28 +77,36 @@ class IndexedBundle:
 
 
 def open_indexed(file: BinaryIO) -> IndexedBundle | None:
-    """Return the bundle in ``file`` if its footer, trailer, signature, index and header are all intact, else None.
+    """Return the bundle in ``file`` if preamble, footer, trailer, signature, index and header are all intact, else None.
 
-    Raises BundleUnsupported if the header asks for an unknown feature, and OSError from reading.
+    Raises BundleUnsupported if it is of another version or asks for an unknown feature, and OSError from reading.
     """
     try:
         end = file.seek(0, os.SEEK_END)
         if end < PREAMBLE_BYTES + FOOTER_BYTES:
             return None
+        file.seek(0)
+        version = parse_preamble(file.read(PREAMBLE_BYTES))
+        if version is None:
+            return None
+        if version != VERSION:
+            raise BundleUnsupported(f"the bundle is of version {version}, which this sneaker does not know")
         file.seek(end - FOOTER_BYTES)
         footer = parse_footer(file.read(FOOTER_BYTES))
         if footer is None or footer.trailer_offset + FRAME_BYTES + TRAILER_BYTES > end:
             return None
         trailer = decode_trailer(_read_record(file, footer.trailer_offset, RecordType.TRAILER, TRAILER_BYTES))
         if not trailer.signature_ok or trailer.index_offset >= footer.trailer_offset:
-            return None
+            return None  # before anything that the trailer names is looked at
         tag = trailer.bundle_id[:8]
         payload = _read_record(file, trailer.index_offset, RecordType.INDEX, None, tag, trailer.index_digest)
         index = decode_index(payload)
         header = decode_header(_read_record(file, PREAMBLE_BYTES, RecordType.HEADER, None, tag))
     except BundleDamaged:
         return None
-    if header.bundle_id != trailer.bundle_id or header.exporter != trailer.exporter:
+    if disagreement(trailer, header, index, trailer.index_digest) is not None:
+        return None
+    if index.records and index.records[-1].offset + FRAME_BYTES + index.records[-1].length > trailer.index_offset:
         return None
     return IndexedBundle(file, header, index, trailer)
 
@@ -109,10 +120,7 @@ def _read_record(
     digest: bytes | None = None,
 ) -> bytes:
     """Return the payload of the record at ``offset``, checked; raises BundleDamaged."""
-    try:
-        file.seek(offset)
-    except (OverflowError, ValueError):
-        raise BundleDamaged("the index names a place outside the file") from None
+    file.seek(offset)
     frame = parse_frame(file.read(FRAME_BYTES))
     if (
         frame is None

@@ -16,9 +16,11 @@ from sneaker.errors import BundleDamaged
 
 __all__ = [
     "FOOTER_BYTES",
+    "FOOTER_MAGIC",
     "FRAME_BYTES",
     "MAGIC",
     "MAX_PAYLOAD_BYTES",
+    "MAX_RECORDS",
     "MUST_UNDERSTAND_BELOW",
     "PREAMBLE",
     "PREAMBLE_BYTES",
@@ -29,10 +31,12 @@ __all__ = [
     "Frame",
     "RecordType",
     "encode_footer",
+    "encode_preamble",
     "encode_record",
     "encode_varint",
     "parse_footer",
     "parse_frame",
+    "parse_preamble",
     "payload_digest",
 ]
 
@@ -40,8 +44,17 @@ __all__ = [
 # transfer would change.
 MAGIC = b"\x89SNK\r\n\x1a\n"
 VERSION = 1
-PREAMBLE = MAGIC + struct.pack("<HHI", VERSION, 0, 0)
-PREAMBLE_BYTES = len(PREAMBLE)
+_PREAMBLE = struct.Struct("<8sHH")
+PREAMBLE_BYTES = _PREAMBLE.size + 4
+
+
+def encode_preamble(version: int = VERSION, flags: int = 0) -> bytes:
+    """Return a preamble's 16 bytes.  Its CRC tells a version of the future from a flipped bit."""
+    head = _PREAMBLE.pack(MAGIC, version, flags)
+    return head + struct.pack("<I", zlib.crc32(head))
+
+
+PREAMBLE = encode_preamble()
 
 # Not valid UTF-8 and not a zstd magic, so that it does not turn up in what records carry except by intent; a copy
 # inside a payload is harmless, because frames also carry their bundle's tag and a CRC.
@@ -53,12 +66,15 @@ FRAME_BYTES = _FRAME.size + 4
 # The index of a bundle with MAX_CLOCK_FEEDS feeds fits, and so does any blob; a reader buffers one record at a time.
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 
+# A gigabyte in records of 16 KiB. Bounds what a reader remembers to compare with the index.
+MAX_RECORDS = 65_536
+
 # Types below must be understood: a reader that does not know one stops there.  Types from here on may be skipped.
 MUST_UNDERSTAND_BELOW = 0x80
 
 _FOOTER = struct.Struct("<8sQQ")
 FOOTER_BYTES = _FOOTER.size + 4
-_FOOTER_MAGIC = b"SNKend\r\n"
+FOOTER_MAGIC = b"SNKend\r\n"
 
 
 class RecordType(IntEnum):
@@ -92,6 +108,15 @@ class Footer(NamedTuple):
     parity_offset: int
 
 
+def parse_preamble(data: bytes) -> int | None:
+    """Return the version in exactly 16 bytes, or None if they are not an intact preamble."""
+    if len(data) != PREAMBLE_BYTES or not data.startswith(MAGIC):
+        return None
+    if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        return None
+    return int.from_bytes(data[8:10], "little")
+
+
 def payload_digest(payload: bytes | memoryview) -> bytes:
     """Return the 16-byte BLAKE2b digest that a frame carries of its payload."""
     return hashlib.blake2b(payload, digest_size=16).digest()
@@ -123,13 +148,13 @@ def parse_frame(data: bytes | bytearray | memoryview, offset: int = 0) -> Frame 
 
 def encode_footer(footer: Footer) -> bytes:
     """Return the footer's 28 bytes."""
-    head = _FOOTER.pack(_FOOTER_MAGIC, footer.trailer_offset, footer.parity_offset)
+    head = _FOOTER.pack(FOOTER_MAGIC, footer.trailer_offset, footer.parity_offset)
     return head + struct.pack("<I", zlib.crc32(head))
 
 
 def parse_footer(data: bytes) -> Footer | None:
     """Return the footer in exactly 28 bytes, or None if they are not an intact one."""
-    if len(data) != FOOTER_BYTES or data[:8] != _FOOTER_MAGIC:
+    if len(data) != FOOTER_BYTES or data[:8] != FOOTER_MAGIC:
         return None
     if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
         return None

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from sneaker.bundle.compression import DEFAULT_LEVEL, compress, decompress
 from sneaker.bundle.format import Cursor, encode_varint
 from sneaker.errors import BundleDamaged
-from sneaker.feed.compact import KIND_JSON, KIND_RAW, Compact, kind_of
+from sneaker.feed.compact import AUTHOR_FIRST, KIND_BOX, KIND_BOX2, KIND_JSON, KIND_RAW, Compact, kind_of
 from sneaker.feed.run import Run
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
@@ -49,6 +49,10 @@ _REFERENCE = re.compile(rb"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 # Control characters cannot stand in canonical JSON, so both are free to use.
 _ESCAPE = re.compile(rb"\x01|\x02([\x80-\xff]{2})", re.DOTALL)
 _MAX_REPEATED = 1 << 14
+# The forms that exist; every other byte is damage.
+_FORMS = bytes(
+    [kind << 1 | order for kind in (KIND_JSON, KIND_BOX, KIND_BOX2) for order in (0, AUTHOR_FIRST)] + [KIND_RAW << 1]
+)
 _BACK = [b"\x02" + bytes((0x80 | number >> 7, 0x80 | number & 0x7F)) for number in range(_MAX_REPEATED)]
 
 
@@ -82,9 +86,12 @@ def _piece(run: Run, start: int, end: int) -> Run:
 
 
 def encode_messages(runs: Sequence[Run], level: int = DEFAULT_LEVEL) -> bytes:
-    """Return the payload of a message record with these runs, in this order."""
+    """Return the payload of a message record with these runs, in this order.
+
+    Raises ValueError for what no reader would take; runs out of ``split_runs`` are never so.
+    """
     compacts = [compact for run in runs for compact in run.compacts]
-    if not 0 < len(compacts) <= MAX_RECORD_MESSAGES:
+    if not 0 < len(compacts) <= MAX_RECORD_MESSAGES or not all(run.compacts for run in runs):
         raise ValueError(f"a record of {len(compacts)} messages")
     columns = [encode_varint(len(runs))]
     for run in runs:
@@ -96,6 +103,8 @@ def encode_messages(runs: Sequence[Run], level: int = DEFAULT_LEVEL) -> bytes:
     columns.append(bytes([compact.form for compact in compacts]))
     columns.append(_encode_timestamps([compact.timestamp for compact in compacts]))
     text = b"".join([compact.content + b"\n" for compact in compacts if kind_of(compact.form) == KIND_JSON])
+    if len(text) > _MAX_TEXT_BYTES:
+        raise ValueError(f"a record with {len(text)} bytes of text")
     text, references = _take_references(text)
     columns += (encode_varint(len(text)), text, encode_varint(len(references) // 32), references)
     others = [compact.content for compact in compacts if kind_of(compact.form) != KIND_JSON]
@@ -144,10 +153,12 @@ def decode_messages(payload: bytes) -> list[Run]:
         raise BundleDamaged("a message record does not hold as many messages as it says")
 
     forms = columns.take(count)
+    if forms.translate(None, _FORMS):
+        raise BundleDamaged("a message record holds messages of an unknown form")
     timestamps = _decode_timestamps(columns.take(8 * count))
     text = columns.take(columns.varint(plain_bytes))
     references = columns.take(32 * columns.varint(plain_bytes // 32))
-    contents = _put_references(text, references)
+    contents = _put_references(text, references, count)
     if len(set(forms)) == 1 and kind_of(forms[0]) == KIND_JSON:
         if len(contents) != count or signed != count:
             raise BundleDamaged("a message record does not hold as many contents as messages")
@@ -201,14 +212,19 @@ def _take_references(text: bytes) -> tuple[bytes, bytes]:
     return replaced, b"".join([a2b_base64(reference) for reference in numbers])
 
 
-def _put_references(text: bytes, references: bytes) -> list[bytes]:
-    """Undo ``_take_references`` and return the lines of the text, without their line ends."""
-    if references:
+def _put_references(text: bytes, references: bytes, most: int) -> list[bytes]:
+    """Undo ``_take_references`` and return the lines of the text, at most ``most``, without their line ends."""
+    if text.count(b"\n") > most:
+        raise BundleDamaged("a message record does not hold as many contents as messages")
+    escapes = text.count(b"\x01") + text.count(b"\x02")
+    if escapes:
         spelled = [b2a_base64(references[at : at + 32], newline=False) for at in range(0, len(references), 32)]
-        if len(text) + 44 * (text.count(b"\x01") + text.count(b"\x02")) > _MAX_TEXT_BYTES:
+        if len(text) + 44 * escapes > _MAX_TEXT_BYTES:
             raise BundleDamaged("a message record holds more text than allowed")
         # split() gives text, number or None, text, number or None, ..., text
         pieces: list[bytes] = _ESCAPE.split(text)
+        if len(pieces) != 2 * escapes + 1:
+            raise BundleDamaged("a message record holds half an escape")
         fresh = iter(spelled)
         try:
             pieces[1::2] = [

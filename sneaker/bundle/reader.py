@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from sneaker.bundle.format import (
     FOOTER_BYTES,
+    FOOTER_MAGIC,
     FRAME_BYTES,
+    MAGIC,
+    MAX_RECORDS,
     MUST_UNDERSTAND_BELOW,
-    PREAMBLE,
     PREAMBLE_BYTES,
     SYNC,
+    VERSION,
+    Footer,
     Frame,
     RecordType,
     parse_footer,
     parse_frame,
+    parse_preamble,
     payload_digest,
 )
 from sneaker.bundle.messages import decode_messages
@@ -34,6 +39,7 @@ from sneaker.bundle.records import (
     decode_header,
     decode_index,
     decode_trailer,
+    disagreement,
 )
 from sneaker.errors import BundleDamaged, BundleUnsupported
 from sneaker.feed.run import Run
@@ -61,6 +67,12 @@ class NeedData(Enum):
 
     NEED_DATA = 0
 
+
+# What the trailer's signature should cover, and what must therefore not stand behind it.
+_COVERED = frozenset(RecordType) - {RecordType.PARITY, RecordType.PADDING}
+
+# What is hashed and found wrong in an honest bundle is less than the bundle.
+_FREE_HASHING_BYTES = 64 * 1024 * 1024
 
 NEED_DATA: Final[Literal[NeedData.NEED_DATA]] = NeedData.NEED_DATA
 
@@ -159,6 +171,15 @@ def describe_lost(lost: tuple[Lost, ...]) -> str:
     return f"{count} messages of {feeds} feeds are damaged: {shown}{', ...' if len(lost) > 3 else ''}"
 
 
+class _Arrived(NamedTuple):
+    """An intact record: where its frame began, and what the index says of it too."""
+
+    offset: int
+    type: int
+    length: int
+    digest: bytes
+
+
 class BundleReader:
     """Reads one bundle.  ``receive_data`` stores, ``next_event`` parses; ``b""`` is the end of the input."""
 
@@ -173,11 +194,16 @@ class BundleReader:
         self._any_damage = False
         self._tag: bytes | None = None
         self._frame: Frame | None = None
-        self._seen: dict[tuple[int, bytes], int] = {}
+        self._hashed_in_vain = 0
+        self._arrived: list[_Arrived] = []  # every intact record up to the trailer
+        self._first_parity = 0
+        self._stray = False  # whether records stand behind the trailer that the signature should cover
+        self._header: Header | None = None
         self._index: Index | None = None
-        self._index_digest = b""
+        self._index_at: _Arrived | None = None
         self._trailer: Trailer | None = None
-        self._footer_seen = False
+        self._trailer_offset = 0
+        self._footer: Footer | None = None
         self._waiting: list[Event] = []
 
     @property
@@ -214,10 +240,7 @@ class BundleReader:
             if len(self._buffer) < PREAMBLE_BYTES and not self._closed:
                 return False
             self._begun = True
-            if self._buffer.startswith(PREAMBLE):
-                self._consume(PREAMBLE_BYTES)
-            else:
-                self._start_damage("the bundle does not begin as bundles do")
+            self._read_preamble()
             return True
         if self._frame is not None:
             return self._read_payload(self._frame)
@@ -225,11 +248,21 @@ class BundleReader:
             return self._find_frame()
         return False
 
-    def _consume(self, count: int) -> bytes:
-        piece = bytes(self._buffer[:count])
+    def _read_preamble(self) -> None:
+        version = parse_preamble(bytes(self._buffer[:PREAMBLE_BYTES]))
+        if version == VERSION:
+            self._drop(PREAMBLE_BYTES)
+        elif version is not None:
+            self._stop(Status.REFUSED, f"the bundle is of version {version}, which this sneaker does not know")
+        elif len(self._buffer) < PREAMBLE_BYTES and MAGIC.startswith(bytes(self._buffer[: len(MAGIC)])):
+            self._drop(len(self._buffer))
+            self._finish()
+        else:
+            self._start_damage("the bundle does not begin as bundles do")
+
+    def _drop(self, count: int) -> None:
         del self._buffer[:count]
         self._offset += count
-        return piece
 
     def _start_damage(self, detail: str) -> None:
         self._any_damage = True
@@ -251,35 +284,28 @@ class BundleReader:
             self._tag = frame.tag
             self._frame = frame
             return True
-        if self._trailer is not None and not self._footer_seen and self._damage_start is None:
-            if len(self._buffer) < FOOTER_BYTES and not self._closed:
-                return False
-            if parse_footer(bytes(self._buffer[:FOOTER_BYTES])) is not None:
-                self._consume(FOOTER_BYTES)
-                self._footer_seen = True
+        if self._trailer is not None and self._footer is None and self._damage_start is None:
+            self._footer = parse_footer(bytes(self._buffer[:FOOTER_BYTES]))
+            if self._footer is not None:
+                self._drop(FOOTER_BYTES)
                 return True
-            if len(self._buffer) < FOOTER_BYTES:
-                self._consume(len(self._buffer))
-                self._finish(cut=True)
-                return True
-        if not self._buffer and self._closed:
-            self._finish(cut=False)
+        if self._closed and (not self._buffer or (self._damage_start is None and self._is_cut())):
+            self._drop(len(self._buffer))
+            self._finish()
             return True
-        if self._closed and self._trailer is None and self._damage_start is None and self._is_cut_frame():
-            self._consume(len(self._buffer))
-            self._finish(cut=True)
-            return True
-        self._start_damage("no record begins here" if not self._footer_seen else "bytes behind the end")
+        self._start_damage("no record begins here" if self._footer is None else "bytes behind the end")
         found = self._buffer.find(SYNC, 1)
-        if found < 0 and not self._closed:
-            found = max(1, len(self._buffer) - len(SYNC) + 1)
-        self._consume(found if found > 0 else len(self._buffer))
+        if found < 0:
+            found = len(self._buffer) if self._closed else max(1, len(self._buffer) - len(SYNC) + 1)
+        self._drop(found)
         return True
 
-    def _is_cut_frame(self) -> bool:
-        """Say whether what is left is the beginning of a frame that the end of the input cut."""
+    def _is_cut(self) -> bool:
+        """Say whether what is left is the beginning of a frame or of a footer, which the end of the input cut."""
         left = bytes(self._buffer[: len(SYNC)])
-        return len(self._buffer) < FRAME_BYTES and SYNC.startswith(left)
+        if len(self._buffer) < FRAME_BYTES and SYNC.startswith(left):
+            return True
+        return len(self._buffer) < FOOTER_BYTES and self._trailer is not None and FOOTER_MAGIC.startswith(left)
 
     def _read_payload(self, frame: Frame) -> bool:
         whole = FRAME_BYTES + frame.length
@@ -287,20 +313,24 @@ class BundleReader:
             if not self._closed:
                 return False
             self._frame = None
-            if self._buffer.find(SYNC, 1) < 0:
-                self._consume(len(self._buffer))
-                self._finish(cut=True)
+            if not self._holds_frame():
+                self._drop(len(self._buffer))
+                self._finish()
             else:  # the rest of this payload is gone, but another record stands where it should be
-                self._skip_frame()
+                self._skip(FRAME_BYTES)
             return True
         self._frame = None
-        payload = bytes(memoryview(self._buffer)[FRAME_BYTES:whole])
-        if payload_digest(payload) != frame.digest:
-            self._skip_frame()
+        with memoryview(self._buffer) as view, view[FRAME_BYTES:whole] as inside:
+            payload = bytes(inside) if payload_digest(inside) == frame.digest else None
+        if payload is None:
+            self._hashed_in_vain += frame.length
+            # Look for the next record from right behind the frame: bytes may be missing. Frames in a payload may be
+            # there to have us hash the same bytes again and again, so there is an end to it.
+            honest = self._hashed_in_vain <= 2 * (self._offset + len(self._buffer)) + _FREE_HASHING_BYTES
+            self._skip(FRAME_BYTES if honest else whole)
             return True
         offset = self._offset
-        self._consume(whole)
-        self._seen[(offset, frame.digest)] = frame.length
+        self._drop(whole)
         try:
             self._interpret(frame, payload, offset)
         except BundleUnsupported as error:
@@ -310,16 +340,31 @@ class BundleReader:
             self._waiting.append(Damage(offset, whole, error.message))
         return True
 
-    def _skip_frame(self) -> None:
-        """The payload is damaged: look for the next record from right behind the frame, its length may be wrong too."""
+    def _holds_frame(self) -> bool:
+        """Say whether another intact frame of this bundle stands behind the one at the buffer's start."""
+        at = self._buffer.find(SYNC, FRAME_BYTES)
+        while at >= 0:
+            frame = parse_frame(self._buffer, at)
+            if frame is not None and frame.tag == self._tag:
+                return True
+            at = self._buffer.find(SYNC, at + 1)
+        return False
+
+    def _skip(self, count: int) -> None:
         self._start_damage("a record fails its check")
-        self._consume(FRAME_BYTES)
+        self._drop(count)
 
     # ------------------------------------------------------------------------------------------------ meaning
 
     def _interpret(self, frame: Frame, payload: bytes, offset: int) -> None:
+        arrived = _Arrived(offset, frame.type, frame.length, frame.digest)
+        self._note(arrived)
         if frame.type == RecordType.HEADER:
-            self._waiting.append(HeaderRead(decode_header(payload)))
+            header = decode_header(payload)
+            if header.bundle_id[:8] != frame.tag:
+                raise BundleDamaged("the header is not the one of this bundle")
+            self._header = self._header or header
+            self._waiting.append(HeaderRead(header))
         elif frame.type in (RecordType.PREREQUISITES, RecordType.CLOCK):
             self._waiting.append(ClockRead(decode_clock(payload), frame.type == RecordType.PREREQUISITES))
         elif frame.type == RecordType.MESSAGES:
@@ -327,47 +372,90 @@ class BundleReader:
         elif frame.type == RecordType.BLOB:
             self._waiting.append(BlobRead(payload, offset))
         elif frame.type == RecordType.INDEX:
-            self._index = decode_index(payload)
-            self._index_digest = frame.digest
+            index = decode_index(payload)
+            if self._trailer is None:
+                self._index, self._index_at = index, arrived
         elif frame.type == RecordType.TRAILER:
-            self._trailer = decode_trailer(payload)
+            trailer = decode_trailer(payload)
+            if trailer.bundle_id[:8] != frame.tag:
+                raise BundleDamaged("the trailer is not the one of this bundle")
+            if self._trailer is None:
+                self._trailer, self._trailer_offset = trailer, offset
         elif frame.type < MUST_UNDERSTAND_BELOW:
             raise BundleUnsupported(f"the bundle holds records of type {frame.type}, which this version does not know")
+
+    def _note(self, arrived: _Arrived) -> None:
+        """Remember a record, to compare it with the index at the end."""
+        if self._trailer is None:
+            if arrived.type == RecordType.TRAILER:
+                return
+            if len(self._arrived) > MAX_RECORDS:
+                self._any_damage = True  # no index lists so many; the records are good all the same
+            else:
+                self._arrived.append(arrived)
+        elif arrived.type == RecordType.PARITY:
+            self._first_parity = self._first_parity or arrived.offset
+        elif arrived.type in _COVERED:
+            self._stray = True
 
     def _stop(self, status: Status, detail: str) -> None:
         self._waiting.append(End(status, detail, self._trailer))
 
-    def _finish(self, *, cut: bool) -> None:
+    def _finish(self) -> None:
         self._end_damage()
         trailer, index = self._trailer, self._index
-        missing: list[RecordEntry] = []
+        signed = False
+        lost: tuple[Lost, ...] | None = None
+        blobs: tuple[BlobRef, ...] | None = None
+        problem = self._contradiction()
         if index is not None:
-            missing = [entry for entry in index.records if self._seen.get((entry.offset, entry.digest)) != entry.length]
-        signed = (
-            trailer is not None
-            and trailer.signature_ok
-            and index is not None
-            and trailer.index_digest == self._index_digest
-            and (trailer.bundle_id[:8] == self._tag)
-        )
-        lost = _lost_messages(index, missing) if index is not None else None
-        blobs = tuple(entry.blob for entry in missing if entry.blob is not None) if index is not None else None
-        whole = signed and not missing and not self._any_damage and not cut and self._footer_seen
-        if whole:
-            status, detail = Status.OK, ""
-        elif not self._any_damage and not self._footer_seen:
+            here = {item[1:] for item in self._arrived}
+            listed = {(entry.type, entry.length, entry.digest) for entry in index.records}
+            missing = [entry for entry in index.records if (entry.type, entry.length, entry.digest) not in here]
+            lost = _lost_messages(index, missing)
+            blobs = tuple(entry.blob for entry in missing if entry.blob is not None)
+            if trailer is not None and problem is None and not self._stray and self._index_at is not None:
+                signed = here - listed == {self._index_at[1:]}
+            if problem is None and lost:
+                problem = describe_lost(lost)
+            elif problem is None and blobs:
+                problem = f"{len(blobs)} blobs are damaged"
+            elif problem is None and self._any_damage:
+                problem = "the bundle is damaged, but no message or blob in it"
+            elif problem is None and not self._arrived_as_listed(index):
+                problem = "the bundle does not hold what its index lists"
+        if problem is None and self._any_damage:
+            problem = "a part of the bundle is damaged"
+        if problem is not None:
+            status, detail = Status.DAMAGED, problem
+        elif self._footer is None:
             status, detail = Status.TRUNCATED, f"the bundle is cut off at byte {self._offset}"
-        elif trailer is not None and not trailer.signature_ok:
-            status, detail = Status.DAMAGED, "the trailer's signature is not the exporter's"
-        elif lost:
-            status, detail = Status.DAMAGED, describe_lost(lost)
-        elif blobs:
-            status, detail = Status.DAMAGED, f"{len(blobs)} blobs are damaged"
-        elif index is not None and not missing:
-            status, detail = Status.DAMAGED, "the bundle is damaged, but no message or blob in it"
         else:
-            status, detail = Status.DAMAGED, "a part of the bundle is damaged"
+            status, detail = Status.OK, ""
         self._waiting.append(End(status, detail, trailer, signed, lost, blobs))
+
+    def _contradiction(self) -> str | None:
+        """Say what is wrong with header, index, trailer and footer as far as they arrived intact, or None."""
+        if self._trailer is None:
+            return None
+        digest = self._index_at.digest if self._index_at is not None else b""
+        if problem := disagreement(self._trailer, self._header, self._index, digest):
+            return problem
+        if self._stray:
+            return "records stand behind the trailer"
+        if self._index_at is None:
+            return None if self._any_damage else "the index is missing"
+        if self._footer is not None and not self._any_damage and self._footer != Footer(self._trailer_offset, self._first_parity):
+            return "the footer names wrong places"
+        return None
+
+    def _arrived_as_listed(self, index: Index) -> bool:
+        """Say whether exactly the records of the index stand before it, at their places."""
+        listed = [_Arrived(entry.offset, entry.type, entry.length, entry.digest) for entry in index.records]
+        trailer = self._trailer
+        if trailer is not None and self._index_at is not None and trailer.index_offset != self._index_at.offset:
+            return False
+        return self._arrived == [*listed, self._index_at]
 
 
 def _lost_messages(index: Index, missing: list[RecordEntry]) -> tuple[Lost, ...]:

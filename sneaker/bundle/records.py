@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 import orjson
 
 from sneaker.bundle.compression import compress, decompress
-from sneaker.bundle.format import Cursor, RecordType, encode_varint
+from sneaker.bundle.format import (
+    FRAME_BYTES,
+    MAX_PAYLOAD_BYTES,
+    MAX_RECORDS,
+    Cursor,
+    RecordType,
+    encode_varint,
+)
 from sneaker.errors import BundleDamaged, BundleUnsupported, RefError
 from sneaker.keys import Keypair, verify_signature
 from sneaker.limits import MAX_BLOB_BYTES, MAX_CLOCK_FEEDS, MAX_SEQUENCE
@@ -21,6 +28,7 @@ from sneaker.refs import BlobRef, FeedRef, decode_base64, encode_base64
 
 __all__ = [
     "KNOWN_FEATURES",
+    "MAX_SEGMENTS",
     "TRAILER_BYTES",
     "BlobEntry",
     "FeedEntry",
@@ -34,6 +42,7 @@ __all__ = [
     "decode_header",
     "decode_index",
     "decode_trailer",
+    "disagreement",
     "encode_blob",
     "encode_clock",
     "encode_header",
@@ -47,6 +56,8 @@ KNOWN_FEATURES = frozenset({"classic-messages", "blobs"})
 _MAX_HEADER_BYTES = 64 * 1024
 _MAX_FEATURES = 64
 _MAX_INDEX_BYTES = 16 * 1024 * 1024
+# What one index makes a reader remember: 3 bytes of it become 120 of memory. A run or two of each feed.
+MAX_SEGMENTS = 262_144
 _TRAILER_CONTEXT = b"sneaker bundle trailer 1\0"
 _TRAILER = struct.Struct("<16s32s32s16sQQQQII")
 TRAILER_BYTES = _TRAILER.size + 64
@@ -95,35 +106,42 @@ def decode_header(payload: bytes) -> Header:
         features = data["features"]
         if not isinstance(features, list) or len(features) > _MAX_FEATURES or not all(type(f) is str for f in features):
             raise BundleDamaged("the header's features are not a list of names")
+        # First of all: the feature that we lack may be what makes the rest of the header look strange.
+        _check_features(features)
         header = Header(
             bundle_id=decode_base64(data["bundle"], 16),
             network_id=decode_base64(data["network"], 32),
             exporter=FeedRef.parse(data["exporter"]),
             created_ms=_integer(data["created"], 2**53),
             features=tuple(features),
-            volume=_integer(data["volume"], 2**31),
+            volume=_integer(data["volume"], 2**32 - 1, 1),
             volume_set=decode_base64(data["set"], 16),
             generator=str(data.get("generator", ""))[:100],
         )
     except (KeyError, TypeError, AttributeError, ValueError, RefError):
         raise BundleDamaged("the header cannot be read") from None
-    unknown = [feature for feature in header.features if feature not in KNOWN_FEATURES]
+    return header
+
+
+def _check_features(features: list[str]) -> None:
+    unknown = [feature for feature in features if feature not in KNOWN_FEATURES]
     if unknown:
         raise BundleUnsupported(
             f"the bundle needs {', '.join(repr(name)[:40] for name in unknown[:5])}",
             hint="a newer sneaker may be able to read it",
         )
-    return header
 
 
-def _integer(value: object, maximum: int) -> int:
-    if type(value) is not int or not 0 <= value <= maximum:
+def _integer(value: object, maximum: int, minimum: int = 0) -> int:
+    if type(value) is not int or not minimum <= value <= maximum:
         raise BundleDamaged("the header holds an impossible number")
     return value
 
 
 def encode_clock(clock: Mapping[FeedRef, int]) -> bytes:
-    """Return a clock record: count, then feed and sequence, by feed."""
+    """Return a clock record: count, then feed and sequence, by feed.  Raises ValueError over MAX_CLOCK_FEEDS."""
+    if len(clock) > MAX_CLOCK_FEEDS:
+        raise ValueError(f"a clock of {len(clock)} feeds")
     parts = [encode_varint(len(clock))]
     for feed in sorted(clock):
         parts += (feed, encode_varint(clock[feed]))
@@ -245,22 +263,37 @@ def decode_index(payload: bytes) -> Index:
     for _ in range(cursor.varint(MAX_CLOCK_FEEDS)):
         feed = FeedRef(cursor.take(32))
         first = cursor.varint(MAX_SEQUENCE)
+        if first < 1:
+            raise BundleDamaged("the index names an impossible sequence")
         feeds.append(FeedEntry(feed, first, first + cursor.varint(MAX_SEQUENCE - first), cursor.take(16)))
-    blobs = [BlobEntry(BlobRef(cursor.take(32)), cursor.varint(MAX_BLOB_BYTES)) for _ in range(cursor.varint(2**24))]
+    blobs = [
+        BlobEntry(BlobRef(cursor.take(32)), cursor.varint(MAX_BLOB_BYTES)) for _ in range(cursor.varint(MAX_RECORDS))
+    ]
     records = []
-    offset = 0
-    for _ in range(cursor.varint(2**24)):
+    offset = end = 0
+    segments_left = MAX_SEGMENTS
+    for _ in range(cursor.varint(MAX_RECORDS)):
         kind = cursor.byte()
         offset += cursor.varint()
-        length = cursor.varint(2**32)
+        length = cursor.varint(MAX_PAYLOAD_BYTES)
         digest = cursor.take(16)
+        if offset < end:
+            raise BundleDamaged("the index names records that overlap")
+        end = offset + FRAME_BYTES + length
+        if end >= 2**63:
+            raise BundleDamaged("the index names a place outside of any file")
         segments: list[Segment] = []
         blob = None
         if kind == RecordType.MESSAGES:
-            for _ in range(cursor.varint(2**16)):
+            number_of_segments = cursor.varint(segments_left)
+            segments_left -= number_of_segments
+            for _ in range(number_of_segments):
                 segment = Segment(cursor.varint(2**24), cursor.varint(MAX_SEQUENCE), cursor.varint(2**16))
                 if segment.feed >= len(feeds):
                     raise BundleDamaged("the index names a feed that it does not hold")
+                entry = feeds[segment.feed]
+                if segment.messages < 1 or not entry.first <= segment.first <= entry.last + 1 - segment.messages:
+                    raise BundleDamaged("the index names messages that it does not hold")
                 segments.append(segment)
         elif kind == RecordType.BLOB:
             number = cursor.varint(2**24)
@@ -331,3 +364,30 @@ def decode_trailer(payload: bytes) -> Trailer:
         volumes=volumes,
         signature_ok=verify_signature(exporter, signature, _TRAILER_CONTEXT + body),
     )
+
+
+def disagreement(trailer: Trailer, header: Header | None, index: Index | None, index_digest: bytes) -> str | None:
+    """Say in which way a trailer contradicts the other records that it signs, or None.
+
+    ``header`` and ``index`` are None where they were not read; ``index_digest`` is that of the index's payload.
+    """
+    if not trailer.signature_ok:
+        return "the trailer's signature is not the exporter's"
+    if header is not None and (header.bundle_id, header.exporter, header.network_id, header.volume) != (
+        trailer.bundle_id,
+        trailer.exporter,
+        trailer.network_id,
+        trailer.volume,
+    ):
+        return "the header is not the one of this bundle"
+    if index is None:
+        return None
+    if index_digest != trailer.index_digest:
+        return "the index is not the one that was signed"
+    if (trailer.records, trailer.messages, trailer.blobs) != (
+        len(index.records) + 1,
+        index.messages,
+        len(index.blobs),
+    ):
+        return "the trailer does not count what the index holds"
+    return None

@@ -6,11 +6,13 @@ It writes nothing itself and never goes back, so a bundle can be written into a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sneaker.bundle.format import (
     FOOTER_BYTES,
     FRAME_BYTES,
+    MAX_PAYLOAD_BYTES,
+    MAX_RECORDS,
     PREAMBLE,
     Footer,
     RecordType,
@@ -19,6 +21,7 @@ from sneaker.bundle.format import (
     payload_digest,
 )
 from sneaker.bundle.records import (
+    MAX_SEGMENTS,
     TRAILER_BYTES,
     BlobEntry,
     FeedEntry,
@@ -34,6 +37,7 @@ from sneaker.bundle.records import (
 )
 from sneaker.feed.run import Run
 from sneaker.keys import Keypair
+from sneaker.limits import MAX_CLOCK_FEEDS
 from sneaker.refs import BlobRef, FeedRef
 
 __all__ = ["BundleWriter"]
@@ -70,6 +74,20 @@ class BundleWriter:
         plain = 64 + 60 * len(self._feeds) + 37 * len(self._blobs) + 34 * (len(self._records) + 1) + 11 * self._segments
         return plain + plain // 128 + 64 + 2 * FRAME_BYTES + TRAILER_BYTES + FOOTER_BYTES
 
+    @property
+    def bundle_id(self) -> bytes:
+        """The id of this bundle, 16 bytes."""
+        return self._header.bundle_id
+
+    def cost(self, runs: Sequence[Run], payload_bytes: int) -> int:
+        """Return an upper bound of the bytes still to come if a record with these runs is added and the bundle ended."""
+        fresh = sum(run.author not in self._feeds for run in runs)
+        return self.finish_bytes + FRAME_BYTES + payload_bytes + 36 + 61 * fresh + 12 * len(runs)
+
+    def blob_cost(self, payload_bytes: int) -> int:
+        """Return the same for a blob record."""
+        return self.finish_bytes + FRAME_BYTES + payload_bytes + 76
+
     def _record(
         self, record_type: RecordType, payload: bytes, segments: Sequence[Segment] = (), blob: BlobRef | None = None
     ) -> bytes:
@@ -80,6 +98,18 @@ class BundleWriter:
         self._records.append(entry)
         self.bytes_written += len(data)
         return data
+
+    def has_room(self, segments: int = 1) -> bool:
+        """Say whether a record with this many runs keeps the index within its limits; else begin another volume."""
+        return (
+            len(self._records) < MAX_RECORDS
+            and self._segments + segments <= MAX_SEGMENTS
+            and len(self._feeds) + segments <= MAX_CLOCK_FEEDS
+        )
+
+    def _require_room(self, segments: int = 0) -> None:
+        if not self.has_room(segments):
+            raise ValueError("more than one bundle holds; begin another volume")
 
     def start(
         self, prerequisites: Mapping[FeedRef, int] | None = None, clock: Mapping[FeedRef, int] | None = None
@@ -98,6 +128,7 @@ class BundleWriter:
 
         Runs of one feed must come in order; they need their ``keys``.
         """
+        self._require_room(segments=len(runs))
         segments = []
         for run in runs:
             number = self._feeds.get(run.author)
@@ -114,15 +145,20 @@ class BundleWriter:
 
     def add_blob(self, blob: BlobRef, size: int, payload: bytes) -> bytes:
         """Append a blob record: ``payload`` is ``encode_blob(blob, data)``, ``size`` the length of the data."""
+        self._require_room()
         self._blobs[blob] = size
         return self._record(RecordType.BLOB, payload, blob=blob)
 
     def add_padding(self, length: int) -> bytes:
         """Append ``length`` bytes that readers skip; at least the 48 of a frame."""
+        self._require_room()
         return self._record(RecordType.PADDING, bytes(length - FRAME_BYTES))
 
-    def finish(self, volumes: int = 1) -> bytes:
-        """End: index, trailer and footer.  ``volumes`` is how many volumes the set has, 0 if more follow."""
+    def finish(self, volumes: int = 1, pad: Callable[[int], int] | None = None) -> bytes:
+        """End: index, trailer and footer.  ``volumes`` is how many volumes the set has, 0 if more follow.
+
+        ``pad`` is given the size of the whole bundle and returns the size to fill it up to.
+        """
         index = Index(
             tuple(self._feed_entries),
             tuple(BlobEntry(blob, size) for blob, size in self._blobs.items()),
@@ -141,11 +177,19 @@ class BundleWriter:
             index_offset=index_offset,
             messages=self.messages,
             blobs=len(self._blobs),
-            records=len(self._records) + 1,
+            records=len(self._records),
             volume=self._header.volume,
             volumes=volumes,
         )
         data += self._record(RecordType.TRAILER, encode_trailer(trailer, self._keypair))
+        if pad is not None:
+            size = self.bytes_written + FOOTER_BYTES
+            # A padding record takes 48 bytes at least, and as many records as it takes.
+            missing = max(0, pad(size) - size)
+            while missing:
+                piece = min(max(missing, FRAME_BYTES), FRAME_BYTES + MAX_PAYLOAD_BYTES)
+                data += self._record(RecordType.PADDING, bytes(piece - FRAME_BYTES))
+                missing = max(0, missing - piece)
         data += encode_footer(Footer(trailer_offset, 0))
         self.bytes_written += FOOTER_BYTES
         return data

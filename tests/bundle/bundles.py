@@ -1,0 +1,235 @@
+"""Bundles made for tests: fixed keys, ids and clocks, so that the same call gives the same bytes."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sneaker.bundle.compression import DEFAULT_LEVEL
+from sneaker.bundle.format import FRAME_BYTES, PREAMBLE_BYTES, RecordType, parse_frame
+from sneaker.bundle.messages import encode_messages
+from sneaker.bundle.reader import NEED_DATA, BlobRead, BundleReader, Damage, End, Event, MessagesRead, Status
+from sneaker.bundle.records import Header, encode_blob
+from sneaker.bundle.writer import BundleWriter
+from sneaker.caps import MAIN_CAPS
+from sneaker.errors import BundleDamaged
+from sneaker.feed.canonical import format_json
+from sneaker.feed.compact import compact, expand_run
+from sneaker.feed.message import Message
+from sneaker.feed.run import Run
+from sneaker.feed.validate import parse_message, verify_message_signature
+from sneaker.keys import Keypair
+from sneaker.refs import BlobRef, FeedRef, encode_base64
+
+CREATED_MS = 1_700_000_000_000
+
+
+def keypair(name: str) -> Keypair:
+    """Return the key pair that has this name in all tests."""
+    return Keypair.from_seed(hashlib.sha256(b"sneaker bundle tests: " + name.encode()).digest())
+
+
+EXPORTER = keypair("exporter")
+
+
+def make_message(
+    author: Keypair, previous: Message | None, timestamp: object, content: Any, *, author_first: bool = False
+) -> Message:
+    """Sign a message, also one that ``create_message`` would not."""
+    sequence = previous.sequence + 1 if previous is not None else 1
+    who = {"author": str(author.public)}
+    value = {
+        "previous": str(previous.key) if previous is not None else None,
+        **(who if author_first else {}),
+        "sequence": sequence,
+        **who,
+        "timestamp": timestamp,
+        "hash": "sha256",
+        "content": content,
+    }
+    unsigned = format_json(value)
+    signature = encode_base64(author.sign(unsigned.encode()))
+    return parse_message(f'{unsigned[:-2]},\n  "signature": "{signature}.sig.ed25519"\n}}')
+
+
+def make_feed(
+    author: Keypair, contents: Iterable[Any], *, start_ms: int = CREATED_MS, step_ms: int = 1000
+) -> list[Message]:
+    """Return the feed with these contents."""
+    feed: list[Message] = []
+    for number, content in enumerate(contents):
+        feed.append(make_message(author, feed[-1] if feed else None, start_ms + step_ms * number, content))
+    return feed
+
+
+def posts(author: Keypair, count: int, *, step_ms: int = 1000) -> list[Message]:
+    """Return a feed of short posts that mention each other."""
+    feed: list[Message] = []
+    for number in range(count):
+        content: dict[str, Any] = {"type": "post", "text": f"message {number + 1}"}
+        if feed:
+            content["root"] = str(feed[0].key)
+            content["branch"] = str(feed[-1].key)
+        feed.append(make_message(author, feed[-1] if feed else None, CREATED_MS + step_ms * number, content))
+    return feed
+
+
+def run_of(messages: Sequence[Message]) -> Run:
+    """Return consecutive messages of one feed as the run that a store would give."""
+    first = messages[0]
+    return Run(
+        first.author,
+        first.sequence,
+        first.previous,
+        [compact(item) for item in messages],
+        [item.key for item in messages],
+    )
+
+
+def without_keys(runs: Iterable[Run]) -> list[Run]:
+    """Return runs as a bundle gives them back."""
+    return [Run(run.author, run.first, run.previous if run.first > 1 else None, list(run.compacts), ()) for run in runs]
+
+
+def make_header(**changes: Any) -> Header:
+    """Return the header of a test's bundle."""
+    fields: dict[str, Any] = {
+        "bundle_id": bytes(range(16)),
+        "network_id": MAIN_CAPS.network_id,
+        "exporter": EXPORTER.public,
+        "created_ms": CREATED_MS,
+        "generator": "sneaker tests",
+    }
+    return Header(**{**fields, **changes})
+
+
+@dataclass
+class Parts:
+    """What ``make_bundle`` is to write; each group of feeds' parts becomes one message record."""
+
+    groups: Sequence[Sequence[Sequence[Message]]] = ()
+    blobs: Sequence[bytes] = ()
+    prerequisites: Mapping[FeedRef, int] | None = None
+    clock: Mapping[FeedRef, int] | None = None
+    padding: int = 0
+    header: Header = field(default_factory=make_header)
+    exporter: Keypair = EXPORTER
+    volumes: int = 1
+    level: int = DEFAULT_LEVEL
+
+
+def make_bundle(parts: Parts) -> bytes:
+    """Write a bundle."""
+    writer = BundleWriter(parts.header, parts.exporter)
+    pieces = [writer.start(parts.prerequisites, parts.clock)]
+    for group in parts.groups:
+        runs = [run_of(messages) for messages in group]
+        pieces.append(writer.add_messages(runs, encode_messages(runs, parts.level)))
+    for blob in parts.blobs:
+        ref = BlobRef.of(blob)
+        pieces.append(writer.add_blob(ref, len(blob), encode_blob(ref, blob)))
+    if parts.padding:
+        pieces.append(writer.add_padding(parts.padding))
+    pieces.append(writer.finish(parts.volumes))
+    return b"".join(pieces)
+
+
+def small_parts() -> Parts:
+    """Return what the smallest bundle with something of everything holds: two message records, a blob, both clocks."""
+    ada, ben = posts(keypair("ada"), 5), posts(keypair("ben"), 2)
+    eve = make_feed(keypair("eve"), ["Z".rjust(40, "A") + ".box", {"type": "odd", "x": 1e-7, "y": "\ud800"}])
+    return Parts(
+        groups=[[ada[1:3], ben], [ada[3:], eve]],
+        blobs=[b"a blob, short " * 3],
+        prerequisites={ada[0].author: 1},
+        clock={ada[0].author: 5, ben[0].author: 2, eve[0].author: 2},
+    )
+
+
+def records_of(data: bytes) -> list[tuple[int, int, int]]:
+    """Return (type, offset of the frame, length of the payload) of the records of an undamaged bundle."""
+    found = []
+    offset = PREAMBLE_BYTES
+    while (frame := parse_frame(data, offset)) is not None:
+        found.append((frame.type, offset, frame.length))
+        offset += FRAME_BYTES + frame.length
+    return found
+
+
+def record_of(data: bytes, kind: RecordType, number: int = 0) -> tuple[int, int]:
+    """Return (offset of the frame, end of the payload) of a record."""
+    offset, length = [(at, size) for found, at, size in records_of(data) if found == kind][number]
+    return offset, offset + FRAME_BYTES + length
+
+
+@dataclass
+class Outcome:
+    """What a reader made of some bytes."""
+
+    status: Status
+    end: End
+    messages: list[Message]
+    blobs: dict[BlobRef, bytes]
+    events: list[Event]
+
+    @property
+    def texts(self) -> list[bytes]:
+        return [message.text for message in self.messages]
+
+
+def events_of(data: bytes, piece_bytes: int = 1 << 16) -> list[Event]:
+    """Return all events of a bundle."""
+    reader = BundleReader()
+    events: list[Event] = []
+    for piece in [*(data[at : at + piece_bytes] for at in range(0, len(data), piece_bytes)), b""]:
+        reader.receive_data(piece)
+        while (event := reader.next_event()) is not NEED_DATA:
+            events.append(event)
+            if isinstance(event, End):
+                return events
+    raise AssertionError("the reader did not come to an end")
+
+
+def read_bundle(data: bytes) -> Outcome:
+    """Read a bundle as an importer would that holds nothing: each run up to its first invalid message."""
+    events = events_of(data)
+    end = events[-1]
+    assert isinstance(end, End)
+    outcome = Outcome(end.status, end, [], {}, events)
+    for event in events:
+        try:
+            if isinstance(event, MessagesRead):
+                for run in event.runs():
+                    outcome.messages += valid_messages(run, outcome)
+            elif isinstance(event, BlobRead):
+                ref, blob = event.blob()
+                outcome.blobs[ref] = blob
+            elif isinstance(event, Damage):
+                assert event.length > 0
+        except BundleDamaged:
+            outcome.status = worse(outcome.status)
+    return outcome
+
+
+def valid_messages(run: Run, outcome: Outcome) -> list[Message]:
+    valid: list[Message] = []
+    for message in expand_run(run.author, run.first, run.previous, run.compacts):
+        if not _verified(message.text):
+            break
+        valid.append(message)
+    if len(valid) < len(run.compacts):
+        outcome.status = worse(outcome.status)
+    return valid
+
+
+@functools.cache
+def _verified(message_text: bytes) -> bool:
+    return verify_message_signature(parse_message(message_text))
+
+
+def worse(status: Status) -> Status:
+    """Return what a status becomes if a record was intact and its inside was not."""
+    return status if status is Status.REFUSED else Status.DAMAGED
