@@ -4,8 +4,9 @@ Bundles and the store keep a form byte, the timestamp, the signature and the con
 sequence and previous follow from its place in the feed; field names, layout and base64 follow from the format.
 ``expand`` puts the text together again, byte for byte, and with it the key.
 
-This is the hot path of import, so it is written for speed: 2.5 us per message, measured; the signature check that
-follows takes 41 us.
+This is the hot path of import, so it is written for speed. Of the 3.2 us that ``expand_run`` takes for an ordinary
+message (830 bytes of text, mixed with private ones) parsing and printing take 0.6, SHA-256 0.6, and making sure that
+orjson printed what V8 would have printed 0.5; the signature check that follows takes 41 us.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import hashlib
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain, count, repeat
 from typing import Any, NamedTuple
 
 import orjson
@@ -49,18 +52,19 @@ KIND_RAW = 7
 
 _RAW_FORM = KIND_RAW << 1
 _FORM_JSON = KIND_JSON << 1
-_SUFFIXES = {KIND_BOX: ".box", KIND_BOX2: ".box2"}
+_SUFFIXES = {KIND_BOX: b".box", KIND_BOX2: b".box2"}
 
 # Whole numbers that int and double agree on; messages with other timestamps are kept raw.
 _MAX_TIMESTAMP = 2**53 - 1
 
+# To be filled in twice: with the author, then with previous, sequence, timestamp, content and signature.
 _TEMPLATE = (
-    b'{\n  "previous": "%%%b.sha256",\n  "sequence": %d,\n  "author": "@%b.ed25519",\n  "timestamp": %d,\n  "hash": "sha256",%b,\n'
-    b'  "signature": "%b==.sig.ed25519"\n}'
+    b'{\n  "previous": "%%%%%%b.sha256",\n  "sequence": %%d,\n  "author": "@%b.ed25519",\n  "timestamp": %%d,\n'
+    b'  "hash": "sha256",%%b,\n  "signature": "%%b==.sig.ed25519"\n}'
 )
 _TEMPLATE_AUTHOR_FIRST = (
-    b'{\n  "previous": "%%%b.sha256",\n  "author": "@%b.ed25519",\n  "sequence": %d,\n  "timestamp": %d,\n  "hash": "sha256",%b,\n'
-    b'  "signature": "%b==.sig.ed25519"\n}'
+    b'{\n  "previous": "%%%%%%b.sha256",\n  "author": "@%b.ed25519",\n  "sequence": %%d,\n  "timestamp": %%d,\n'
+    b'  "hash": "sha256",%%b,\n  "signature": "%%b==.sig.ed25519"\n}'
 )
 
 # What the templates give for the first message of a feed, to be replaced by null.
@@ -144,13 +148,9 @@ def expand(author: FeedRef, sequence: int, previous: MessageRef | None, compact:
     ):
         raise InvalidMessage("compact-invalid", "a signature, timestamp or content out of bounds", fatal=False)
     value, piece = _expand_content(form, content)
-    author_text = b2a_base64(author, newline=False)
     previous_text = b"" if previous is None else b2a_base64(previous, newline=False)
     seal = b2a_base64(signature, newline=False)[:86]
-    if form & AUTHOR_FIRST:
-        text = _TEMPLATE_AUTHOR_FIRST % (previous_text, author_text, sequence, timestamp, piece, seal)
-    else:
-        text = _TEMPLATE % (previous_text, sequence, author_text, timestamp, piece, seal)
+    text = _templates(author)[form & AUTHOR_FIRST] % (previous_text, sequence, timestamp, piece, seal)
     if previous is None:
         text = text.replace(_NO_PREVIOUS, b'"previous": null', 1)
     hashed = text if text.isascii() else text.decode("utf-8").encode("utf-16-le")[::2]
@@ -158,6 +158,13 @@ def expand(author: FeedRef, sequence: int, previous: MessageRef | None, compact:
         raise InvalidMessage("too-long", f"{len(hashed)} of {MAX_MESSAGE_UNITS} characters", fatal=False)
     key = _new_bytes(MessageRef, _sha256(hashed).digest())
     return _new_tuple(Message, (author, sequence, previous, timestamp, value, signature, text, key))
+
+
+@lru_cache(maxsize=128)
+def _templates(author: bytes) -> tuple[bytes, bytes]:
+    """Return the templates of both field orders with the author filled in."""
+    author_text = b2a_base64(author, newline=False)
+    return _TEMPLATE % author_text, _TEMPLATE_AUTHOR_FIRST % author_text
 
 
 def _expand_content(form: int, content: bytes) -> tuple[Content, bytes]:
@@ -173,12 +180,15 @@ def _expand_content(form: int, content: bytes) -> tuple[Content, bytes]:
             return _expand_exactly(content)
         if type(value) is not dict:
             raise InvalidMessage("content-invalid", "not an object", fatal=False)
-        check_content(value)
+        name = value.get("type")
+        if type(name) is not str or not 3 <= len(name) <= 26:  # up to 26 characters have at most 52 units
+            check_content(value)
         return value, pretty[1:-2]
-    if kind in _SUFFIXES:
-        text = b2a_base64(content, newline=False).decode("ascii") + _SUFFIXES[kind]
-        return text, b'\n  "content": "%b"' % text.encode("ascii")
-    raise InvalidMessage("compact-invalid", f"unknown form {form}", fatal=False)
+    suffix = _SUFFIXES.get(kind)
+    if suffix is None:
+        raise InvalidMessage("compact-invalid", f"unknown form {form}", fatal=False)
+    body = b2a_base64(content, newline=False) + suffix
+    return body.decode("ascii"), b'\n  "content": "%b"' % body
 
 
 def _expand_exactly(content: bytes) -> tuple[Content, bytes]:
@@ -202,41 +212,56 @@ def expand_run(author: FeedRef, first: int, previous: MessageRef | None, compact
     """Return the messages of consecutive ``compacts``, of which ``first`` is the sequence of the first one.
 
     Each message's key is the ``previous`` of the next.  The list ends before the first one that is invalid: if it is
-    shorter than ``compacts``, ``expand`` of the next one raises the reason.  Faster than ``expand`` by a third, because
-    what can be done for all messages in one call is done so.
+    shorter than ``compacts``, ``expand`` of the next one raises the reason.  What can be done for all messages in one
+    call is done so, which saves 0.5 us per message.
     """
+    if not compacts:
+        return []
     if first == 1 and previous is None and len(compacts) > 1:
         start = _expand_each(author, first, previous, compacts[:1])
         return start + expand_run(author, 2, start[0].key, compacts[1:]) if start else []
-    prepared = _prepare(compacts) if previous is not None and 1 < first <= MAX_SEQUENCE + 1 - len(compacts) else None
-    if prepared is None or previous is None:
+    forms, timestamps, signatures, contents = zip(*compacts, strict=True)
+    prepared = _prepare(forms, timestamps, signatures, contents)
+    if prepared is None or previous is None or not 1 < first <= MAX_SEQUENCE + 1 - len(compacts):
         return _expand_each(author, first, previous, compacts)
     values, pieces = prepared
     # 64 bytes of base64 end in "XY==". With two zero bytes behind them they end in "XYAA", and can be encoded together.
-    seals = b2a_base64(b"\0\0".join([item[2] for item in compacts]) + b"\0\0", newline=False)
-    seal_at = 0
-    author_text = b2a_base64(author, newline=False)
+    seals = b2a_base64(b"\0\0".join(signatures) + b"\0\0", newline=False)
+    templates = _templates(author)
+    texts: list[bytes] = []
+    digests: list[bytes] = []
     previous_text = b2a_base64(previous, newline=False)
-    messages: list[Message] = []
-    keep = messages.append
-    sequence = first
-    for (form, timestamp, signature, _), value, piece in zip(compacts, values, pieces, strict=True):
-        seal = seals[seal_at : seal_at + 86]
+    seal_at = 0
+    # Only what depends on the message before it is done in this loop.
+    for form, timestamp, piece, sequence in zip(forms, timestamps, pieces, count(first)):
+        text = templates[form & AUTHOR_FIRST] % (
+            previous_text,
+            sequence,
+            timestamp,
+            piece,
+            seals[seal_at : seal_at + 86],
+        )
         seal_at += 88
-        if form & AUTHOR_FIRST:
-            text = _TEMPLATE_AUTHOR_FIRST % (previous_text, author_text, sequence, timestamp, piece, seal)
-        else:
-            text = _TEMPLATE % (previous_text, sequence, author_text, timestamp, piece, seal)
         hashed = text if text.isascii() else text.decode("utf-8").encode("utf-16-le")[::2]
         if len(hashed) > MAX_MESSAGE_UNITS:
             break
         digest = _sha256(hashed).digest()
-        key = _new_bytes(MessageRef, digest)
-        keep(_new_tuple(Message, (author, sequence, previous, timestamp, value, signature, text, key)))
-        previous = key
         previous_text = b2a_base64(digest, newline=False)
-        sequence += 1
-    return messages
+        texts.append(text)
+        digests.append(digest)
+    keys = list(map(_new_bytes, repeat(MessageRef), digests))
+    fields = zip(
+        repeat(author),
+        count(first),
+        chain((previous,), keys),
+        timestamps,
+        values,
+        signatures,
+        texts,
+        keys,
+        strict=False,
+    )
+    return list(map(_new_tuple, repeat(Message), fields))
 
 
 def _expand_each(
@@ -253,11 +278,10 @@ def _expand_each(
     return messages
 
 
-def _prepare(compacts: Sequence[Compact]) -> tuple[list[Any], list[bytes]] | None:
-    """Return values and canonical lines of all contents, or None if any of them is out of the ordinary."""
-    if not compacts:
-        return [], []
-    forms, timestamps, signatures, contents = zip(*compacts, strict=True)
+def _prepare(
+    forms: Sequence[int], timestamps: Sequence[int], signatures: Sequence[bytes], contents: Sequence[bytes]
+) -> tuple[list[Any], list[bytes]] | None:
+    """Return values and canonical lines of all contents, or None if any message is out of the ordinary."""
     if (
         set(map(len, signatures)) != {64}
         or min(timestamps) < -_MAX_TIMESTAMP
@@ -273,11 +297,15 @@ def _prepare(compacts: Sequence[Compact]) -> tuple[list[Any], list[bytes]] | Non
         bodies = [b'{"type":"other"}' if place in strange else body for place, body in enumerate(contents)]
     try:
         values = list(map(_loads, bodies))
-        pieces = [_dumps({"content": value}, None, _PRETTY)[1:-2] for value in values]
+        # Indentation can make deeply nested content 250 times as long; such a piece is dropped at once.
+        pieces = [
+            piece
+            for value in values
+            if len(piece := _dumps({"content": value}, None, _PRETTY)[1:-2]) <= MAX_MESSAGE_BYTES
+        ]
         for kind in {value["type"] for value in values}:  # TypeError, LookupError: not an object with a type
             check_content({"type": kind})
-        # Indentation can make deeply nested content 250 times as long; thousands of those are not looked at together.
-        if max(map(len, pieces)) > MAX_MESSAGE_BYTES or has_suspects(pieces):
+        if len(pieces) < len(values) or has_suspects(pieces):
             return None
         for place in others:
             values[place], pieces[place] = _expand_content(forms[place], contents[place])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from random import Random
 from typing import Any
 
@@ -331,3 +332,16 @@ def test_signature_is_checked_over_what_was_expanded() -> None:
         check_message(Head(2, KEY), moved)
     assert caught.value.reason == "signature-invalid"
     assert orjson.loads(moved.text)["sequence"] == 3
+
+
+def test_a_run_of_deeply_nested_contents_takes_little_memory() -> None:
+    """Indentation makes 24 KiB of brackets six megabytes; a thousand of those must not be in memory together."""
+    nest = b'{"type":"abc","x":' + b"[" * 240 + b"1," * 11_000 + b"1" + b"]" * 240 + b"}"
+    run = [Compact(0, 1, SIGNATURE, nest)] * 200
+    tracemalloc.start()
+    try:
+        assert expand_run(AUTHOR.public, 2, KEY, run) == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 150 * 2**20
