@@ -40,7 +40,7 @@ class Facts(NamedTuple):
 def read_facts(message: Message) -> Facts | None:
     """Return what a message says that sneaker acts on, or None for the many that say nothing of the kind.
 
-    Import asks this of every message, therefore the common answer costs 0.2 us.
+    Import asks this of every message; for most it takes one look-up and one search for a byte.
     """
     content = message.content
     if type(content) is str:
