@@ -66,6 +66,8 @@ def decode_card(data: bytes) -> Card:
         raise BundleDamaged(f"the card has version {version}, which this sneaker does not know")
     if not verify_signature(machine, signature, _CONTEXT + body):
         raise BundleDamaged("the card's signature is not its machine's")
+    if counter >= 2**63 or time_ms >= 2**63:  # which no database holds
+        raise BundleDamaged("the card holds an impossible number")
     cursor = Cursor(body[_HEAD.size :])
     clock = decode_clock(cursor.take(clock_bytes))
     wants = frozenset(BlobRef(cursor.take(32)) for _ in range(cursor.varint(_MAX_WANTS)))
