@@ -110,8 +110,36 @@ _FIRST = (
     ) STRICT""",
 )
 
+_SECOND = (
+    # Sticks that a person enrolled here, and what this machine knows of the files on them, so that a visit costs what is
+    # new and not what lies there.
+    """CREATE TABLE drive (
+        id BLOB PRIMARY KEY,
+        label TEXT NOT NULL,
+        enrolled_at_ms INTEGER NOT NULL,
+        visited_at_ms INTEGER NOT NULL
+    ) STRICT""",
+    """CREATE TABLE drive_file (
+        drive BLOB NOT NULL,
+        name TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        exporter BLOB NOT NULL,
+        coverage BLOB NOT NULL,
+        PRIMARY KEY (drive, name)
+    ) STRICT, WITHOUT ROWID""",
+    # The newest card of each machine, as it was signed, to be carried on; seen_at_ms is when we first saw it.
+    """CREATE TABLE card (
+        machine BLOB PRIMARY KEY,
+        counter INTEGER NOT NULL,
+        seen_at_ms INTEGER NOT NULL,
+        data BLOB NOT NULL
+    ) STRICT""",
+)
+
 #: Statements that lead from version n to n + 1.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -324,9 +324,10 @@ def _last_id(feed: int) -> int:
 def _facts(author: FeedRef, rows: list[WaitingRow]) -> list[tuple[int, Facts]]:
     """Read what messages out of the waiting room say."""
     found: list[tuple[int, Facts]] = []
-    for row_id, _, previous, *rest in rows:
+    for row_id, _, previous, form, timestamp, signature, content in rows:
+        compact = Compact(form, timestamp, signature, content)
         try:
-            message = expand(author, row_id & SEQUENCE_MASK, MessageRef(previous) if previous else None, Compact(*rest))
+            message = expand(author, row_id & SEQUENCE_MASK, MessageRef(previous) if previous else None, compact)
         except InvalidMessage:  # it was valid when it came in: ``check`` will find it
             continue
         facts = read_facts(message)
