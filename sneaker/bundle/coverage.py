@@ -12,7 +12,7 @@ from sneaker.errors import BundleDamaged
 from sneaker.limits import MAX_CLOCK_FEEDS, MAX_SEQUENCE
 from sneaker.refs import BlobRef, FeedRef
 
-__all__ = ["Coverage", "index_coverage", "reach"]
+__all__ = ["Coverage", "index_coverage", "reaches"]
 
 _MAX_BLOBS = 1_000_000
 _MAX_RANGES = 4 * MAX_CLOCK_FEEDS
@@ -68,22 +68,29 @@ def index_coverage(index: Index) -> Coverage:
     return Coverage(ranges, frozenset(entry.blob for entry in index.blobs))
 
 
-def reach(clock: Mapping[FeedRef, int], coverages: Iterable[Coverage]) -> dict[FeedRef, int]:
-    """Return the clock of a machine at ``clock`` after it took everything it can from ``coverages``.
+def reaches(
+    clocks: Iterable[Mapping[FeedRef, int]], coverages: Iterable[Coverage]
+) -> list[Mapping[FeedRef, int]]:
+    """Return for each clock that of a machine which took everything it can use from ``coverages``.
 
-    A range helps only if it continues what the machine has, in whatever order the ranges come.
+    A range helps only if it continues what the machine has; ranges may come in any order.
     """
     spans: dict[FeedRef, list[tuple[int, int]]] = {}
     for coverage in coverages:
         for item in coverage.ranges:
             spans.setdefault(item.feed, []).append((item.first, item.last))
+    for found in spans.values():
+        found.sort()
+    return [_reach(clock, spans) for clock in clocks]
+
+
+def _reach(clock: Mapping[FeedRef, int], spans: Mapping[FeedRef, list[tuple[int, int]]]) -> dict[FeedRef, int]:
     reached = dict(clock)
     for feed, found in spans.items():
         at = reached.get(feed, 0)
-        for first, last in sorted(found):
+        for first, last in found:
             if first > at + 1:
                 break
             at = max(at, last)
-        if at:
-            reached[feed] = at
+        reached[feed] = at
     return reached

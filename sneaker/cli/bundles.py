@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from sneaker.bundle.plan import Order
 from sneaker.cli.app import JsonOption, command, home, now_ms, settings
-from sneaker.cli.show import Output, amount, clean, counted
+from sneaker.cli.show import Output, amount, clean, counted, parse_size
 from sneaker.errors import ExitCode, HomeMissing
 from sneaker.refs import FeedRef, encode_base64
 
 if TYPE_CHECKING:
+    from sneaker.exchange.export import ExportReport
     from sneaker.exchange.importing import ImportReport
     from sneaker.exchange.inspecting import InspectReport
 
@@ -50,6 +52,29 @@ def export_(
     hops: Annotated[
         int | None, typer.Option("--hops", min=0, metavar="N", help="Only feeds within N steps of follows from you.")
     ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option("--max-size", metavar="SIZE", help="At most this much, the most important first: 500M, 2G."),
+    ] = None,
+    order: Annotated[
+        Order,
+        typer.Option("--order", help="What goes first among equally near feeds: the largest backlog, or one by one."),
+    ] = Order.DEPTH,
+    no_blobs: Annotated[bool, typer.Option("--no-blobs", help="Messages only.")] = False,
+    max_blob_size: Annotated[
+        str | None, typer.Option("--max-blob-size", metavar="SIZE", help="Leave out blobs that are larger.")
+    ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", metavar="FEED", help="Encrypt to this feed (or age1... recipient); may be repeated."),
+    ] = None,
+    pad: Annotated[
+        bool, typer.Option("--pad", help="Fill an encrypted bundle up, so that its size says less.")
+    ] = False,
+    volume_size: Annotated[
+        str | None,
+        typer.Option("--volume-size", metavar="SIZE", help="Split into files of this size; 4G for FAT32 if not given."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -58,43 +83,85 @@ def export_(
     The file appears only when it is whole and on the disk. A folder gets a file with a random name. Without --for the bundle
     holds everything; with the card of another machine ('sneaker clock --card FILE' there) it holds what that machine lacks.
     """
-    from sneaker.exchange.export import export
+    from sneaker.exchange.export import DEFAULT_VOLUME_BYTES, ExportOptions, export
 
     output = settings.output(json)
+    options = ExportOptions(
+        readers=readers or (),
+        feeds={FeedRef.parse(name) for name in feed} if feed else None,
+        hops=hops,
+        order=order,
+        blobs=not no_blobs,
+        max_blob_bytes=parse_size(max_blob_size) if max_blob_size else None,
+        max_bytes=parse_size(max_size) if max_size else None,
+        volume_bytes=parse_size(volume_size) if volume_size else None if destination == "-" else DEFAULT_VOLUME_BYTES,
+        recipients=to or (),
+        pad=pad,
+        dry_run=dry_run,
+    )
     with home() as opened, ExitStack() as stack:
         report = export(
-            opened.store,
-            opened.keypair,
-            opened.caps,
+            opened,
             destination,
+            options,
             stdout=sys.stdout.buffer,
-            readers=readers or (),
-            feeds={FeedRef.parse(name) for name in feed} if feed else None,
-            hops=hops,
-            dry_run=dry_run,
             now_ms=now_ms(),
             random_bytes=os.urandom,
             progress=lambda total: stack.enter_context(output.progress(total, "exporting", " messages")),
         )
-    value = {
-        "bundle_id": encode_base64(report.bundle_id),
-        "files": [{"path": path, "bytes": size} for path, size in report.files],
-        "feeds": report.feeds,
-        "messages": report.messages,
-        "blobs": report.blobs,
-        "bytes": report.bytes,
-    }
-    words = f"{counted(report.messages, 'message')} of {counted(report.feeds, 'feed')}, {amount(report.bytes)}"
     if destination == "-" and not dry_run:
-        output.say(f"wrote {words} to standard output")
+        output.say(f"wrote {_exported_words(report)} to standard output")
         return
+    output.data(export_json(report), None)
+    if not json:
+        _print_export(report, dry_run)
+
+
+def export_json(report: ExportReport) -> dict[str, Any]:
+    """Return the object of ``export --json``, which is also the export half of ``sync --json``."""
+    packed = report.packed
+    return {
+        "bundle_id": encode_base64(packed.volumes[0].bundle_id) if packed.volumes else None,
+        "files": [{"path": path, "bytes": size} for path, size in report.files],
+        "feeds": packed.feeds,
+        "messages": packed.messages,
+        "blobs": packed.blobs,
+        "bytes": report.bytes,
+        "left_behind": {
+            "messages": sum(item.messages for item in packed.left),
+            "feeds": [{"feed": str(item.feed), "first": item.first, "last": item.last} for item in packed.left],
+            "blobs": packed.blobs_left,
+        },
+        "reader_clock": {str(feed): sequence for feed, sequence in sorted(report.reader_clock.items())},
+    }
+
+
+def _exported_words(report: ExportReport) -> str:
+    packed = report.packed
+    words = f"{counted(packed.messages, 'message')} of {counted(packed.feeds, 'feed')}"
+    if packed.blobs:
+        words += f", {counted(packed.blobs, 'blob')}"
+    return f"{words}, {amount(report.bytes)}"
+
+
+def _print_export(report: ExportReport, dry_run: bool) -> None:
+    packed = report.packed
     if dry_run:
-        text = f"would write {words}"
-    elif report.messages == 0:
-        text = f"wrote {report.files[0][0]}: nothing new for the reader in it, {amount(report.bytes)}"
+        print(f"would write {_exported_words(report)}")
+    elif packed.messages == packed.blobs == 0:
+        print(f"wrote {report.files[0][0]}: nothing new for the reader in it, {amount(report.bytes)}")
+    elif len(report.files) == 1:
+        print(f"wrote {report.files[0][0]}: {_exported_words(report)}")
     else:
-        text = f"wrote {report.files[0][0]}: {words}"
-    output.data(value, text)
+        for path, size in report.files:
+            print(f"wrote {path}: {amount(size)}")
+        print(f"in {len(report.files)} volumes: {_exported_words(report)}")
+    if packed.left:
+        messages = sum(item.messages for item in packed.left)
+        feeds = len({item.feed for item in packed.left})
+        print(f"left behind for want of space: {counted(messages, 'message')} of {counted(feeds, 'feed')}")
+    if packed.blobs_left:
+        print(f"left behind for want of space: {counted(packed.blobs_left, 'blob')}")
 
 
 @command("import")
@@ -122,10 +189,8 @@ def import_(
     total = sum(Path(path).stat().st_size for path in sources if Path(path).is_file())
     with home() as opened, output.progress(total or None, "importing") as progress:
         report = import_sources(
-            opened.store,
+            opened,
             sources,
-            me=opened.keypair.public,
-            caps=opened.caps,
             stdin=sys.stdin.buffer,
             now_ms=now_ms,
             hops=hops,
@@ -156,7 +221,7 @@ def import_json(report: ImportReport) -> dict[str, Any]:
             "new": len(ingested.feeds_new),
             "forked": len(ingested.feeds_forked),
         },
-        "blobs": {"accepted": 0, "known": 0, "refused": 0},
+        "blobs": {"accepted": report.blobs.accepted, "known": report.blobs.known, "refused": report.blobs.refused},
         "refused": [
             {
                 "feed": str(refusal.feed) if refusal.feed is not None else None,
@@ -187,6 +252,9 @@ def print_import(report: ImportReport, output: Output) -> None:
         parts.append(f"{ingested.refused:,} refused")
     if ingested.accepted or ingested.known or ingested.waiting or ingested.refused:
         print("; ".join(parts))
+    if report.blobs.accepted or report.blobs.refused:
+        refused = f"; {report.blobs.refused:,} refused" if report.blobs.refused else ""
+        print(f"{verb} {counted(report.blobs.accepted, 'new blob')}{refused}")
     for feed in sorted(ingested.feeds_forked):
         print(f"forked: {feed} has signed two different messages for one place; nothing more is taken of it")
     for refusal in ingested.refusals[:10]:

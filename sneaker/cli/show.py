@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sneaker.errors import SneakerError
+from sneaker.errors import SneakerError, UsageError
 
-__all__ = ["Output", "amount", "clean", "counted", "print_error"]
+__all__ = ["Output", "amount", "clean", "counted", "parse_size", "print_error"]
 
 # C0 and C1 controls, and the marks that turn the direction of text round: a name from a stick may hold any of them.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -43,6 +43,15 @@ def amount(size: int) -> str:
             return f"{int(value)} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{size} bytes"
+
+
+def parse_size(text: str) -> int:
+    """Read a size: bytes, or with k, M, G or T (powers of 1000), or Ki, Mi, Gi, Ti (of 1024); raises UsageError."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([kKMGT])(i?))?B?", text.strip())
+    if match is None:
+        raise UsageError(f"{clean(text, 40)!r} is not a size", hint="sizes are like 500M, 2G or 650000")
+    power = " KMGT".index((match[2] or " ").upper())
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
 def print_error(error: SneakerError) -> None:
@@ -89,4 +98,8 @@ class Output:
             file=sys.stderr,
             dynamic_ncols=True,
         ) as bar:
-            yield lambda done: bool(bar.update(done)) and None
+
+            def advance(done: int) -> None:
+                bar.update(done)
+
+            yield advance

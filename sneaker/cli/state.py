@@ -74,7 +74,7 @@ def clock(
     with home() as opened:
         held = opened.store.clock()
         if card is not None:
-            write_card(card, opened.store, opened.keypair, opened.caps, now_ms=now_ms())
+            write_card(card, opened, now_ms=now_ms())
             output.say(f"wrote {card}: {counted(len(held), 'feed')}")
     if json or card is None:
         ordered = {str(feed): sequence for feed, sequence in sorted(held.items())}

@@ -1,226 +1,271 @@
-"""Export: write what a reader lacks into a bundle.
-
-Rows go from the store into message records as they are; records are packed in all cores while the next ones are read.
-"""
+"""Export: choose what readers lack, and write it to a file, a folder or a pipe; encrypted and split if asked for."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from base64 import b32encode
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain, islice
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from sneaker import __version__
-from sneaker.bundle.compression import DEFAULT_LEVEL
 from sneaker.bundle.format import MAGIC
-from sneaker.bundle.messages import MAX_RECORD_MESSAGES, encode_messages, split_runs
-from sneaker.bundle.plan import Range, plan, slowest
-from sneaker.bundle.records import Header
-from sneaker.bundle.writer import BundleWriter
-from sneaker.caps import Caps
-from sneaker.errors import OutputError
+from sneaker.bundle.plan import Order, Range, plan, slowest
+from sneaker.errors import OutputError, UsageError
+from sneaker.exchange.home import Home
 from sneaker.exchange.output import new_file, output_errors
-from sneaker.exchange.readers import reader_clock
-from sneaker.feed.run import Run
-from sneaker.keys import Keypair
-from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.base import EdgeState, Store
+from sneaker.exchange.packing import MIN_VOLUME_BYTES, Job, Packed, Progress, pack
+from sneaker.exchange.readers import read_reader
+from sneaker.refs import BlobRef, FeedRef
+from sneaker.store.base import EdgeState
 
-__all__ = ["BUNDLE_SUFFIX", "Bundle", "ExportReport", "Progress", "export", "write_bundle"]
+__all__ = [
+    "BUNDLE_SUFFIX",
+    "DEFAULT_HOPS",
+    "DEFAULT_VOLUME_BYTES",
+    "ENCRYPTED_SUFFIX",
+    "ExportOptions",
+    "ExportReport",
+    "blobs_to_send",
+    "export",
+    "padded_size",
+    "sendable",
+    "unsent",
+]
 
 BUNDLE_SUFFIX = ".sneaker"
+ENCRYPTED_SUFFIX = ".sneaker.age"
 
-# How far the follow graph is walked to rank feeds; farther ones go last, in no particular order of distance.
+# How far the follow graph is walked to rank feeds; farther ones go last.
 DEFAULT_HOPS = 4
 
-#: Called with the number of messages done since the last call.
-Progress = Callable[[int], None]
+# FAT32 holds files of at most 4 GiB - 1; a little less leaves room for what encryption and parity add.
+DEFAULT_VOLUME_BYTES = 4_000_000_000
+
+# What age adds: a header with a stanza for each recipient (and one of random length that means nothing), and 16 bytes
+# for each 64 KiB.
+_AGE_HEAD_BYTES = 2048
+_AGE_RECIPIENT_BYTES = 128
+_AGE_CHUNK_BYTES = 64 * 1024
+_AGE_TAG_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
-    """What was written into one bundle."""
+class ExportOptions:
+    """What the person asked for; sizes in bytes.
 
-    bundle_id: bytes
-    feeds: int
-    messages: int
-    blobs: int
-    bytes: int
-
-
-def write_bundle(
-    store: Store,
-    keypair: Keypair,
-    caps: Caps,
-    ranges: Iterable[Range],
-    write: Callable[[bytes], object],
-    *,
-    bundle_id: bytes,
-    now_ms: int,
-    clock: Mapping[FeedRef, int] | None = None,
-    level: int = DEFAULT_LEVEL,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> Bundle:
-    """Write the messages in ``ranges`` as one bundle, in their order, through ``write``; return what went in.
-
-    ``bundle_id`` is 16 random bytes; ``clock`` is put in as the exporter's own if given.  Memory is bounded: some
-    records per core are held at a time.  Raises what the store and ``write`` raise.
+    ``readers`` as ``read_reader`` takes them: what any of them lacks is sent; without any, everything.  ``feeds`` and ``hops``
+    narrow what is sent.  ``recipients`` are feed ids or age recipients to encrypt to.
     """
-    chosen = list(ranges)
-    header = Header(
-        bundle_id=bundle_id,
-        network_id=caps.network_id,
-        exporter=keypair.public,
-        created_ms=now_ms,
-        generator=f"sneaker {__version__}",
-    )
-    writer = BundleWriter(header, keypair)
-    prerequisites = {item.feed: item.first - 1 for item in chosen if item.first > 1}
-    write(writer.start(prerequisites, clock))
-    for runs, payload in _packed(split_runs(_runs(store, chosen)), level, workers or os.cpu_count() or 1):
-        write(writer.add_messages(runs, payload))
-        if progress is not None:
-            progress(sum(len(run.compacts) for run in runs))
-    write(writer.finish())
-    return Bundle(bundle_id, writer.feeds, writer.messages, writer.blobs, writer.bytes_written)
 
-
-def _packed(groups: Iterator[list[Run]], level: int, workers: int) -> Iterator[tuple[list[Run], bytes]]:
-    """Encode groups of runs in a pool of threads (zstandard releases the GIL) and yield them in order."""
-    first = list(islice(groups, 2))
-    if len(first) < 2:  # a small delta is done before a pool would have started
-        for runs in first:
-            yield runs, encode_messages(runs, level)
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="pack") as pool:
-        pending: deque[tuple[list[Run], Future[bytes]]] = deque()
-        for runs in chain(first, groups):
-            pending.append((runs, pool.submit(encode_messages, runs, level)))
-            if len(pending) > workers + 1:
-                done, future = pending.popleft()
-                yield done, future.result()
-        while pending:
-            done, future = pending.popleft()
-            yield done, future.result()
-
-
-def _runs(store: Store, ranges: Iterable[Range]) -> Iterator[Run]:
-    """Yield runs of bounded length out of the store."""
-    for item in ranges:
-        previous = store.key_at(item.feed, item.first - 1) if item.first > 1 else None
-        first = item.first
-        rows = store.rows(item.feed, first, item.last)
-        while chunk := list(islice(rows, MAX_RECORD_MESSAGES)):
-            keys = [MessageRef(row.key) for row in chunk]
-            yield Run(item.feed, first, previous, [row.compact for row in chunk], keys)
-            first += len(chunk)
-            previous = keys[-1]
+    readers: Sequence[str] = ()
+    feeds: AbstractSet[FeedRef] | None = None
+    hops: int | None = None
+    order: Order = Order.DEPTH
+    blobs: bool = True
+    max_blob_bytes: int | None = None
+    max_bytes: int | None = None
+    volume_bytes: int | None = None
+    recipients: Sequence[str] = ()
+    pad: bool = False
+    parity: int = 0
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What an export wrote: ``files`` are (path, bytes)."""
+    """What an export wrote.
 
-    bundle_id: bytes
-    files: tuple[tuple[str, int], ...]
-    feeds: int
-    messages: int
-    blobs: int
-    bytes: int
-
-
-def export(
-    store: Store,
-    keypair: Keypair,
-    caps: Caps,
-    destination: str,
-    *,
-    stdout: BinaryIO,
-    now_ms: int,
-    random_bytes: Callable[[int], bytes],
-    readers: Sequence[str] = (),
-    feeds: AbstractSet[FeedRef] | None = None,
-    hops: int | None = None,
-    dry_run: bool = False,
-    workers: int | None = None,
-    progress: Callable[[int], Progress] | None = None,
-) -> ExportReport:
-    """Write what ``readers`` lack (see ``reader_clock``; everything if there are none) to ``destination``.
-
-    ``destination`` is a file, a folder, or ``-`` for ``stdout``.  ``feeds`` and ``hops`` narrow what is sent.
-    ``progress`` gets the total of messages and returns what is called as they are done.  Raises OutputError.
+    ``files`` are (path, bytes).  ``left`` is what did not fit, and ``reader_clock`` what a reader will have after taking all of it.
     """
-    clock = store.clock()
-    theirs = slowest([reader_clock(spec, store, caps) for spec in readers], clock)
-    distance = store.hops(keypair.public, hops if hops is not None else DEFAULT_HOPS)
-    wanted = _selection(keypair.public, feeds, distance if hops is not None else None, store)
-    ranges = plan(clock, theirs, wanted=wanted, hops={**distance, keypair.public: 0})
-    bundle_id = random_bytes(16)
-    done = progress(sum(item.messages for item in ranges)) if progress is not None else None
 
-    def write_to(write: Callable[[bytes], object]) -> Bundle:
-        return write_bundle(
-            store,
-            keypair,
-            caps,
-            ranges,
-            write,
-            bundle_id=bundle_id,
-            now_ms=now_ms,
-            clock=clock,
-            workers=workers,
-            progress=done,
-        )
+    packed: Packed
+    files: tuple[tuple[str, int], ...]
+    reader_clock: Mapping[FeedRef, int] = field(default_factory=dict)
 
-    files: tuple[tuple[str, int], ...] = ()
-    if dry_run:
-        bundle = write_to(len)
-    elif destination == "-":
-        with output_errors("standard output"):
-            bundle = write_to(stdout.write)
-            stdout.flush()
-    else:
-        path = _destination(Path(destination), bundle_id)
-        with output_errors(path), new_file(path) as file:
-            bundle = write_to(file.write)
-        files = ((str(path), bundle.bytes),)
-    return ExportReport(bundle_id, files, bundle.feeds, bundle.messages, bundle.blobs, bundle.bytes)
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files, or of what went to the pipe."""
+        return sum(size for _, size in self.files) if self.files else self.packed.bytes
 
 
-def _selection(
-    me: FeedRef, feeds: AbstractSet[FeedRef] | None, distance: Mapping[FeedRef, int] | None, store: Store
+def sendable(
+    home: Home, feeds: AbstractSet[FeedRef] | None = None, hops: Mapping[FeedRef, int] | None = None
 ) -> Callable[[FeedRef], bool]:
-    """Return what says whether a feed may be sent: asked for, near enough, and not blocked by us."""
-    blocked = {edge.contact for edge in store.edges(me) if edge.state == EdgeState.BLOCK}
+    """Return what says whether a feed may be sent: asked for, within ``hops`` where given, and not blocked by us."""
+    me = home.keypair.public
+    blocked = {edge.contact for edge in home.store.edges(me) if edge.state == EdgeState.BLOCK}
 
     def wanted(feed: FeedRef) -> bool:
         if feed in blocked or (feeds is not None and feed not in feeds):
             return False
-        return distance is None or feed == me or distance.get(feed, -1) >= 0
+        return hops is None or feed == me or hops.get(feed, -1) >= 0
 
     return wanted
 
 
-def _destination(path: Path, bundle_id: bytes) -> Path:
-    """Return the file to write: a new name in a folder, or the file itself if nothing is lost by replacing it."""
-    if path.is_dir():
-        name = b32encode(bundle_id).decode("ascii").rstrip("=").lower()
-        return path / f"{name}{BUNDLE_SUFFIX}"
-    if not path.exists():
+def blobs_to_send(
+    home: Home, ranges: Iterable[Range], wants: AbstractSet[BlobRef] = frozenset(), max_bytes: int | None = None
+) -> list[BlobRef]:
+    """Return the blobs we hold that readers asked for, then those that the messages in ``ranges`` mention, in that order."""
+    held = set(home.blobs)
+    if not held:
+        return []
+    chosen: dict[BlobRef, None] = dict.fromkeys(blob for blob in sorted(wants) if blob in held)
+    for item in ranges:
+        for link in home.store.blob_links(item.feed, item.first, item.last):
+            if link.blob in held:
+                chosen.setdefault(link.blob)
+    return [blob for blob in chosen if max_bytes is None or (home.blobs.size(blob) or 0) <= max_bytes]
+
+
+def padded_size(size: int) -> int:
+    """Return the size class of a size: Padme (Nikitin et al., PETS 2019), which adds at most an eighth, mostly far less."""
+    if size < 2:
+        return size
+    exponent = size.bit_length() - 1
+    low_bits = exponent - exponent.bit_length()
+    mask = (1 << max(0, low_bits)) - 1
+    return (size + mask) & ~mask
+
+
+def export(
+    home: Home,
+    destination: str,
+    options: ExportOptions,
+    *,
+    stdout: BinaryIO,
+    now_ms: int,
+    random_bytes: Callable[[int], bytes],
+    progress: Callable[[int], Progress] | None = None,
+) -> ExportReport:
+    """Write what the readers lack to ``destination``: a file, a folder, or ``-`` for ``stdout``.
+
+    ``progress`` gets the total of messages and returns what is called as they are done.  Raises OutputError if it cannot be
+    written; then no file appears that was not whole.
+    """
+    _check(options)
+    store, me = home.store, home.keypair.public
+    clock = store.clock()
+    readers = [read_reader(spec, store, home.caps) for spec in options.readers]
+    theirs = slowest([reader.clock for reader in readers], clock)
+    distance = {**store.hops(me, options.hops if options.hops is not None else DEFAULT_HOPS), me: 0}
+    wanted = sendable(home, options.feeds, distance if options.hops is not None else None)
+    ranges = plan(clock, theirs, wanted=wanted, hops=distance, order=options.order)
+    wants = frozenset(blob for reader in readers for blob in reader.wants)
+    files = _Files(destination, options, stdout)
+    job = Job(
+        keypair=home.keypair,
+        caps=home.caps,
+        ranges=ranges,
+        now_ms=now_ms,
+        random_bytes=random_bytes,
+        clock=clock,
+        blobs=blobs_to_send(home, ranges, wants, options.max_blob_bytes) if options.blobs else (),
+        max_bytes=files.plain_limit(options.max_bytes),
+        volume_bytes=files.plain_limit(options.volume_bytes),
+        pad=padded_size if options.pad else None,
+        workers=os.cpu_count() or 1,
+    )
+    done = progress(sum(item.messages for item in ranges)) if progress is not None else None
+    packed = pack(store, home.blobs, job, files.open_volume, done)
+    after = {feed: sequence for feed, sequence in theirs.items() if sequence}
+    for item in packed.sent:
+        after[item.feed] = max(after.get(item.feed, 0), item.last)
+    return ExportReport(packed, tuple(files.written), after)
+
+
+def _check(options: ExportOptions) -> None:
+    for name, size in (("--max-size", options.max_bytes), ("--volume-size", options.volume_bytes)):
+        if size is not None and size < MIN_VOLUME_BYTES:
+            raise UsageError(f"{name} has to be at least {MIN_VOLUME_BYTES // 1024} KiB")
+    if options.pad and not options.recipients:
+        raise UsageError("--pad hides the size of an encrypted bundle; it needs --to")
+
+
+class _Files:
+    """Where volumes go."""
+
+    def __init__(self, destination: str, options: ExportOptions, stdout: BinaryIO) -> None:
+        self.options = options
+        self.stdout = stdout
+        self.written: list[tuple[str, int]] = []
+        self.to_stdout = destination == "-"
+        self.path = Path(destination)
+        self.into_folder = not self.to_stdout and self.path.is_dir()
+
+    def plain_limit(self, size: int | None) -> int | None:
+        """Return how large a bundle may be so that the file made of it is not larger than ``size``."""
+        if size is None or not self.options.recipients:
+            return size
+        room = size - _AGE_HEAD_BYTES - _AGE_RECIPIENT_BYTES * len(self.options.recipients)
+        room -= _AGE_TAG_BYTES * (room // _AGE_CHUNK_BYTES + 1)
+        if self.options.pad:  # the largest size class that still fits
+            step = 1 << max(0, (exponent := room.bit_length() - 1) - exponent.bit_length())
+            room = room // step * step
+        return max(room, 1)
+
+    def open_volume(self, number: int, bundle_id: bytes) -> AbstractContextManager[Callable[[bytes], object]]:
+        if self.options.dry_run:
+            return contextlib.nullcontext(len)
+        if self.to_stdout:
+            if number > 1:
+                raise OutputError(
+                    "the bundle does not fit into one volume", hint="export to a folder, or use --max-size"
+                )
+            return self._to_stdout()
+        return self._to_file(number, bundle_id)
+
+    @contextlib.contextmanager
+    def _to_stdout(self) -> Iterator[Callable[[bytes], object]]:
+        with output_errors("standard output"), self._encrypted(self.stdout) as file:
+            yield file.write
+        self.stdout.flush()
+
+    @contextlib.contextmanager
+    def _to_file(self, number: int, bundle_id: bytes) -> Iterator[Callable[[bytes], object]]:
+        path = self._name(number, bundle_id)
+        with output_errors(path):
+            with new_file(path) as file:
+                with self._encrypted(file) as plain:
+                    yield plain.write
+                size = file.tell()
+            self.written.append((str(path), size))
+
+    def _encrypted(self, file: BinaryIO) -> AbstractContextManager[BinaryIO]:
+        if not self.options.recipients:
+            return contextlib.nullcontext(file)
+        from sneaker.exchange.encryption import encrypting
+
+        return encrypting(file, self.options.recipients)
+
+    def _name(self, number: int, bundle_id: bytes) -> Path:
+        """Return the file of a volume: a random name in a folder, or the given one, numbered from the second volume on."""
+        if self.into_folder:
+            name = b32encode(bundle_id).decode("ascii").rstrip("=").lower()
+            return self.path / (name + (ENCRYPTED_SUFFIX if self.options.recipients else BUNDLE_SUFFIX))
+        path = self.path if number == 1 else self.path.with_name(f"{self.path.stem}.{number}{self.path.suffix}")
+        _check_may_replace(path)
         return path
-    try:
+
+
+def _check_may_replace(path: Path) -> None:
+    """Raise OutputError if a file is in the way that is not itself a bundle."""
+    if not path.exists():
+        return
+    with contextlib.suppress(OSError):
         if path.is_file():
             with path.open("rb") as file:
-                start = file.read(len(MAGIC))
-            if not start or start == MAGIC:
-                return path
-    except OSError:
-        pass
+                start = file.read(32)
+            if not start or start.startswith((MAGIC, b"age-encryption.org/")):
+                return
     raise OutputError(f"{path} exists and is not a bundle", hint="nothing was written; choose another name")
+
+
+def unsent(report: ExportReport) -> tuple[int, int]:
+    """Return how many messages of how many feeds stayed behind."""
+    left = report.packed.left
+    return sum(item.messages for item in left), len({item.feed for item in left})

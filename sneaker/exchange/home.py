@@ -10,6 +10,7 @@ from sneaker.errors import HomeMissing, KeysError
 from sneaker.exchange.output import new_file, output_errors
 from sneaker.keys import Keypair, load_secret, save_secret
 from sneaker.store.base import Store
+from sneaker.store.blobs import BlobStore
 
 __all__ = ["SECRET_NAME", "STORE_NAME", "Home", "create_home", "open_home"]
 
@@ -27,6 +28,11 @@ class Home:
     keypair: Keypair
     caps: Caps
     store: Store
+
+    @property
+    def blobs(self) -> BlobStore:
+        """The blobs of this home."""
+        return BlobStore(self.path / "blobs")
 
     @property
     def adopted(self) -> bool:

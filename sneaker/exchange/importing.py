@@ -6,8 +6,11 @@ a value in the report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import contextlib
+import re
+from binascii import a2b_base64
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,17 +21,15 @@ from sneaker.bundle.reader import (
     BlobRead,
     BundleReader,
     ClockRead,
-    Damage,
     End,
-    Event,
     HeaderRead,
     MessagesRead,
     NeedData,
     Status,
 )
 from sneaker.bundle.records import Header, RecordEntry
-from sneaker.caps import Caps
-from sneaker.errors import BundleDamaged, BundleError, NetworkKeyMismatch, SneakerError
+from sneaker.errors import BundleDamaged, NetworkKeyMismatch, NotABundle, SneakerError
+from sneaker.exchange.home import Home
 from sneaker.exchange.ingest import Ingest, IngestReport
 from sneaker.exchange.ndjson import read_lines
 from sneaker.exchange.sources import (
@@ -41,10 +42,10 @@ from sneaker.exchange.sources import (
     sniff,
     source_errors,
 )
-from sneaker.refs import FeedRef, encode_base64
+from sneaker.refs import BlobRef, FeedRef, encode_base64
 from sneaker.store.base import EdgeState, Note, Peer, PeerKind, Store
 
-__all__ = ["ImportReport", "SourceReport", "import_sources", "wanted_feeds"]
+__all__ = ["BlobCounts", "ImportReport", "ImportSession", "SourceReport", "import_sources", "importing"]
 
 KNOWN = "known"
 
@@ -61,6 +62,11 @@ class SourceReport:
     detail: str = ""
     error: SneakerError | None = None
 
+    @property
+    def whole(self) -> bool:
+        """Whether it was read to its end and nothing in it was damaged."""
+        return self.status in (Status.OK, KNOWN)
+
     def as_json(self) -> dict[str, str | None]:
         """Return the fields of the ``--json`` contract."""
         return {
@@ -73,159 +79,299 @@ class SourceReport:
         }
 
 
+@dataclass(slots=True)
+class BlobCounts:
+    """What became of blobs.  ``unlinked`` are those that no message here mentions."""
+
+    accepted: int = 0
+    known: int = 0
+    refused: int = 0
+    unlinked: list[BlobRef] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did; ``complete`` is false if anything was refused, damaged or cut."""
+    """What an import did.
+
+    ``complete`` is false if anything was refused, damaged or cut.  ``skipped`` counts messages of feeds that we block or that
+    are too far away; to leave them is what was asked for.
+    """
 
     sources: list[SourceReport]
     ingested: IngestReport
+    blobs: BlobCounts
+    skipped: int = 0
     dry_run: bool = False
 
     @property
     def complete(self) -> bool:
-        """Whether everything that was there is in the store now."""
-        return not self.ingested.refused and all(source.status in (Status.OK, KNOWN) for source in self.sources)
+        """Whether everything that was there and wanted is in the store now."""
+        return not self.ingested.refused and not self.blobs.refused and all(source.whole for source in self.sources)
 
 
-@dataclass(slots=True)
-class _Session:
-    store: Store
-    ingest: Ingest
-    caps: Caps
-    stdin: BinaryIO
-    me: FeedRef
-    progress: Callable[[int], None]
-    dry_run: bool
-    reports: list[SourceReport]
+class ImportSession:
+    """Takes in one source after the other; made by ``importing``."""
 
+    def __init__(
+        self, home: Home, ingest: Ingest, *, hops: int | None, dry_run: bool, progress: Callable[[int], None]
+    ) -> None:
+        self.home = home
+        self.store = home.store
+        self.ingest = ingest
+        self.dry_run = dry_run
+        self.progress = progress
+        self.reports: list[SourceReport] = []
+        self.blobs = BlobCounts()
+        self.skipped = 0
+        self.widened = False
+        self._hops = hops
+        self._wanted = _wanted_feeds(home, hops)
 
-def wanted_feeds(store: Store, me: FeedRef, hops: int | None) -> Callable[[FeedRef], bool]:
-    """Return what says whether a feed is to be taken: not blocked by us, and within ``hops`` where that is given."""
-    if hops is not None:
-        near = {feed for feed, distance in store.hops(me, hops).items() if distance >= 0}
-        near.add(me)
-        return near.__contains__
-    blocked = {edge.contact for edge in store.edges(me) if edge.state == EdgeState.BLOCK}
-    return lambda feed: feed not in blocked
+    # -- sources
 
-
-def import_sources(
-    store: Store,
-    paths: Sequence[str],
-    *,
-    me: FeedRef,
-    caps: Caps,
-    stdin: BinaryIO,
-    now_ms: Callable[[], int],
-    hops: int | None = None,
-    dry_run: bool = False,
-    workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> ImportReport:
-    """Import each of ``paths`` (``-`` is ``stdin``) and return what happened.
-
-    With ``hops``, only feeds within that distance of ``me`` are taken, and the distance grows as contact messages come
-    in: sources are read again as long as that brings in more feeds.  ``progress`` is called with bytes read.
-    Raises only for what is wrong on this machine (the store cannot be written).
-    """
-    reports: list[SourceReport] = []
-    wanted = wanted_feeds(store, me, hops)
-    with Ingest(store, caps=caps, wanted=wanted, workers=workers, now_ms=now_ms, dry_run=dry_run) as ingest:
-        session = _Session(store, ingest, caps, stdin, me, progress or (lambda done: None), dry_run, reports)
-        for source in _sources(paths, reports):
-            _import_source(session, source)
-        report = ingest.close()
-    return ImportReport(reports, report, dry_run)
-
-
-def _sources(paths: Iterable[str], reports: list[SourceReport]) -> Iterable[Source]:
-    for path in paths:
-        if path == "-":
-            yield Source("-", None)
-            continue
+    def add(self, source: Source, stdin: BinaryIO) -> None:
+        """Take in a file or standard input; what is wrong with it ends in its report."""
+        report = SourceReport(source.name)
         try:
-            if Path(path).is_dir():
-                yield from expand_folder(Path(path))
-            else:
-                yield Source(path, Path(path))
+            file = open_source(source, stdin)
+            try:
+                self.take(file, report, seekable=source.path is not None)
+            finally:
+                if source.path is not None:
+                    file.close()
         except SneakerError as error:
-            reports.append(SourceReport(path, "folder", status=Status.REFUSED, detail=error.message, error=error))
+            if error.code.startswith("store"):
+                raise
+            self.refuse(report, error)
 
-
-def _import_source(session: _Session, source: Source) -> None:
-    report = SourceReport(source.name)
-    session.reports.append(report)
-    before = session.ingest.counts()
-    try:
-        file = open_source(source, session.stdin)
+    def take(self, file: BinaryIO, report: SourceReport, *, seekable: bool = True) -> None:
+        """Take in an opened file; raises what is wrong with it as a whole (NotABundle, SourceError, ...)."""
+        self.reports.append(report)
+        before = self.ingest.counts()
         try:
-            _import_file(session, file, report, seekable=source.path is not None)
+            self._take_file(file, report, seekable=seekable and file.seekable())
         except OSError as error:
-            raise source_errors(source.name, error) from None
-        finally:
-            if source.path is not None:
-                file.close()
-    except SneakerError as error:
-        if not isinstance(error, BundleError) and error.code.startswith("store"):
-            raise
+            self.ingest.flush()
+            raise source_errors(report.path, error) from None
+        self.ingest.flush()
+        after = self.ingest.counts()
+        if report.status == Status.OK and after._replace(known=0) == before._replace(known=0):
+            report.status = KNOWN
+        if self._hops is not None:
+            before_hops, self._wanted = self._wanted, _wanted_feeds(self.home, self._hops)
+            self.widened = self.widened or before_hops != self._wanted
+
+    def refuse(self, report: SourceReport, error: SneakerError) -> None:
+        """Note that a source was refused as a whole."""
+        if report not in self.reports:
+            self.reports.append(report)
         report.status, report.detail, report.error = Status.REFUSED, error.message, error
-    session.ingest.flush()
-    after = session.ingest.counts()
-    if report.status == Status.OK and after.accepted == before.accepted and after.waiting == before.waiting:
-        report.status = KNOWN if after.refused == before.refused else Status.OK
 
+    def known(self, report: SourceReport) -> None:
+        """Note a bundle that has nothing new, without reading more of it."""
+        report.kind, report.status = Kind.BUNDLE, KNOWN
+        self.reports.append(report)
 
-def _import_file(session: _Session, file: BinaryIO, report: SourceReport, *, seekable: bool) -> None:
-    seekable = seekable and file.seekable()
-    start = file.read(READ_BYTES)
-    kind = sniff(start, report.path)
-    report.kind = kind
-    if kind is Kind.NDJSON:
-        _import_lines(session, rejoined(start, file), report)
-        return
-    if kind is Kind.CARD:
-        card = decode_card(rejoined(start, file).read(MAX_CARD_BYTES + 1))
-        report.exporter = str(card.machine)
-        if card.network_id != session.caps.network_id:
-            raise NetworkKeyMismatch("the card belongs to another network")
-        _learn_clock(session, Peer(card.machine, PeerKind.CARD, card.counter, card.time_ms), dict(card.clock))
-        return
-    if kind is Kind.ENCRYPTED:
-        raise BundleError("encrypted bundles are not supported yet")
-    if seekable and (bundle := open_indexed(file)) is not None:
-        try:
-            _import_indexed(session, bundle, report)
-            return
-        except BundleDamaged:
-            pass  # the index is right, a record is not: read all that is intact, and say what is lost
-        file.seek(0)
+    def finish(self) -> ImportReport:
+        """End the session: everything that was taken is on the disk."""
+        return ImportReport(self.reports, self.ingest.close(), self.blobs, self.skipped, self.dry_run)
+
+    def _take_file(self, file: BinaryIO, report: SourceReport, *, seekable: bool) -> None:
         start = file.read(READ_BYTES)
-    elif seekable:
-        file.seek(len(start))
-    _import_stream(session, start, file, report)
+        report.kind = kind = sniff(start, report.path)
+        self.progress(len(start))
+        if kind is Kind.NDJSON:
+            self._take_lines(rejoined(start, file), report)
+        elif kind is Kind.CARD:
+            self._take_card(rejoined(start, file).read(MAX_CARD_BYTES + 1), report)
+        elif kind is Kind.ENCRYPTED:
+            self._take_encrypted(rejoined(start, file), report)
+        else:
+            if seekable:
+                indexed = open_indexed(file)
+                if indexed is not None:
+                    try:
+                        self._take_indexed(indexed, report)
+                        return
+                    except BundleDamaged:
+                        pass  # the index is right, a record is not: read all that is intact, and say what is lost
+                file.seek(len(start))
+            self._take_stream(start, file, report)
+
+    # -- bundles
+
+    def accept_header(self, header: Header, report: SourceReport) -> None:
+        """Note who packed a bundle; raises NetworkKeyMismatch if it is not of our network."""
+        report.exporter = str(header.exporter)
+        report.bundle_id = encode_base64(header.bundle_id)
+        if header.network_id != self.home.caps.network_id:
+            raise NetworkKeyMismatch(
+                f"{report.path} belongs to another network",
+                hint="it was made with another --network-key than this home",
+            )
+
+    def has_all(self, bundle: IndexedBundle) -> bool:
+        """Say whether a bundle has nothing for us, by its index; a fork in it is something."""
+        return not self._needed(bundle) and not self._needed_blobs(bundle)
+
+    def _needed(self, bundle: IndexedBundle) -> list[RecordEntry]:
+        clock = self.store.clock()
+        needed = {entry.offset: entry for entry in bundle.advancing(clock)}
+        for entry in _contradicting(self.store, bundle):
+            needed.setdefault(entry.offset, entry)
+        return [needed[offset] for offset in sorted(needed)]
+
+    def _needed_blobs(self, bundle: IndexedBundle) -> list[RecordEntry]:
+        return [
+            entry
+            for entry in bundle.index.records
+            if entry.blob is not None and not self.home.blobs.has(entry.blob) and self.store.blob_is_linked(entry.blob)
+        ]
+
+    def _take_indexed(self, bundle: IndexedBundle, report: SourceReport) -> None:
+        """Take only the records that bring something new, or that contradict what we hold."""
+        self.accept_header(bundle.header, report)
+        for entry in self._needed(bundle):
+            payload = bundle.read(entry)
+            self._take_messages(MessagesRead(payload, entry.offset), report)
+            self.progress(len(payload))
+        if bundle.index.blobs:
+            self.ingest.flush()
+            needed = self._needed_blobs(bundle)
+            held = sum(self.home.blobs.has(entry.blob) for entry in bundle.index.blobs)
+            self.blobs.known += held
+            self._refuse_unlinked(len(bundle.index.blobs) - held - len(needed))
+            for entry in needed:
+                self._take_blob(BlobRead(bundle.read(entry), entry.offset), report)
+        self.learn_clock(Peer(bundle.header.exporter, PeerKind.BUNDLE), bundle.clock(RecordType.CLOCK))
+
+    def _take_stream(self, start: bytes, file: BinaryIO, report: SourceReport) -> None:
+        reader = BundleReader()
+        reader.receive_data(start)
+        exporter: FeedRef | None = None
+        while True:
+            event = reader.next_event()
+            if isinstance(event, NeedData):
+                data = file.read(READ_BYTES)
+                self.progress(len(data))
+                reader.receive_data(data)
+            elif isinstance(event, HeaderRead):
+                self.accept_header(event.header, report)
+                exporter = event.header.exporter
+            elif isinstance(event, MessagesRead):
+                self._take_messages(event, report)
+            elif isinstance(event, BlobRead):
+                self._take_blob(event, report)
+            elif isinstance(event, ClockRead) and not event.prerequisites and exporter is not None:
+                self.learn_clock(Peer(exporter, PeerKind.BUNDLE), event.clock)
+            elif isinstance(event, End):
+                _finish_stream(event, report)
+                return
+
+    def _take_encrypted(self, file: BinaryIO, report: SourceReport) -> None:
+        from sneaker.exchange.encryption import decrypting
+
+        with decrypting(file, self.home.keypair) as plain:
+            start = plain.file.read(READ_BYTES)
+            if start:
+                if sniff(start, f"what is encrypted in {report.path}") is not Kind.BUNDLE:
+                    raise NotABundle(f"{report.path} is encrypted, but what is in it is not a bundle")
+                self._take_stream(start, plain.file, report)
+        if plain.damage and report.status == Status.TRUNCATED:
+            report.status, report.detail = Status.DAMAGED, plain.damage
+
+    def _take_messages(self, event: MessagesRead, report: SourceReport) -> None:
+        try:
+            runs = event.runs()
+        except BundleDamaged as error:
+            report.status, report.detail = Status.DAMAGED, f"{error.message} (record at byte {event.offset})"
+            return
+        for run in runs:
+            if self._wanted(run.author):
+                self.ingest.add_run(run)
+            else:
+                self.skipped += len(run.compacts)
+
+    def _take_blob(self, event: BlobRead, report: SourceReport) -> None:
+        """Store a blob that some message mentions; others are refused, or a stranger's stick could fill the disk."""
+        try:
+            blob, data = event.blob()
+        except BundleDamaged as error:
+            self.blobs.refused += 1
+            report.status, report.detail = Status.DAMAGED, f"{error.message} (record at byte {event.offset})"
+            return
+        if self.home.blobs.has(blob):
+            self.blobs.known += 1
+            return
+        self.ingest.flush()
+        if not self.store.blob_is_linked(blob):
+            self._refuse_unlinked(1)
+            return
+        if not self.dry_run:
+            self.home.blobs.add(data, blob)
+        self.blobs.accepted += 1
+
+    def _refuse_unlinked(self, count: int) -> None:
+        """Count blobs that nothing here mentions.  With ``skipped`` feeds their messages were left out on purpose."""
+        if count > 0 and not self.skipped:
+            self.blobs.refused += count
+
+    # -- cards and logs
+
+    def learn_clock(self, peer: Peer, clock: Mapping[FeedRef, int]) -> None:
+        """Remember what somebody has, so that the next bundle for them need not carry it: a hint like any other."""
+        if clock and not self.dry_run:
+            self.store.set_peer(peer)
+            self.store.update_peer_clock(peer.ref, {feed: Note(sequence) for feed, sequence in clock.items()})
+
+    def _take_card(self, data: bytes, report: SourceReport) -> None:
+        card = decode_card(data)
+        report.exporter = str(card.machine)
+        if card.network_id != self.home.caps.network_id:
+            raise NetworkKeyMismatch(f"the card {report.path} belongs to another network")
+        self.learn_clock(Peer(card.machine, PeerKind.CARD, card.counter, card.time_ms), card.clock)
+
+    def _take_lines(self, file: BinaryIO, report: SourceReport) -> None:
+        broken = 0
+        for line in read_lines(file):
+            if line.problem:
+                broken += 1
+                self.ingest.refuse(None, None, "json-invalid", line.problem)
+                report.status = Status.DAMAGED
+            elif self._blocks_nobody or self._wanted_line(line.value):
+                self.ingest.add_json(line.value, line.key)
+            self.progress(line.bytes)
+        if broken:
+            report.detail = f"{broken} lines are not messages"
+
+    @property
+    def _blocks_nobody(self) -> bool:
+        return self._wanted is _everybody
+
+    def _wanted_line(self, value: bytes) -> bool:
+        """Say whether a message is wanted, by the author it names; what names none is for ingest to refuse."""
+        match = _AUTHOR.search(value)
+        if match is None or self._wanted(FeedRef(a2b_base64(match[1]))):
+            return True
+        self.skipped += 1
+        return False
 
 
-def _accept_header(session: _Session, header: Header, report: SourceReport) -> None:
-    report.exporter = str(header.exporter)
-    report.bundle_id = encode_base64(header.bundle_id)
-    if header.network_id != session.caps.network_id:
-        raise NetworkKeyMismatch(
-            "the bundle belongs to another network", hint="it was made with another --network-key than this home"
-        )
+_AUTHOR = re.compile(rb'"author":\s*"@([A-Za-z0-9+/]{43}=)\.ed25519"')
 
 
-def _import_indexed(session: _Session, bundle: IndexedBundle, report: SourceReport) -> None:
-    """Take only the records that bring something new, or that contradict what we hold."""
-    _accept_header(session, bundle.header, report)
-    clock = session.store.clock()
-    wanted = {entry.offset: entry for entry in bundle.advancing(clock)}
-    for record in _contradicting(session.store, bundle):
-        wanted.setdefault(record.offset, record)
-    for offset in sorted(wanted):
-        payload = bundle.read(wanted[offset])
-        _take_messages(session, MessagesRead(payload, offset), report)
-        session.progress(len(payload))
-    _learn_clock(session, Peer(bundle.header.exporter, PeerKind.BUNDLE), bundle.clock(RecordType.CLOCK))
+def _everybody(feed: FeedRef) -> bool:
+    return True
+
+
+def _wanted_feeds(home: Home, hops: int | None) -> Callable[[FeedRef], bool]:
+    """Return what says whether a feed is to be taken: not blocked by us, and within ``hops`` where that is given."""
+    me = home.keypair.public
+    if hops is not None:
+        near = {feed for feed, distance in home.store.hops(me, hops).items() if distance >= 0}
+        return frozenset({*near, me}).__contains__
+    blocked = {edge.contact for edge in home.store.edges(me) if edge.state == EdgeState.BLOCK}
+    return (lambda feed: feed not in blocked) if blocked else _everybody
 
 
 def _contradicting(store: Store, bundle: IndexedBundle) -> Iterable[RecordEntry]:
@@ -241,29 +387,6 @@ def _contradicting(store: Store, bundle: IndexedBundle) -> Iterable[RecordEntry]
                 yield record
 
 
-def _import_stream(session: _Session, start: bytes, file: BinaryIO, report: SourceReport) -> None:
-    reader = BundleReader()
-    reader.receive_data(start)
-    exporter: FeedRef | None = None
-    while True:
-        event = reader.next_event()
-        if isinstance(event, NeedData):
-            data = file.read(READ_BYTES)
-            session.progress(len(data))
-            reader.receive_data(data)
-            continue
-        if isinstance(event, HeaderRead):
-            _accept_header(session, event.header, report)
-            exporter = event.header.exporter
-        elif isinstance(event, ClockRead) and not event.prerequisites and exporter is not None:
-            _learn_clock(session, Peer(exporter, PeerKind.BUNDLE), event.clock)
-        elif isinstance(event, End):
-            _finish_stream(event, report)
-            return
-        else:
-            _take(session, event, report)
-
-
 def _finish_stream(end: End, report: SourceReport) -> None:
     if end.trailer is not None and report.exporter is None and end.trailer.signature_ok:
         report.exporter = str(end.trailer.exporter)
@@ -272,39 +395,64 @@ def _finish_stream(end: End, report: SourceReport) -> None:
         report.status, report.detail = end.status, end.detail
 
 
-def _take(session: _Session, event: Event, report: SourceReport) -> None:
-    if isinstance(event, MessagesRead):
-        _take_messages(session, event, report)
-    elif isinstance(event, BlobRead | Damage):
-        pass
+@contextlib.contextmanager
+def importing(
+    home: Home,
+    *,
+    now_ms: Callable[[], int],
+    hops: int | None = None,
+    dry_run: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[ImportSession]:
+    """Open a session; ``progress`` is called with bytes read.  Raises StoreLocked if another sneaker is writing."""
+    with Ingest(home.store, caps=home.caps, workers=workers, now_ms=now_ms, dry_run=dry_run) as ingest:
+        yield ImportSession(home, ingest, hops=hops, dry_run=dry_run, progress=progress or (lambda done: None))
 
 
-def _take_messages(session: _Session, event: MessagesRead, report: SourceReport) -> None:
-    try:
-        runs = event.runs()
-    except BundleDamaged as error:
-        report.status, report.detail = Status.DAMAGED, f"{error.message} (record at byte {event.offset})"
-        return
-    for run in runs:
-        session.ingest.add_run(run)
+def import_sources(
+    home: Home,
+    paths: Sequence[str],
+    *,
+    stdin: BinaryIO,
+    now_ms: Callable[[], int],
+    hops: int | None = None,
+    dry_run: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ImportReport:
+    """Import each of ``paths`` (``-`` is ``stdin``; folders are walked) and return what happened.
+
+    With ``hops``, only feeds within that distance of us are taken; the distance grows as contact messages come in, and sources
+    are read again as long as that lets more feeds in.  Raises only for what is wrong on this machine.
+    """
+    with importing(home, now_ms=now_ms, hops=hops, dry_run=dry_run, workers=workers, progress=progress) as session:
+        sources = list(_sources(paths, session.reports))
+        for source in sources:
+            session.add(source, stdin)
+        _read_again(session, [source for source in sources if source.path is not None], stdin)
+        return session.finish()
 
 
-def _learn_clock(session: _Session, peer: Peer, clock: dict[FeedRef, int]) -> None:
-    """Remember what somebody has, so that the next bundle for them need not carry that: a hint like any other."""
-    if clock and peer.ref != session.me and not session.dry_run:
-        session.store.set_peer(peer)
-        session.store.update_peer_clock(peer.ref, {feed: Note(sequence) for feed, sequence in clock.items()})
+def _read_again(session: ImportSession, sources: list[Source], stdin: BinaryIO) -> None:
+    """Read sources again while their contact messages widen the circle of feeds to take."""
+    while session.widened and session.skipped:
+        session.widened = False
+        reports, session.reports, session.skipped = session.reports, [], 0
+        for source in sources:
+            session.add(source, stdin)
+        session.reports = reports
 
 
-def _import_lines(session: _Session, file: BinaryIO, report: SourceReport) -> None:
-    broken = 0
-    for line in read_lines(file):
-        if line.problem:
-            broken += 1
-            session.ingest.refuse(None, None, "json-invalid", line.problem)
-            report.status = Status.DAMAGED
-        else:
-            session.ingest.add_json(line.value, line.key)
-        session.progress(line.bytes)
-    if broken:
-        report.detail = f"{broken} lines are not messages"
+def _sources(paths: Iterable[str], reports: list[SourceReport]) -> Iterator[Source]:
+    for path in paths:
+        if path == "-":
+            yield Source("-", None)
+            continue
+        try:
+            if Path(path).is_dir():
+                yield from expand_folder(Path(path))
+            else:
+                yield Source(path, Path(path))
+        except SneakerError as error:
+            reports.append(SourceReport(path, "folder", status=Status.REFUSED, detail=error.message, error=error))

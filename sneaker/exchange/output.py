@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from sneaker.errors import OutputError
 
-__all__ = ["PART_SUFFIX", "new_file", "output_errors", "sync_folder"]
+__all__ = ["PART_SUFFIX", "new_file", "output_errors", "reason_of", "sync_folder"]
 
 PART_SUFFIX = ".part"
 
@@ -36,6 +36,11 @@ _REASONS = {
     errno.ENOTDIR: ("there is no such folder", None),
     errno.EISDIR: ("it is a folder", None),
 }
+
+
+def reason_of(error: OSError) -> str:
+    """Return what went wrong in words for people."""
+    return _REASONS.get(error.errno or 0, (error.strerror or "it failed", None))[0]
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sneaker.bundle.card import CARD_MAGIC, MAX_CARD_BYTES, Card, decode_card
@@ -10,10 +12,18 @@ from sneaker.caps import Caps
 from sneaker.clock import parse_clock
 from sneaker.errors import ClockError, NetworkKeyMismatch, RefError, SourceError, UsageError
 from sneaker.exchange.sources import Source, open_source, source_errors
-from sneaker.refs import FeedRef
+from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.base import Store
 
-__all__ = ["read_card", "reader_clock"]
+__all__ = ["Reader", "read_card", "read_reader"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Somebody to write for: what they have, and which blobs they want."""
+
+    clock: Mapping[FeedRef, int]
+    wants: frozenset[BlobRef] = frozenset()
 
 
 def _read_small(path: Path) -> bytes:
@@ -35,8 +45,8 @@ def read_card(path: Path, caps: Caps) -> Card:
     return card
 
 
-def reader_clock(spec: str, store: Store, caps: Caps) -> dict[FeedRef, int]:
-    """Return the clock that ``spec`` names: a card file, a JSON clock file, or a peer that told us what it has.
+def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
+    """Return the reader that ``spec`` names: a card file, a JSON clock file, or a peer that told us what it has.
 
     Raises UsageError if it is none of these, else what reading it raises.
     """
@@ -44,9 +54,10 @@ def reader_clock(spec: str, store: Store, caps: Caps) -> dict[FeedRef, int]:
     if path.exists():
         data = _read_small(path)
         if data.startswith(CARD_MAGIC):
-            return dict(read_card(path, caps).clock)
+            card = read_card(path, caps)
+            return Reader(card.clock, card.wants)
         try:
-            return parse_clock(data)
+            return Reader(parse_clock(data))
         except ClockError as error:
             raise ClockError(f"{spec} is neither a card nor a clock: {error.message}", hint=error.hint) from None
     try:
@@ -59,4 +70,4 @@ def reader_clock(spec: str, store: Store, caps: Caps) -> dict[FeedRef, int]:
             f"--for: {peer} has not told this machine what it has",
             hint="ask for its card: 'sneaker clock --card FILE' on that machine",
         )
-    return {feed: note.sequence for feed, note in notes.items() if note.sequence > 0}
+    return Reader({feed: note.sequence for feed, note in notes.items() if note.sequence > 0})

@@ -1,0 +1,148 @@
+"""Encrypted bundles: the age format, to the owners of feeds (``bundles-format.md``, "Encryption").
+
+A feed's X25519 recipient is its Ed25519 key mapped to Curve25519, as libsodium maps it, so the ordinary ``age`` tool can write
+to a feed and its owner can read with it.  Both directions stream through a pipe, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import bech32
+import pyrage
+from nacl import bindings
+from nacl.exceptions import CryptoError
+
+from sneaker.errors import DecryptionError, RefError, SneakerError, UsageError
+from sneaker.keys import Keypair
+from sneaker.refs import FeedRef
+
+__all__ = ["decrypting", "encrypting", "format_identity", "format_recipient", "parse_recipient"]
+
+_RECIPIENT = "age"
+_IDENTITY = "age-secret-key-"
+
+
+def _bech32(prefix: str, data: bytes) -> str:
+    return str(bech32.bech32_encode(prefix, bech32.convertbits(data, 8, 5) or []))
+
+
+def format_recipient(feed: FeedRef) -> str:
+    """Return the age recipient (``age1...``) of a feed; raises RefError if its key is not on the curve."""
+    try:
+        return _bech32(_RECIPIENT, bindings.crypto_sign_ed25519_pk_to_curve25519(feed))
+    except (CryptoError, RuntimeError):
+        raise RefError(f"{feed} is not a real key: nobody could decrypt what is encrypted to it") from None
+
+
+def format_identity(keypair: Keypair) -> str:
+    """Return the age identity (``AGE-SECRET-KEY-1...``) of a key pair: a secret as good as the key itself."""
+    return _bech32(_IDENTITY, bindings.crypto_sign_ed25519_sk_to_curve25519(keypair.secret)).upper()
+
+
+def parse_recipient(text: str) -> pyrage.x25519.Recipient:
+    """Read a feed id or an age recipient (``age1...``); raises UsageError."""
+    try:
+        if text.startswith("age1"):
+            return pyrage.x25519.Recipient.from_str(text)
+        return pyrage.x25519.Recipient.from_str(format_recipient(FeedRef.parse(text)))
+    except (pyrage.RecipientError, RefError) as error:
+        raise UsageError(f"cannot encrypt to {text[:80]!r}: {error}") from None
+
+
+@contextlib.contextmanager
+def encrypting(file: BinaryIO, recipients: Sequence[str]) -> Iterator[BinaryIO]:
+    """Open a file whose bytes go encrypted into ``file``; they are all there when the block has ended.
+
+    Raises UsageError for a bad recipient before anything is written, and OSError from writing ``file``.
+    """
+    keys = [parse_recipient(text) for text in recipients]
+    reading, writing = os.pipe()
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        with os.fdopen(reading, "rb") as source:
+            try:
+                pyrage.encrypt_io(source, file, keys)
+            except BaseException as error:  # handed to the thread that waits
+                failure.append(error)
+
+    thread = threading.Thread(target=work, name="age", daemon=True)
+    thread.start()
+    try:
+        with os.fdopen(writing, "wb") as plain:
+            yield plain
+    except BrokenPipeError:
+        if not failure:
+            thread.join()
+        if not failure:
+            raise
+    finally:
+        thread.join()
+    if failure:
+        raise failure[0]
+
+
+class Decrypted:
+    """The plain side of an encrypted file.  ``damage`` says what was wrong with it, once its end was reached."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.damage: str = ""
+
+
+@contextlib.contextmanager
+def decrypting(file: BinaryIO, keypair: Keypair) -> Iterator[Decrypted]:
+    """Open the plain side of an age file that is encrypted to the owner of ``keypair``.
+
+    Of a damaged file everything before the damage can be read; ``damage`` then says so.  Raises DecryptionError at the end
+    of the block if the file is not for us at all, and OSError from reading ``file``.
+    """
+    identity = pyrage.x25519.Identity.from_str(format_identity(keypair))
+    reading, writing = os.pipe()
+    failure: list[BaseException] = []
+    produced = 0
+
+    class Sink:
+        def write(self, data: Any) -> int:
+            nonlocal produced
+            produced += len(data)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(writing, view) :]
+            return len(data)
+
+        def flush(self) -> None:
+            pass
+
+    def work() -> None:
+        try:
+            pyrage.decrypt_io(file, Sink(), [identity])
+        except BaseException as error:  # handed to the thread that waits
+            failure.append(error)
+        finally:
+            os.close(writing)
+
+    thread = threading.Thread(target=work, name="age", daemon=True)
+    thread.start()
+    plain = Decrypted(os.fdopen(reading, "rb"))
+    try:
+        with plain.file:
+            yield plain
+    finally:
+        thread.join()
+    if failure:
+        error = failure[0]
+        if isinstance(error, BrokenPipeError):  # we stopped reading
+            return
+        if isinstance(error, SneakerError):
+            raise error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise error
+        if not produced:
+            raise DecryptionError("the file is not encrypted to this identity, or its head is damaged")
+        plain.damage = "the encrypted file is cut or damaged; everything before that was read"

@@ -1,0 +1,159 @@
+"""The blob store: plain files named by the hash of what is in them.
+
+``blobs/sha256/<2 hex>/<62 hex>``, the layout of ssb-blobs, so that other programs can read the folder.  A blob gets its
+name only when it is whole, checked and on the disk; what is read is checked again, because disks rot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sneaker.errors import BlobError, StoreError, StoreFull
+from sneaker.limits import MAX_BLOB_BYTES
+from sneaker.refs import BlobRef
+
+__all__ = ["BlobCounts", "BlobStore"]
+
+_PART_SUFFIX = ".part"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobCounts:
+    """How many blobs are held, and their size in bytes."""
+
+    count: int
+    bytes: int
+
+
+class BlobStore:
+    """Blobs of one home.  Safe for several processes at once: a name appears whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path / "sha256"
+
+    def path_of(self, blob: BlobRef) -> Path:
+        """Return where a blob is or would be."""
+        name = blob.hex()
+        return self._path / name[:2] / name[2:]
+
+    def has(self, blob: BlobRef) -> bool:
+        """Say whether a blob is held; the empty blob always is (as in ssb-blobs)."""
+        return blob == _EMPTY or self.path_of(blob).is_file()
+
+    def size(self, blob: BlobRef) -> int | None:
+        """Return a blob's size in bytes, or None if it is not held."""
+        if blob == _EMPTY:
+            return 0
+        try:
+            found = self.path_of(blob).stat()
+        except OSError:
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def read(self, blob: BlobRef) -> bytes | None:
+        """Return a blob's bytes, or None if it is not held.
+
+        A file whose bytes no longer match their name is put aside (``.damaged``) and counts as not held, so that it can be
+        fetched again.
+        """
+        if blob == _EMPTY:
+            return b""
+        path = self.path_of(blob)
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_BLOB_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"cannot read the blob {blob}: {error.strerror}") from None
+        if len(data) > MAX_BLOB_BYTES or BlobRef.of(data) != blob:
+            with contextlib.suppress(OSError):
+                path.rename(path.with_name(path.name + ".damaged"))
+            return None
+        return data
+
+    def add(self, data: bytes, expected: BlobRef | None = None) -> tuple[BlobRef, bool]:
+        """Store a blob and return its id, and whether it is new, once it is on the disk.
+
+        Raises BlobError if it is too large for SSB or is not ``expected``, StoreFull or StoreError if it cannot be written.
+        """
+        if len(data) > MAX_BLOB_BYTES:
+            raise BlobError(
+                f"a blob of {len(data):,} bytes is too large",
+                hint=f"other SSB programs take blobs of up to {MAX_BLOB_BYTES:,} bytes",
+            )
+        blob = BlobRef.of(data)
+        if expected is not None and blob != expected:
+            raise BlobError(f"what came as blob {expected} is another one, {blob}")
+        if self.has(blob):
+            return blob, False
+        path = self.path_of(blob)
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_PART_SUFFIX}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise
+            _sync(path.parent)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreFull("the disk of this machine is full: a blob could not be stored") from None
+            raise StoreError(f"cannot store the blob {blob}: {error.strerror}") from None
+        return blob, True
+
+    def __iter__(self) -> Iterator[BlobRef]:
+        """Yield the blobs held, by id; files that are not blobs are left alone."""
+        for shelf in self._shelves():
+            with contextlib.suppress(OSError), os.scandir(shelf) as entries:
+                for entry in sorted(entries, key=lambda item: item.name):
+                    name = shelf.name + entry.name
+                    if len(name) == 64 and entry.is_file(follow_symlinks=False):
+                        with contextlib.suppress(ValueError):
+                            yield BlobRef(bytes.fromhex(name))
+
+    def counts(self) -> BlobCounts:
+        """Return how many blobs there are and how large they are."""
+        sizes = [self.size(blob) or 0 for blob in self]
+        return BlobCounts(len(sizes), sum(sizes))
+
+    def sweep(self) -> int:
+        """Remove what an interrupted ``add`` left behind; return how many files that were."""
+        removed = 0
+        for shelf in self._shelves():
+            for path in shelf.glob(f"*{_PART_SUFFIX}"):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def _shelves(self) -> list[Path]:
+        try:
+            return sorted(path for path in self._path.iterdir() if path.is_dir() and len(path.name) == 2)
+        except OSError:
+            return []
+
+
+_EMPTY = BlobRef.of(b"")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

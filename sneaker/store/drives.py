@@ -1,0 +1,152 @@
+"""What this machine remembers of sticks: which are enrolled, and what lies on them.
+
+The enrolment is a decision of a person's; everything else here is a cache that a visit can make anew.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from sneaker.refs import FeedRef
+from sneaker.store.database import connect, store_errors, transaction
+
+__all__ = ["Drive", "DriveTables", "FileState", "KnownCard", "StickFile"]
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """An enrolled stick; ``label`` is what the person calls it, times are this machine's."""
+
+    id: bytes
+    label: str
+    enrolled_at_ms: int
+    visited_at_ms: int = 0
+
+
+class FileState(StrEnum):
+    """What became of a file on a stick."""
+
+    OWN = "own"
+    TAKEN = "taken"
+    DAMAGED = "damaged"
+    FOREIGN = "foreign"
+
+
+class StickFile(NamedTuple):
+    """A file on a stick; ``exporter`` is empty if unknown, ``coverage`` is ``bundle.plan.Coverage`` encoded."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    state: FileState
+    exporter: bytes = b""
+    coverage: bytes = b""
+
+
+class KnownCard(NamedTuple):
+    """The newest card of a machine that we have seen anywhere, as its bytes."""
+
+    machine: FeedRef
+    counter: int
+    seen_at_ms: int
+    data: bytes
+
+
+class DriveTables:
+    """Reads and writes the tables; each write is a small transaction of its own."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def open(cls, store_path: Path) -> Self:
+        """Open the tables beside the store's others; raises StoreError."""
+        return cls(connect(store_path))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _all(self, sql: str, *parameters: object) -> list[Any]:
+        with store_errors():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def _write(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
+        with transaction(self._connection):
+            self._connection.executemany(sql, rows)
+
+    # -- drives
+
+    def drives(self) -> list[Drive]:
+        """Return the enrolled drives, those visited last first."""
+        rows = self._all("SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive ORDER BY visited_at_ms DESC, id")
+        return [Drive(*row) for row in rows]
+
+    def drive(self, drive_id: bytes) -> Drive | None:
+        """Return an enrolled drive."""
+        rows = self._all("SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive WHERE id = ?", drive_id)
+        return Drive(*rows[0]) if rows else None
+
+    def put_drive(self, drive: Drive) -> None:
+        """Enrol a drive, or update it."""
+        self._write(
+            "INSERT OR REPLACE INTO drive VALUES (?, ?, ?, ?)",
+            [(drive.id, drive.label, drive.enrolled_at_ms, drive.visited_at_ms)],
+        )
+
+    def forget_drive(self, drive_id: bytes) -> None:
+        """Forget a drive and what was on it; the drive itself is not touched."""
+        with transaction(self._connection):
+            self._connection.execute("DELETE FROM drive WHERE id = ?", (drive_id,))
+            self._connection.execute("DELETE FROM drive_file WHERE drive = ?", (drive_id,))
+
+    # -- files on drives
+
+    def files(self, drive_id: bytes) -> dict[str, StickFile]:
+        """Return what is known of the files on a drive, by name."""
+        rows = self._all(
+            "SELECT name, size, mtime_ns, state, exporter, coverage FROM drive_file WHERE drive = ?", drive_id
+        )
+        return {
+            name: StickFile(name, size, mtime_ns, FileState(state), exporter, coverage)
+            for name, size, mtime_ns, state, exporter, coverage in rows
+        }
+
+    def put_files(self, drive_id: bytes, files: Iterable[StickFile]) -> None:
+        """Remember files."""
+        self._write(
+            "INSERT OR REPLACE INTO drive_file VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (drive_id, file.name, file.size, file.mtime_ns, str(file.state), bytes(file.exporter), file.coverage)
+                for file in files
+            ],
+        )
+
+    def drop_files(self, drive_id: bytes, names: Iterable[str]) -> None:
+        """Forget files."""
+        self._write("DELETE FROM drive_file WHERE drive = ? AND name = ?", [(drive_id, name) for name in names])
+
+    # -- cards
+
+    def cards(self) -> dict[FeedRef, KnownCard]:
+        """Return the newest card of each machine."""
+        rows = self._all("SELECT machine, counter, seen_at_ms, data FROM card")
+        return {FeedRef(row[0]): KnownCard(FeedRef(row[0]), *row[1:]) for row in rows}
+
+    def put_card(self, card: KnownCard) -> None:
+        """Remember a machine's newest card."""
+        self._write(
+            "INSERT OR REPLACE INTO card VALUES (?, ?, ?, ?)",
+            [(bytes(card.machine), card.counter, card.seen_at_ms, card.data)],
+        )
