@@ -43,9 +43,14 @@ class Card:
 
 
 def encode_card(card: Card, keypair: Keypair) -> bytes:
-    """Return the card signed by ``keypair``, which must be the machine's."""
+    """Return the card signed by ``keypair``, which must be the machine's.
+
+    Raises ValueError for more feeds or wants than a card may hold.
+    """
     if keypair.public != card.machine:
         raise ValueError("a card is signed by its own machine")
+    if len(card.wants) > _MAX_WANTS:
+        raise ValueError(f"a card with {len(card.wants)} wants")
     clock = encode_clock(card.clock)
     head = _HEAD.pack(
         CARD_MAGIC, 1, 0, 0, card.machine, card.network_id, card.counter, max(0, card.time_ms), len(clock)
