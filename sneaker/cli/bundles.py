@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sneaker.exchange.export import ExportReport
     from sneaker.exchange.importing import ImportReport
     from sneaker.exchange.inspecting import InspectReport
+    from sneaker.exchange.packing import Packed
 
 __all__: list[str] = []
 
@@ -112,27 +114,29 @@ def export_(
     if destination == "-" and not dry_run:
         output.say(f"wrote {_exported_words(report)} to standard output")
         return
-    output.data(export_json(report), None)
+    output.data(export_json_of(report.packed, report.files, report.reader_clock), None)
     if not json:
         _print_export(report, dry_run)
 
 
-def export_json(report: ExportReport) -> dict[str, Any]:
+def export_json_of(
+    packed: Packed | None, files: Sequence[tuple[str, int]], reader_clock: Mapping[FeedRef, int]
+) -> dict[str, Any]:
     """Return the object of ``export --json``, which is also the export half of ``sync --json``."""
-    packed = report.packed
+    left = packed.left if packed is not None else []
     return {
-        "bundle_id": encode_base64(packed.volumes[0].bundle_id) if packed.volumes else None,
-        "files": [{"path": path, "bytes": size} for path, size in report.files],
-        "feeds": packed.feeds,
-        "messages": packed.messages,
-        "blobs": packed.blobs,
-        "bytes": report.bytes,
+        "bundle_id": encode_base64(packed.volumes[0].bundle_id) if packed is not None and packed.volumes else None,
+        "files": [{"path": path, "bytes": size} for path, size in files],
+        "feeds": packed.feeds if packed is not None else 0,
+        "messages": packed.messages if packed is not None else 0,
+        "blobs": packed.blobs if packed is not None else 0,
+        "bytes": sum(size for _, size in files) if files else packed.bytes if packed is not None else 0,
         "left_behind": {
-            "messages": sum(item.messages for item in packed.left),
-            "feeds": [{"feed": str(item.feed), "first": item.first, "last": item.last} for item in packed.left],
-            "blobs": packed.blobs_left,
+            "messages": sum(item.messages for item in left),
+            "feeds": [{"feed": str(item.feed), "first": item.first, "last": item.last} for item in left],
+            "blobs": packed.blobs_left if packed is not None else 0,
         },
-        "reader_clock": {str(feed): sequence for feed, sequence in sorted(report.reader_clock.items())},
+        "reader_clock": {str(feed): sequence for feed, sequence in sorted(reader_clock.items())},
     }
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sneaker.cli import bundles, demo, identity, messages, state
+from sneaker.cli import bundles, demo, drives, identity, messages, state
 from sneaker.cli.app import app
 
-__all__ = ["app", "bundles", "demo", "identity", "messages", "state"]
+__all__ = ["app", "bundles", "demo", "drives", "identity", "messages", "state"]
 
 # The order of 'sneaker --help': as a person meets them.  The tests hold it together with what is registered.
 ORDER = [
@@ -24,6 +24,7 @@ ORDER = [
     "inspect",
     "verify",
     "check",
+    "sync",
     "demo",
 ]
 

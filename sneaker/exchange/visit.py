@@ -43,10 +43,10 @@ from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.base import Peer, PeerKind
 from sneaker.store.drives import Drive, DriveTables, FileState, KnownCard, StickFile
 
-__all__ = ["VisitOptions", "VisitReport", "visit"]
+__all__ = ["BUNDLE_NAME", "CARD_NAME", "VisitOptions", "VisitReport", "visit"]
 
-_BUNDLE_NAME = re.compile(r"[a-z2-7]{26}\.sneaker")
-_CARD_NAME = re.compile(r"([a-z2-7]{52})-([0-9]{1,19})\.card")
+BUNDLE_NAME = re.compile(r"[a-z2-7]{26}\.sneaker")
+CARD_NAME = re.compile(r"([a-z2-7]{52})-([0-9]{1,19})\.card")
 
 # Bundles on a stick stay below the limits of every file system and of old machines' patience.
 MAX_STICK_BUNDLE_BYTES = 1 << 30
@@ -189,9 +189,9 @@ class _Visit:
 
     def _read_cards(self, session: ImportSession) -> None:
         """Find the newest valid card of each machine: on the stick, or a newer one that we have from elsewhere."""
-        entries, self.foreign = self.stick.entries(CARDS, _CARD_NAME)
+        entries, self.foreign = self.stick.entries(CARDS, CARD_NAME)
         for entry in entries:
-            match = _CARD_NAME.fullmatch(entry.name)
+            match = CARD_NAME.fullmatch(entry.name)
             machine = from_base32(match[1], 32) if match else None
             if match is None or machine is None:
                 self.foreign += 1
@@ -232,7 +232,7 @@ class _Visit:
             return None
 
     def _take_bundles(self, session: ImportSession) -> None:
-        entries, foreign = self.stick.entries(BUNDLES, _BUNDLE_NAME)
+        entries, foreign = self.stick.entries(BUNDLES, BUNDLE_NAME)
         self.foreign += foreign
         self.known = self.tables.files(self.drive.id)
         self.present = {entry.name: entry for entry in entries}
