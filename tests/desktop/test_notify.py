@@ -1,0 +1,140 @@
+"""Notifications over a real session bus with a notification service of the test's own, notify-send, and hooks."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sneaker.desktop.notify import Happening, Hook, Notification, Notifier
+
+DONE = Notification(
+    Happening.DONE,
+    "12 new messages from 5 people, 3 carried on",
+    "safe to remove",
+    topic="drive",
+    messages_in=12,
+    people=5,
+    messages_out=3,
+)
+
+
+@pytest.fixture
+def session_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    if shutil.which("dbus-daemon") is None:
+        pytest.skip("not installed: dbus-daemon")
+    config = tmp_path / "bus.conf"
+    config.write_text(
+        "<busconfig><type>session</type>"
+        f"<listen>unix:path={tmp_path}/bus</listen><auth>EXTERNAL</auth>"
+        '<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>'
+    )
+    with subprocess.Popen(
+        ["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address"], stdout=subprocess.PIPE, text=True
+    ) as daemon:
+        assert daemon.stdout is not None
+        address = daemon.stdout.readline().strip()
+        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
+        try:
+            yield address
+        finally:
+            daemon.terminate()
+
+
+class Desktop:
+    """A notification service, as a desktop has one."""
+
+    def __init__(self, address: str, refuse: bool = False) -> None:
+        from jeepney import message_bus
+        from jeepney.io.blocking import Proxy, open_dbus_connection
+
+        self.shown: list[tuple[Any, ...]] = []
+        self.refuse = refuse
+        self.connection = open_dbus_connection(address)
+        assert Proxy(message_bus, self.connection).RequestName("org.freedesktop.Notifications") == (1,)
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.connection.sock.shutdown(socket.SHUT_RDWR)
+        self.thread.join(5)
+        self.connection.close()
+
+    def serve(self) -> None:
+        from jeepney import HeaderFields, MessageType, new_error, new_method_return
+
+        while True:
+            try:
+                message = self.connection.receive()
+            except Exception:
+                return
+            if message.header.message_type is not MessageType.method_call:
+                continue
+            assert message.header.fields[HeaderFields.member] == "Notify"
+            self.shown.append(message.body)
+            if self.refuse:
+                self.connection.send(new_error(message, "org.freedesktop.Notifications.Error.No"))
+            else:
+                self.connection.send(new_method_return(message, "u", (len(self.shown) + 40,)))
+
+
+def test_over_dbus_and_the_second_replaces_the_first(session_bus: str, request: pytest.FixtureRequest) -> None:
+    desktop = Desktop(session_bus)
+    request.addfinalizer(desktop.close)
+    notifier = Notifier()
+    assert notifier.show(Notification(Happening.SYNCING, "syncing", "do not pull it out", topic="drive")) == "dbus"
+    assert notifier.show(DONE) == "dbus"
+    assert notifier.show(Notification(Happening.UNKNOWN, "other", topic="other", urgent=True)) == "dbus"
+    assert [(body[0], body[1], body[3], body[4], body[6]["urgency"]) for body in desktop.shown] == [
+        ("sneaker", 0, "syncing", "do not pull it out", ("y", 1)),
+        ("sneaker", 41, DONE.summary, "safe to remove", ("y", 1)),
+        ("sneaker", 0, "other", "", ("y", 2)),
+    ]
+
+
+def fake_program(folder: Path, name: str, code: int = 0) -> Path:
+    """Make a program that writes its arguments, one per line, to the file NAME.said."""
+    program = folder / name
+    program.write_text(f'#!/bin/sh\nfor word; do printf "%s\\n" "$word"; done > "{program}.said"\nexit {code}\n')
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize("bus", ["none", "refuses"])
+def test_notify_send_is_next(
+    bus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if bus == "none":
+        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={tmp_path}/nothing")
+    else:
+        desktop = Desktop(request.getfixturevalue("session_bus"), refuse=True)
+        request.addfinalizer(desktop.close)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    program = fake_program(tmp_path, "notify-send")
+    assert Notifier().show(DONE) == "notify-send"
+    said = Path(f"{program}.said").read_text().splitlines()
+    assert said[-3:] == ["--", DONE.summary, DONE.body]
+
+
+def test_then_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Notifier().show(DONE) == "log"
+    fake_program(tmp_path, "notify-send", code=1)
+    assert Notifier().show(DONE) == "log"
+
+
+def test_a_hook_gets_words_and_numbers_and_no_shell(tmp_path: Path) -> None:
+    program = fake_program(tmp_path, "hook")
+    assert Hook([str(program), "$HOME; touch x", "two words"]).run(DONE)
+    said = Path(f"{program}.said").read_text().splitlines()
+    assert said == ["$HOME; touch x", "two words", "done", "12", "5", "3"]
+    assert not Hook([str(fake_program(tmp_path, "failing", code=7))]).run(DONE)
+    assert not Hook([str(tmp_path / "absent")]).run(DONE)
+    assert not Hook(["bad\0name"]).run(DONE)
