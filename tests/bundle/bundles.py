@@ -11,7 +11,17 @@ from typing import Any
 from sneaker.bundle.compression import DEFAULT_LEVEL
 from sneaker.bundle.format import FRAME_BYTES, PREAMBLE_BYTES, RecordType, parse_frame
 from sneaker.bundle.messages import encode_messages
-from sneaker.bundle.reader import NEED_DATA, BlobRead, BundleReader, Damage, End, Event, MessagesRead, Status
+from sneaker.bundle.reader import (
+    NEED_DATA,
+    BlobRead,
+    BundleReader,
+    Damage,
+    End,
+    Event,
+    HeaderRead,
+    MessagesRead,
+    Status,
+)
 from sneaker.bundle.records import Header, encode_blob
 from sneaker.bundle.writer import BundleWriter
 from sneaker.caps import MAIN_CAPS
@@ -193,9 +203,13 @@ def events_of(data: bytes, piece_bytes: int = 1 << 16) -> list[Event]:
     raise AssertionError("the reader did not come to an end")
 
 
-def read_bundle(data: bytes) -> Outcome:
+def read_bundle(data: bytes, network_id: bytes | None = None) -> Outcome:
     """Read a bundle as an importer would that holds nothing: each run up to its first invalid message."""
     events = events_of(data)
+    for event in events:
+        if isinstance(event, HeaderRead) and network_id not in (None, event.header.network_id):
+            end = End(Status.REFUSED, "another network")
+            return Outcome(Status.REFUSED, end, [], {}, [event, end])
     end = events[-1]
     assert isinstance(end, End)
     outcome = Outcome(end.status, end, [], {}, events)
