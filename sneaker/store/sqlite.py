@@ -231,7 +231,9 @@ class SqliteStore(PeerTables):
             " WHERE peer_clock.feed = ?",
             feed,
         )[0]
-        return OwnSeen(sequence, max(sequence, waiting or 0, fork or 0), claimed or 0)
+        # What a repair had to take out was ours once, and the world may have it.
+        salvaged = self._row("SELECT max(sequence) FROM salvage WHERE feed = ?", feed)[0]
+        return OwnSeen(sequence, max(sequence, waiting or 0, fork or 0, salvaged or 0), claimed or 0)
 
     # -- derived from messages
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -25,41 +26,40 @@ from sneaker.store.base import (
 from sneaker.store.database import WriterLock, connect, store_errors, transaction
 from sneaker.store.derived import derive
 
-__all__ = ["SqliteWriter", "write_derived"]
+__all__ = ["ROW_BYTES", "SqliteWriter", "write_derived"]
 
-# Rows inserted between two calls of ``idle``: some milliseconds.
-_SLICE = 1024
+# Rows inserted by one statement: 2.6 us each instead of 3.2 one by one.
+_ROWS_AT_ONCE = 100
 
 # How far below its limit the waiting room is emptied, so that it is not sorted again for every batch.
 _SLACK_BYTES = MAX_WAITING_BYTES // 8
 
 # What a waiting message takes beside its content: key, previous, signature, and SQLite's own.
-_ROW_BYTES = 160
+ROW_BYTES = 160
 
 _INSERT = "INSERT INTO message (id, key, form, timestamp, signature, content) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_MANY = _INSERT + ", (?, ?, ?, ?, ?, ?)" * (_ROWS_AT_ONCE - 1)
 _MESSAGE = "SELECT id, key, form, timestamp, signature, content FROM message"
 _WAITING = "SELECT id, key, previous, form, timestamp, signature, content FROM waiting"
 
 
-def write_derived(connection: sqlite3.Connection, facts: Iterable[tuple[int, Facts]]) -> None:
+_NEWER = " SET {0} = excluded.{0}, sequence = excluded.sequence WHERE excluded.sequence >= sequence"
+_EDGE = "INSERT INTO {}.edge (author, contact, state, sequence) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+_NAME = "INSERT INTO {}.name (about, author, name, sequence) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+_LINK = "INSERT OR IGNORE INTO {}.blob_link (message, blob) VALUES (?, ?)"
+
+
+def write_derived(connection: sqlite3.Connection, facts: Iterable[tuple[int, Facts]], *, schema: str = "main") -> None:
     """Write what messages say into the derived tables; the newest message of an author about something counts."""
     edges, names, links = derive(facts)
     if edges:
-        connection.executemany(
-            "INSERT INTO edge (author, contact, state, sequence) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET state = excluded.state, sequence = excluded.sequence WHERE excluded.sequence >= sequence",
-            edges,
-        )
+        connection.executemany(_EDGE.format(schema) + _NEWER.format("state"), edges)
     if names:
-        connection.executemany(
-            "INSERT INTO name (about, author, name, sequence) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET name = excluded.name, sequence = excluded.sequence WHERE excluded.sequence >= sequence",
-            names,
-        )
+        connection.executemany(_NAME.format(schema) + _NEWER.format("name"), names)
     if links:
         # Sorted, the index on random hashes is walked once through, not a page at a time.
         links.sort(key=lambda link: link[1])
-        connection.executemany("INSERT OR IGNORE INTO blob_link (message, blob) VALUES (?, ?)", links)
+        connection.executemany(_LINK.format(schema), links)
 
 
 class SqliteWriter:
@@ -134,10 +134,12 @@ class SqliteWriter:
         if batch.feeds:
             connection.executemany("INSERT INTO feed (id, ref) VALUES (?, ?)", batch.feeds)
         rows = sorted(batch.rows)
-        for start in range(0, len(rows), _SLICE):
-            connection.executemany(_INSERT, rows[start : start + _SLICE])
+        whole = len(rows) - len(rows) % _ROWS_AT_ONCE
+        for start in range(0, whole, _ROWS_AT_ONCE):
+            connection.execute(_INSERT_MANY, list(chain.from_iterable(rows[start : start + _ROWS_AT_ONCE])))
             if idle is not None:
                 idle()
+        connection.executemany(_INSERT, rows[whole:])
         if batch.heads:
             heads = [(after, key, feed, before) for feed, (before, after, key) in batch.heads.items()]
             changed = connection.executemany(
@@ -168,7 +170,7 @@ class SqliteWriter:
             there = connection.execute(_WAITING + " WHERE id = ?", (row[0],)).fetchone()
             if there is None:
                 connection.execute("INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-                size += _ROW_BYTES + len(row[6])
+                size += ROW_BYTES + len(row[6])
                 done.waited += 1
                 feeds.add(row[0] >> SEQUENCE_BITS)
             elif there[1] == row[1]:
@@ -250,7 +252,7 @@ class SqliteWriter:
             "SELECT count(*), coalesce(sum(length(content)), 0) FROM waiting WHERE id BETWEEN ? AND ?", bounds
         ).fetchone()
         self._connection.execute("DELETE FROM waiting WHERE id BETWEEN ? AND ?", bounds)
-        self._add_total(-count, -(size + _ROW_BYTES * count))
+        self._add_total(-count, -(size + ROW_BYTES * count))
         if not self._connection.execute(
             "SELECT 1 FROM waiting WHERE id BETWEEN ? AND ? LIMIT 1", (bounds[0], _last_id(feed))
         ).fetchone():
@@ -268,7 +270,7 @@ class SqliteWriter:
             if size >= excess:
                 break
             dropped.append((row_id,))
-            size += _ROW_BYTES + length
+            size += ROW_BYTES + length
         self._connection.executemany("DELETE FROM waiting WHERE id = ?", dropped)
         self._add_total(-len(dropped), -size)
         done.crowded.extend(row_id for (row_id,) in dropped)

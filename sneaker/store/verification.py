@@ -5,6 +5,8 @@ and hashes messages holds that lock for 5 ms at a time, and a check takes 0.04 m
 beside one that is busy for 7 us per message take 49 us per message, two processes 27, and two threads with nobody
 beside them 22.  So big imports use processes.  They cost 20 ms of start-up each, which small imports save: those use
 threads, and so does everything where the processes cannot be started.
+
+It stands beside the store because both import and the store's own check need it.
 """
 
 from __future__ import annotations

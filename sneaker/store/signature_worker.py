@@ -10,6 +10,7 @@ what it costs to start: 20 ms.  See ``verification`` for who starts it and why.
 
 from __future__ import annotations
 
+import importlib
 import os
 import struct
 import sys
@@ -18,25 +19,23 @@ import sys
 def main() -> None:
     """Answer chunks until the input ends, which is also how it notices that its parent died."""
     sys.path.extend(sys.argv[1:])
-    from nacl.bindings import crypto_sign_open
-    from nacl.exceptions import CryptoError
-
+    # What nacl.bindings.crypto_sign_open calls too, without its copies of message and result: 40.2 us instead of 41.4.
+    sodium = importlib.import_module("nacl._sodium")
+    ffi, crypto_sign_open = sodium.ffi, sodium.lib.crypto_sign_open
+    nothing, size = ffi.NULL, ffi.new("unsigned long long *")
     source = sys.stdin.buffer
     answer_to = sys.stdout.fileno()
     while len(header := source.read(4)) == 4:
         count = int.from_bytes(header, "little")
         lengths = struct.unpack(f"<{count}I", source.read(4 * count))
         data = source.read(sum(lengths))
+        if len(data) != sum(lengths):
+            return
+        at = ffi.from_buffer("unsigned char[]", data) + 0
         answer = bytearray(count)
-        at = 0
         for place, length in enumerate(lengths):
-            end = at + length
-            try:
-                crypto_sign_open(data[at + 32 : end], data[at : at + 32])
-                answer[place] = 1
-            except CryptoError:
-                pass
-            at = end
+            answer[place] = crypto_sign_open(nothing, size, at + 32, length - 32, at) == 0
+            at += length
         os.write(answer_to, answer)
 
 
