@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from sneaker.drives.drive import Drives, MediumKey, MountedDrive
@@ -53,8 +52,9 @@ class Enrolment(StrEnum):
 class VisitSummary:
     """What a visit did.
 
-    ``complete`` is false if something was refused, damaged or did not fit; ``words`` is one sentence for a person, made
-    of our own words and numbers only.
+    ``complete`` is false if something was refused, damaged or did not fit.  Not ``safe_to_remove`` means that the drive
+    failed on the way: it will be visited again.  ``words`` is one sentence for a person, made of our own words and
+    numbers only.
     """
 
     messages_in: int
@@ -68,11 +68,11 @@ class VisitSummary:
 class Visitor(Protocol):
     """What can be done with a drive; both block and are called in threads of their own, never two on one filesystem."""
 
-    def is_enrolled(self, mount_point: Path) -> Enrolment:
-        """Look, without writing anything, at what is mounted there."""
+    def is_enrolled(self, drive: MountedDrive) -> Enrolment:
+        """Look, without writing anything, at what is mounted there; raises SneakerError or OSError."""
         ...
 
-    def visit(self, mount_point: Path) -> VisitSummary:
+    def visit(self, drive: MountedDrive) -> VisitSummary:
         """Sync with the stick mounted there; raises SneakerError or OSError."""
         ...
 
@@ -118,10 +118,11 @@ class VisitFailed:
 
 @dataclass(frozen=True, slots=True)
 class DriveRemoved:
-    """An enrolled drive has gone; ``during_visit`` if that was too early."""
+    """An enrolled drive has gone; ``during_visit`` if that was too early, with what had been done, where that is known."""
 
     drive: MountedDrive
     during_visit: bool
+    summary: VisitSummary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class WatchSettings:
     attempts: int = 5
     first_retry_s: float = 1
     longest_retry_s: float = 60
-    # A kernel that lost a stick fails reads at once, but takes the device away a moment later.
+    # Between an error and the question whether the drive is still there.
     removal_grace_s: float = 0.5
     # How long a running visit may go on when the service is told to stop; the unit's TimeoutStopSec is longer.
     stop_grace_s: float = 20
@@ -325,7 +326,7 @@ class Watcher:
             async with lock:
                 if not self._is_present(drive):
                     return
-                enrolment = await run_in_thread(lambda: self.visitor.is_enrolled(drive.mount_point))
+                enrolment = await run_in_thread(lambda: self.visitor.is_enrolled(drive))
                 if enrolment is Enrolment.ENROLLED:
                     attendance.enrolled = True
                     await self._visit(attendance)
@@ -344,38 +345,45 @@ class Watcher:
 
     async def _visit(self, attendance: _Attendance) -> None:
         drive = attendance.drive
+        delay: float | None = 0
         attempt = 0
-        while True:
-            attempt += 1
-            started = time.monotonic()
-            try:
-                async with self._visits:
-                    if not self._is_present(drive):
-                        return
-                    attendance.visiting = True
-                    try:
-                        self.tell(VisitStarted(drive, attempt))
-                        summary = await run_in_thread(lambda: self.visitor.visit(drive.mount_point))
-                    finally:
-                        attendance.visiting = False
-            except (SneakerError, OSError) as error:
-                await asyncio.sleep(self.settings.removal_grace_s)
+        while delay is not None and not self._stopping:
+            await asyncio.sleep(delay)
+            async with self._visits:
                 if not self._is_present(drive):
-                    attendance.told_removed = True
-                    self.tell(DriveRemoved(drive, during_visit=True))
                     return
-                delay = self._retry_delay(error, attempt)
-                self.tell(VisitFailed(drive, error, delay))
-                if delay is None or self._stopping:
-                    return
-                await asyncio.sleep(delay)
-                continue
-            # What somebody else mounted, somebody may be looking at.
-            ours = drive.medium in self._mounted_here
-            released = ours and summary.safe_to_remove and await self._release(drive)
-            attendance.told_removed = attendance.told_removed or released
-            self.tell(VisitDone(drive, summary, time.monotonic() - started, released))
-            return
+                attendance.visiting = True
+                try:
+                    attempt += 1
+                    delay = await self._try(attendance, attempt)
+                finally:
+                    attendance.visiting = False
+
+    async def _try(self, attendance: _Attendance, attempt: int) -> float | None:
+        """Visit once and tell how it went; return the seconds until it should be tried again, or None."""
+        drive = attendance.drive
+        started = time.monotonic()
+        self.tell(VisitStarted(drive, attempt))
+        summary: VisitSummary | None = None
+        try:
+            summary = await run_in_thread(lambda: self.visitor.visit(drive))
+            if not summary.safe_to_remove:
+                raise DriveError(summary.words)
+        except (SneakerError, OSError) as error:
+            # A kernel that lost a stick fails reads at once, but takes the device away a moment later.
+            await asyncio.sleep(self.settings.removal_grace_s)
+            if not self._is_present(drive):
+                attendance.told_removed = True
+                self.tell(DriveRemoved(drive, during_visit=True, summary=summary))
+                return None
+            delay = self._retry_delay(error, attempt)
+            self.tell(VisitFailed(drive, error, delay))
+            return delay
+        # What somebody else mounted, somebody may be looking at.
+        released = drive.medium in self._mounted_here and await self._release(drive)
+        attendance.told_removed = attendance.told_removed or released
+        self.tell(VisitDone(drive, summary, time.monotonic() - started, released))
+        return None
 
     def _retry_delay(self, error: Exception, attempt: int) -> float | None:
         """Return the seconds to wait before another attempt, or None for what time does not heal."""

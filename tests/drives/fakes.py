@@ -68,13 +68,14 @@ class FileVisitor:
     _running: dict[Path, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def is_enrolled(self, mount_point: Path) -> Enrolment:
-        folder = mount_point / "SNEAKER"
+    def is_enrolled(self, drive: MountedDrive) -> Enrolment:
+        folder = drive.mount_point / "SNEAKER"
         if not folder.is_dir():
             return Enrolment.NONE
         return Enrolment.ENROLLED if (folder / "enrolled").exists() else Enrolment.UNKNOWN
 
-    def visit(self, mount_point: Path) -> VisitSummary:
+    def visit(self, drive: MountedDrive) -> VisitSummary:
+        mount_point = drive.mount_point
         with self._lock:
             self.visits.append(mount_point)
             number = self.visits.count(mount_point)

@@ -20,6 +20,7 @@ from sneaker.drives.watch import (
     VisitDone,
     VisitFailed,
     VisitStarted,
+    VisitSummary,
     Watcher,
 )
 from sneaker.errors import DriveError, NetworkKeyMismatch, StoreLocked
@@ -192,6 +193,39 @@ def test_pulled_out_during_the_visit(tmp_path: Path) -> None:
             await told.wait(VisitDone)
         assert [type(event) for event in told] == [VisitStarted, DriveRemoved, VisitStarted, VisitDone]
         assert told[1] == DriveRemoved(drive, during_visit=True)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("pulled", [False, True])
+def test_a_visit_that_ends_badly_without_raising(tmp_path: Path, pulled: bool) -> None:
+    """A visit reports what it did until the stick failed; that is no success."""
+    drives = FakeDrives()
+
+    class Failing(FileVisitor):
+        def visit(self, drive: MountedDrive) -> VisitSummary:
+            summary = super().visit(drive)
+            if len(self.visits) > 1:
+                return summary
+            if pulled:
+                drives.there.clear()
+            return replace(summary, messages_in=7, safe_to_remove=False, complete=False, words="the stick failed")
+
+    async def scenario() -> None:
+        told = Told()
+        drive = make_drive(stick(tmp_path))
+        async with Running(Watcher(Failing(), drives, told, settings=QUICK)) as watcher:
+            drives.there.append(drive)
+            watcher.look()
+            if pulled:
+                (removed,) = await told.wait(DriveRemoved)
+                assert isinstance(removed, DriveRemoved)
+                assert removed.during_visit
+                assert removed.summary is not None
+                assert removed.summary.messages_in == 7
+                return
+            await told.wait(VisitDone)
+        assert [type(event) for event in told] == [VisitStarted, VisitFailed, VisitStarted, VisitDone]
 
     asyncio.run(scenario())
 

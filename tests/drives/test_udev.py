@@ -1,0 +1,297 @@
+"""Real udev, real loop devices, real mounts: insert, visit, report."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sneaker.drives.drive import SystemDrives
+from sneaker.drives.udev import UdevWatch, block_device, block_devices
+from sneaker.drives.watch import (
+    DriveRemoved,
+    UnknownStick,
+    VisitDone,
+    VisitFailed,
+    VisitStarted,
+    Watcher,
+    WatchSettings,
+)
+from tests.drives.fakes import FileVisitor, Running, Told
+from tests.drives.loop import LoopStick, make_image, run, udev_daemon
+
+pytestmark = [pytest.mark.udev, pytest.mark.timeout(90)]
+
+MakeStick = Callable[..., LoopStick]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _udev() -> Iterator[None]:
+    with udev_daemon():
+        yield
+
+
+@pytest.fixture
+def make_stick(tmp_path: Path) -> Iterator[MakeStick]:
+    sticks = []
+
+    def make(name: str = "a", *, folder: bool = True, enrolled: bool = True) -> LoopStick:
+        stick = LoopStick(make_image(tmp_path / f"{name}.img", label=name.upper()), tmp_path / name)
+        sticks.append(stick)
+        stick.plug_in()
+        stick.mount()
+        if folder:
+            (stick.mount_point / "SNEAKER").mkdir()
+        if enrolled:
+            (stick.mount_point / "SNEAKER" / "enrolled").touch()
+        stick.unmount()
+        stick.pull_out()
+        return stick
+
+    try:
+        yield make
+    finally:
+        for stick in sticks:
+            stick.clean_up()
+
+
+def watcher(visitor: FileVisitor, told: Told, tmp_path: Path, settings: WatchSettings | None = None) -> Watcher:
+    class Here(SystemDrives):
+        """Only this test's drives: other tests plug in theirs at the same time."""
+
+        def mounted(self):  # type: ignore[no-untyped-def]
+            return [drive for drive in SystemDrives.mounted(self) if drive.mount_point.is_relative_to(tmp_path)]
+
+    return Watcher(visitor, Here(), told, settings=settings or WatchSettings())
+
+
+async def in_thread(function: Callable[..., object], *arguments: object) -> None:
+    await asyncio.to_thread(function, *arguments)
+
+
+def test_udev_describes_the_device_and_says_when_it_changes(make_stick: MakeStick) -> None:
+    stick = make_stick("label one")
+
+    async def scenario() -> None:
+        changes = asyncio.Event()
+        with UdevWatch(changes.set):
+            stick.plug_in()
+            async with asyncio.timeout(10):
+                while not any(device.node == stick.device for device in block_devices()):
+                    await changes.wait()
+                    changes.clear()
+            number = os.stat(stick.device).st_rdev
+            device = block_device(number)
+            assert device is not None
+            assert (device.node, device.number, device.fs_type) == (stick.device, number, "ext4")
+            assert device.label == "LABEL ONE"
+            assert device.fs_uuid is not None
+            assert device.sequence > 0
+            assert device in SystemDrives().unmounted()
+            changes.clear()
+            stick.pull_out()
+            async with asyncio.timeout(10):
+                while block_device(number) is not None:
+                    await changes.wait()
+                    changes.clear()
+
+    asyncio.run(scenario())
+
+
+def test_insert_visit_report_twice(make_stick: MakeStick, tmp_path: Path) -> None:
+    """The whole way, from losetup to the report; prints the time from the kernel's event to the finished visit."""
+    stick = make_stick()
+    times = []
+
+    async def scenario() -> None:
+        told = Told()
+        async with Running(watcher(FileVisitor(), told, tmp_path)):
+            for number in (1, 2):
+                started = stick.plug_in()
+                await in_thread(stick.mount)
+                done = (await told.wait(VisitDone, number))[-1]
+                times.append(time.monotonic() - started)
+                assert isinstance(done, VisitDone)
+                assert done.summary.messages_in == number - 1
+                assert done.drive.device == stick.device
+                assert done.drive.mount_point == stick.mount_point
+                assert not SystemDrives().unmounted() or stick.device not in {
+                    d.node for d in SystemDrives().unmounted()
+                }
+                await in_thread(stick.unmount)
+                stick.pull_out()
+                await told.wait(DriveRemoved, number)
+        assert [type(event) for event in told] == [VisitStarted, VisitDone, DriveRemoved] * 2
+
+    asyncio.run(scenario())
+    print("from the kernel's event to the finished visit:", ", ".join(f"{seconds:.3f} s" for seconds in times))
+    assert min(times) < 5
+
+
+def test_two_sticks_at_once(make_stick: MakeStick, tmp_path: Path) -> None:
+    sticks = [make_stick("a"), make_stick("b")]
+
+    async def scenario() -> None:
+        told, visitor = Told(), FileVisitor(seconds=0.3)
+        async with Running(watcher(visitor, told, tmp_path)):
+            for stick in sticks:
+                stick.plug_in()
+            await asyncio.gather(*(in_thread(stick.mount) for stick in sticks))
+            await told.wait(VisitDone, 2)
+        assert sorted(visitor.visits) == [stick.mount_point for stick in sticks]
+
+    asyncio.run(scenario())
+
+
+def test_the_same_filesystem_on_two_sticks(make_stick: MakeStick, tmp_path: Path) -> None:
+    """A copy made with dd has the same UUID: two drives all the same, visited one after the other."""
+    first = make_stick("a")
+    second = LoopStick(tmp_path / "copy.img", tmp_path / "copy")
+    second.image.write_bytes(first.image.read_bytes())
+
+    async def scenario() -> None:
+        told = Told()
+        async with Running(watcher(FileVisitor(), told, tmp_path)):
+            for stick in (first, second):
+                stick.plug_in()
+                await in_thread(stick.mount)
+            await told.wait(VisitDone, 2)
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        second.clean_up()
+
+
+def test_unknown_sticks_are_announced_and_not_touched(make_stick: MakeStick, tmp_path: Path) -> None:
+    unknown, photos = make_stick("unknown", enrolled=False), make_stick("photos", folder=False, enrolled=False)
+
+    async def scenario() -> None:
+        told = Told()
+        async with Running(watcher(FileVisitor(), told, tmp_path)):
+            for stick in (unknown, photos):
+                stick.plug_in()
+                await in_thread(stick.mount, "-o", "noatime")
+            await told.wait(UnknownStick)
+            await asyncio.sleep(0.5)
+            for stick in (unknown, photos):
+                await in_thread(stick.unmount)  # and nothing keeps it busy
+        assert [type(event) for event in told] == [UnknownStick]
+
+    before = [hash(stick.image.read_bytes()[1024 * 1024 * 4 :]) for stick in (unknown, photos)]
+    asyncio.run(scenario())
+    assert before == [hash(stick.image.read_bytes()[1024 * 1024 * 4 :]) for stick in (unknown, photos)]
+
+
+def test_an_event_storm(make_stick: MakeStick, tmp_path: Path) -> None:
+    """Thousands of uevents, and mounts elsewhere all the time: one visit, and little work."""
+    stick = make_stick()
+    other = tmp_path / "other"
+    other.mkdir()
+
+    def storm() -> float:
+        started = time.monotonic()
+        uevent = Path(f"/sys/class/block/{Path(stick.device).name}/uevent")
+        for number in range(3000):
+            uevent.write_text("change")
+            if number % 300 == 0:
+                run("mount", "-t", "tmpfs", "none", other)
+                run("umount", other)
+        run("udevadm", "settle", "--timeout=60")
+        return time.monotonic() - started
+
+    async def scenario() -> tuple[float, float]:
+        told = Told()
+        async with Running(watcher(FileVisitor(), told, tmp_path)):
+            stick.plug_in()
+            await in_thread(stick.mount)
+            await told.wait(VisitDone)
+            busy = time.process_time()
+            took = await asyncio.to_thread(storm)
+            busy = time.process_time() - busy
+            await asyncio.sleep(0.5)
+            assert len(told) == 2
+            await in_thread(stick.unmount)
+            await told.wait(DriveRemoved)
+        return took, busy
+
+    took, busy = asyncio.run(scenario())
+    print(f"3,000 events in {took:.1f} s cost {busy:.2f} s of processor time, the test's own included")
+    assert busy < 0.5 * took + 0.5
+
+
+def test_pulled_out_during_the_visit(make_stick: MakeStick, tmp_path: Path) -> None:
+    """The device is taken away under the mount: the visit fails, one event says so, and the next insert is whole."""
+    stick = make_stick()
+    going = threading.Event()
+    gone = threading.Event()
+
+    def fail(mount_point: Path, number: int) -> None:
+        if number == 1:
+            going.set()
+            gone.wait(20)
+            os.listdir(mount_point / "SNEAKER")  # what a lazy unmount leaves is the empty folder beneath: an OSError
+
+    async def scenario() -> None:
+        told, visitor = Told(), FileVisitor(fail=fail)
+        async with Running(watcher(visitor, told, tmp_path)):
+            stick.plug_in()
+            await in_thread(stick.mount)
+            await told.wait(VisitStarted)
+            await in_thread(going.wait, 10)
+            await in_thread(lambda: stick.unmount(lazily=True))
+            stick.pull_out()
+            gone.set()
+            (removed,) = await told.wait(DriveRemoved)
+            assert isinstance(removed, DriveRemoved)
+            assert removed.during_visit
+            stick.plug_in()
+            await in_thread(stick.mount)
+            await told.wait(VisitDone)
+        assert not told.of(VisitFailed)
+
+    asyncio.run(scenario())
+
+
+def test_never_the_root_filesystem_nor_the_homes(make_stick: MakeStick, tmp_path: Path) -> None:
+    stick = make_stick()
+    stick.plug_in()
+    stick.mount()
+    folder = tmp_path / "root"
+    folder.mkdir()
+    run("mount", "--bind", "/", folder)
+    try:
+        found = [drive.mount_point for drive in SystemDrives().mounted()]
+        assert stick.mount_point in found
+        assert folder not in found
+        assert Path("/") not in found
+        assert stick.mount_point not in [d.mount_point for d in SystemDrives(never=(stick.mount_point,)).mounted()]
+        assert stick.mount_point not in [d.mount_point for d in SystemDrives(filesystems=frozenset({"vfat"})).mounted()]
+    finally:
+        run("umount", folder)
+
+
+def test_mounted_before_udev_knew(make_stick: MakeStick, tmp_path: Path) -> None:
+    """Mounting at once, before udev has looked at the device, makes one visit and not two."""
+    stick = make_stick()
+
+    async def scenario() -> None:
+        told = Told()
+        async with Running(watcher(FileVisitor(), told, tmp_path, replace(WatchSettings(), settle_s=0.01))):
+            for number in range(1, 4):
+                stick.plug_in()
+                stick.mount()
+                await told.wait(VisitDone, number)
+                await asyncio.sleep(0.4)
+                assert len(told.of(VisitStarted)) == number
+                stick.unmount()
+                stick.pull_out()
+                await told.wait(DriveRemoved, number)
+
+    asyncio.run(scenario())
