@@ -23,6 +23,7 @@ __all__ = [
     "CapsError",
     "ClockError",
     "ConfigError",
+    "ConnectionLost",
     "DecryptionError",
     "DriveError",
     "DriveFull",
@@ -379,6 +380,14 @@ class CallRefused(ProtocolError):
     code = "call-refused"
     exit_code = 56
     meaning = "a peer refused a call"
+
+
+class ConnectionLost(NetworkError):
+    """A connection ended while something was still expected of it."""
+
+    code = "connection-lost"
+    exit_code = 57
+    meaning = "the connection to a peer broke"
 
 
 # ---------------------------------------------------------------------------------------------------- drives

@@ -25,6 +25,7 @@ __all__ = [
     "SEQUENCE_MASK",
     "Batch",
     "BlobLink",
+    "Claim",
     "Committed",
     "Counts",
     "Edge",
@@ -146,6 +147,20 @@ class OwnSeen:
     held: int
     proven: int
     claimed: int
+
+
+class Claim(NamedTuple):
+    """Somebody's claim that our own feed reaches to ``sequence``, made while we held less.
+
+    ``source`` is who said so (ourselves: a card with our own signature), None if that is not known.  ``key`` is the id of
+    that message, which only cards of our own state.  ``dismissed`` ones were declared wrong by the person.
+    """
+
+    source: FeedRef | None
+    sequence: int
+    key: MessageRef | None
+    seen_at_ms: int
+    dismissed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +316,7 @@ class Store(Protocol):
         """Return for each feed in the waiting room the (first, last) ranges that wait."""
 
     def own_sequence_seen(self, feed: FeedRef) -> OwnSeen:
-        """Return the highest sequence of a feed that was shown or claimed anywhere."""
+        """Return the highest sequence of a feed that was shown or claimed anywhere; dismissed claims do not count."""
 
     # -- derived from messages
 
@@ -342,7 +357,21 @@ class Store(Protocol):
         """Take over a whole clock, as a card gives it."""
 
     def forget_peer_clock(self, peer: FeedRef | None = None) -> None:
-        """Forget what one peer said, or all of them: necessary after data loss."""
+        """Forget what one peer said, or all of them: necessary after data loss.  Claims about the own feed stay."""
+
+    def note_claim(
+        self, feed: FeedRef, source: FeedRef | None, sequence: int, key: MessageRef | None = None
+    ) -> None:
+        """Remember a claim about the own feed, if it says more than we hold, or another message than we hold.
+
+        Stores that were opened for an identity do so by themselves for what goes into peers' clocks.
+        """
+
+    def claims(self, feed: FeedRef) -> list[Claim]:
+        """Return what was claimed about a feed, the farthest first."""
+
+    def dismiss_claims(self, feed: FeedRef) -> int:
+        """Let nothing that is claimed about a feed count from now on, until more is claimed; return how many did."""
 
     # -- writing
 

@@ -87,8 +87,10 @@ class EbtConnection:
         client: bool,
         saved_clock: Mapping[FeedRef, int],
         withheld: Iterable[FeedRef],
+        max_unwanted: int = MAX_UNWANTED_FEEDS,
     ) -> None:
         self.peer = peer
+        self._max_unwanted = max_unwanted
         self._shared = shared
         self._client = client
         self._clock: dict[FeedRef, int] = dict(saved_clock)
@@ -206,7 +208,7 @@ class EbtConnection:
 
     def can_serve(self, feed: FeedRef) -> bool:
         """Whether this peer could be asked for ``feed``."""
-        return self.started and self._shares(feed) and self.claims(feed) >= 0
+        return self.started and self._wants(feed) and self.claims(feed) >= 0
 
     def is_stalled(self, feed: FeedRef) -> bool:
         """Whether the peer was asked for ``feed``, sent nothing, and was given up for it."""
@@ -232,12 +234,16 @@ class EbtConnection:
             self._enqueue(feed, self._feed(feed))
 
     def unfollowed(self, feed: FeedRef) -> None:
-        """Cancel a feed that is no longer replicated.
+        """Cancel a feed that is no longer replicated; it may still be given to peers that ask.
 
         ssb-ebt keeps quiet here and ignores what still comes; scuttlego says -1, which saves the peer the sending.
         """
         state = self._feeds.get(feed)
-        if state is not None and not state.denied:
+        if state is None or state.denied:
+            return
+        if self._shares(feed):
+            self._note(feed, state, False)
+        else:
             self._deny(feed, state)
 
     def appended(self, feed: FeedRef) -> None:
@@ -254,9 +260,12 @@ class EbtConnection:
                 return
             if state.sent is None:
                 return  # asked, and not answered yet
+        elif feed not in self._shared.wanted:
+            return
         # They want nothing now, or we skipped the feed because they were level: say that there is more.
         if -1 < self.claims(feed) < self._shared.sequence(feed):
-            self._note(feed, state or self._feed(feed), self._shared.receiver(feed) in (None, self))
+            receive = self._wants(feed) and self._shared.receiver(feed) in (None, self)
+            self._note(feed, state or self._feed(feed), receive)
 
     # ------------------------------------------------------------------------------------------ inside
 
@@ -293,7 +302,7 @@ class EbtConnection:
                 self._note(feed, state, self._shared.receiver(feed) is self)
             return None
         state.received = sequence
-        if state.denied or not self._shares(feed):
+        if state.denied or not self._wants(feed):
             return None
         state.stalled = state.gap = False
         self.last_activity = self._shared.now
@@ -307,7 +316,7 @@ class EbtConnection:
         for feed, note in notes.items():
             wanted = feed in self._shared.wanted
             if not wanted and feed not in self._clock:
-                if self._unwanted >= MAX_UNWANTED_FEEDS:
+                if self._unwanted >= self._max_unwanted:
                     continue
                 self._unwanted += 1
             sequence = max(note.sequence, -1)
@@ -327,7 +336,7 @@ class EbtConnection:
             return
         ours = self._shared.sequence(feed)
         receiver = self._shared.receiver(feed)
-        if sequence > ours and not state.receive and self._may_take_over(feed, state, receiver, sequence):
+        if sequence > ours and self._wants(feed) and not state.receive and self._may_take_over(feed, state, receiver, sequence):
             if receiver is not None:
                 receiver.ask(feed, False)
             self.ask(feed, True)
@@ -353,7 +362,10 @@ class EbtConnection:
         return state
 
     def _shares(self, feed: FeedRef) -> bool:
-        return feed in self._shared.wanted and feed not in self._withheld and feed not in self._refused
+        return self._shared.shares(feed) and feed not in self._withheld and feed not in self._refused
+
+    def _wants(self, feed: FeedRef) -> bool:
+        return feed in self._shared.wanted and self._shares(feed)
 
     def _note(self, feed: FeedRef, state: _Feed, receive: bool) -> None:
         """Tell the peer our sequence; only what the store has counts, so that nothing is acknowledged too early."""

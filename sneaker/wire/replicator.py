@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from sneaker.errors import LocalProtocolError
+from sneaker.limits import MAX_UNWANTED_FEEDS
 from sneaker.refs import FeedRef
 from sneaker.wire.ebt import EbtConnection
 
@@ -27,10 +28,24 @@ RECONNECTED_TEXT = "reconnected to peer"
 class Replicator:
     """Our side of EBT as a whole. The store tells it what it has; it never guesses."""
 
-    def __init__(self, clock: Mapping[FeedRef, int], wanted: Iterable[FeedRef]) -> None:
-        """``clock``: what the store has, feed to sequence; ``wanted``: the feeds we replicate, our own included."""
+    def __init__(
+        self,
+        clock: Mapping[FeedRef, int],
+        wanted: Iterable[FeedRef],
+        *,
+        carry: bool = False,
+        closed: Iterable[FeedRef] = (),
+    ) -> None:
+        """``clock``: what the store has, feed to sequence; ``wanted``: the feeds we replicate, our own included.
+
+        With ``carry``, other feeds that the store has are given to peers that ask, but for the ``closed`` ones; they are
+        neither mentioned first nor asked for.
+        """
         self._clock = {feed: sequence for feed, sequence in clock.items() if sequence > 0}
         self._wanted = dict.fromkeys(wanted)
+        self._carry = carry
+        #: Feeds that nobody gets, whatever else holds: those we block. Change it before ``unfollow``.
+        self.closed = set(closed)
         self._connections: dict[FeedRef, EbtConnection] = {}
         self._receivers: dict[FeedRef, EbtConnection] = {}
         #: The latest time that anybody told us.
@@ -40,6 +55,10 @@ class Replicator:
     def wanted(self) -> Collection[FeedRef]:
         """The feeds we replicate; change them with ``follow`` and ``unfollow``."""
         return self._wanted.keys()
+
+    def shares(self, feed: FeedRef) -> bool:
+        """Whether peers may have ``feed`` from us."""
+        return feed in self._wanted or (self._carry and feed in self._clock and feed not in self.closed)
 
     @property
     def connections(self) -> Mapping[FeedRef, EbtConnection]:
@@ -58,17 +77,21 @@ class Replicator:
         now: float,
         saved_clock: Mapping[FeedRef, int] | None = None,
         withheld: Iterable[FeedRef] = (),
+        max_unwanted: int = MAX_UNWANTED_FEEDS,
     ) -> EbtConnection:
         """Begin a stream with ``peer``; ``client`` says that we called ``ebt.replicate``.
 
         ``saved_clock`` is the ``remote_clock`` of the last session, if our store has lost nothing since; ``withheld``
-        are the feeds whose authors block this peer. Raises LocalProtocolError if there is a stream with it: end that
+        are the feeds whose authors block this peer; ``max_unwanted``: of how many feeds that are nothing to us its notes
+        are remembered. Raises LocalProtocolError if there is a stream with it: end that
         one with RECONNECTED_TEXT and call ``disconnect`` first.
         """
         if peer in self._connections:
             raise LocalProtocolError(f"there is an EBT stream with {peer} already")
         self.now = now
-        connection = EbtConnection(self, peer, client=client, saved_clock=saved_clock or {}, withheld=withheld)
+        connection = EbtConnection(
+            self, peer, client=client, saved_clock=saved_clock or {}, withheld=withheld, max_unwanted=max_unwanted
+        )
         self._connections[peer] = connection
         return connection
 
