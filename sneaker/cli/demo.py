@@ -96,6 +96,6 @@ class _Demo:
             raise SneakerError("the demo ended with two different logs; this is a bug")
         for machine in ("A", "B"):
             self.sneaker(machine, "check")
-        lines = logs[0].splitlines()
+        lines = logs[0].split("\n")[:-1]
         authors = {json_module.loads(line)["value"]["author"] for line in lines}
         return {"identical": True, "messages": len(lines), "feeds": len(authors)}

@@ -33,6 +33,7 @@ from sneaker.exchange.home import Home
 from sneaker.exchange.ingest import Ingest, IngestReport
 from sneaker.exchange.ndjson import read_lines
 from sneaker.exchange.sources import (
+    LOG_SUFFIXES,
     READ_BYTES,
     Kind,
     Source,
@@ -125,7 +126,8 @@ class ImportSession:
         self.skipped = 0
         self.widened = False
         self._hops = hops
-        self._wanted = _wanted_feeds(home, hops)
+        self._near = _near_feeds(home, hops) if hops is not None else frozenset()
+        self._blocked = _blocked_feeds(home)
 
     # -- sources
 
@@ -135,7 +137,8 @@ class ImportSession:
         try:
             file = open_source(source, stdin)
             try:
-                self.take(file, report, seekable=source.path is not None)
+                if not source.found or _is_ours(file, source.name):
+                    self.take(file, report, seekable=source.path is not None)
             finally:
                 if source.path is not None:
                     file.close()
@@ -158,8 +161,9 @@ class ImportSession:
         if report.status == Status.OK and after._replace(known=0) == before._replace(known=0):
             report.status = KNOWN
         if self._hops is not None:
-            before_hops, self._wanted = self._wanted, _wanted_feeds(self.home, self._hops)
-            self.widened = self.widened or before_hops != self._wanted
+            near = _near_feeds(self.home, self._hops)
+            self.widened = self.widened or near != self._near
+            self._near = near
 
     def refuse(self, report: SourceReport, error: SneakerError) -> None:
         """Note that a source was refused as a whole."""
@@ -338,18 +342,19 @@ class ImportSession:
                 broken += 1
                 self.ingest.refuse(None, None, "json-invalid", line.problem)
                 report.status = Status.DAMAGED
-            elif self._blocks_nobody or self._wanted_line(line.value):
+            elif self._wanted_line(line.value):
                 self.ingest.add_json(line.value, line.key)
             self.progress(line.bytes)
         if broken:
             report.detail = f"{broken} lines are not messages"
 
-    @property
-    def _blocks_nobody(self) -> bool:
-        return self._wanted is _everybody
+    def _wanted(self, feed: FeedRef) -> bool:
+        return feed not in self._blocked and (self._hops is None or feed in self._near)
 
     def _wanted_line(self, value: bytes) -> bool:
         """Say whether a message is wanted, by the author it names; what names none is for ingest to refuse."""
+        if not self._blocked and self._hops is None:
+            return True
         match = _AUTHOR.search(value)
         if match is None or self._wanted(FeedRef(a2b_base64(match[1]))):
             return True
@@ -360,18 +365,27 @@ class ImportSession:
 _AUTHOR = re.compile(rb'"author":\s*"@([A-Za-z0-9+/]{43}=)\.ed25519"')
 
 
-def _everybody(feed: FeedRef) -> bool:
-    return True
+def _is_ours(file: BinaryIO, name: str) -> bool:
+    """Say whether a file found in a folder is something to import."""
+    try:
+        kind = sniff(file.read(READ_BYTES), name)
+        file.seek(0)
+    except NotABundle:
+        return False
+    except OSError as error:
+        raise source_errors(name, error) from None
+    return kind is not Kind.NDJSON or name.endswith(LOG_SUFFIXES)
 
 
-def _wanted_feeds(home: Home, hops: int | None) -> Callable[[FeedRef], bool]:
-    """Return what says whether a feed is to be taken: not blocked by us, and within ``hops`` where that is given."""
+def _near_feeds(home: Home, hops: int) -> frozenset[FeedRef]:
+    """Return the feeds within ``hops`` of us."""
     me = home.keypair.public
-    if hops is not None:
-        near = {feed for feed, distance in home.store.hops(me, hops).items() if distance >= 0}
-        return frozenset({*near, me}).__contains__
-    blocked = {edge.contact for edge in home.store.edges(me) if edge.state == EdgeState.BLOCK}
-    return (lambda feed: feed not in blocked) if blocked else _everybody
+    return frozenset({me, *(feed for feed, distance in home.store.hops(me, hops).items() if distance >= 0)})
+
+
+def _blocked_feeds(home: Home) -> frozenset[FeedRef]:
+    """Return the feeds that we block."""
+    return frozenset(edge.contact for edge in home.store.edges(home.keypair.public) if edge.state == EdgeState.BLOCK)
 
 
 def _contradicting(store: Store, bundle: IndexedBundle) -> Iterable[RecordEntry]:
@@ -430,6 +444,9 @@ def import_sources(
         sources = list(_sources(paths, session.reports))
         for source in sources:
             session.add(source, stdin)
+        for path in paths:
+            if Path(path).is_dir() and not any(report.path.startswith(path) for report in session.reports):
+                session.refuse(SourceReport(path, "folder"), NotABundle(f"there is no bundle and no log in {path}"))
         _read_again(session, [source for source in sources if source.path is not None], stdin)
         return session.finish()
 

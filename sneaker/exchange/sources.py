@@ -16,12 +16,25 @@ from sneaker.bundle.card import CARD_MAGIC
 from sneaker.bundle.format import MAGIC, SYNC
 from sneaker.errors import NotABundle, SourceError
 
-__all__ = ["READ_BYTES", "Kind", "Source", "expand_folder", "open_source", "rejoined", "sniff", "source_errors"]
+__all__ = [
+    "LOG_SUFFIXES",
+    "READ_BYTES",
+    "Kind",
+    "Source",
+    "expand_folder",
+    "open_source",
+    "rejoined",
+    "sniff",
+    "source_errors",
+]
 
 READ_BYTES = 256 * 1024
 _SNIFF_BYTES = 64 * 1024
 _AGE = (b"age-encryption.org/v1", b"-----BEGIN AGE ENCRYPTED FILE-----")
 _ZSTD = b"\x28\xb5\x2f\xfd"
+# Logs are known by their names in a folder, where other JSON may lie about; bundles and cards say themselves what they are.
+LOG_SUFFIXES = (".ndjson", ".jsonl")
+
 # A folder to import is a person's own; a stick's folder is read by the visit, which has stricter ways.
 _MAX_FOLDER_ENTRIES = 100_000
 
@@ -46,10 +59,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Something to import: ``path`` is None for standard input; ``name`` is for reports."""
+    """Something to import: ``path`` is None for standard input; ``name`` is for reports.
+
+    ``found`` says that it was found in a folder, not named by the person: what is nothing of ours is then passed over.
+    """
 
     name: str
     path: Path | None
+    found: bool = False
 
 
 def source_errors(name: str, error: OSError) -> SourceError:
@@ -98,7 +115,7 @@ def expand_folder(path: Path) -> Iterator[Source]:
             if entry.name.startswith("."):
                 continue
             if entry.is_file(follow_symlinks=False):
-                yield Source(entry.path, Path(entry.path))
+                yield Source(entry.path, Path(entry.path), found=True)
         waiting += [
             Path(entry.path)
             for entry in reversed(found)
