@@ -265,6 +265,9 @@ class Writer(Protocol):
 class Store(Protocol):
     """Everything that reads; and small writes that do not extend feeds."""
 
+    #: The identity this store is kept for, if it was opened for one.
+    own: FeedRef | None
+
     # -- feeds and messages
 
     def clock(self) -> dict[FeedRef, int]:
@@ -359,9 +362,7 @@ class Store(Protocol):
     def forget_peer_clock(self, peer: FeedRef | None = None) -> None:
         """Forget what one peer said, or all of them: necessary after data loss.  Claims about the own feed stay."""
 
-    def note_claim(
-        self, feed: FeedRef, source: FeedRef | None, sequence: int, key: MessageRef | None = None
-    ) -> None:
+    def note_claim(self, feed: FeedRef, source: FeedRef | None, sequence: int, key: MessageRef | None = None) -> None:
         """Remember a claim about the own feed, if it says more than we hold, or another message than we hold.
 
         Stores that were opened for an identity do so by themselves for what goes into peers' clocks.
