@@ -40,10 +40,10 @@ class Home:
         return (self.path / ADOPTED_NAME).exists()
 
 
-def _open_store(path: Path) -> Store:
+def _open_store(path: Path, keypair: Keypair) -> Store:
     from sneaker.store.sqlite import SqliteStore
 
-    return SqliteStore.open(path / STORE_NAME)
+    return SqliteStore.open(path / STORE_NAME, keypair.public)
 
 
 def create_home(path: Path, keypair: Keypair, config_text: str, config_name: str, *, adopted: bool = False) -> None:
@@ -62,7 +62,7 @@ def create_home(path: Path, keypair: Keypair, config_text: str, config_name: str
             (path / ADOPTED_NAME).touch()
         with new_file(path / config_name) as file:
             file.write(config_text.encode("utf-8"))
-    _open_store(path).close()
+    _open_store(path, keypair).close()
     save_secret(path / SECRET_NAME, keypair)
 
 
@@ -70,4 +70,5 @@ def open_home(path: Path, caps: Caps) -> Home:
     """Open an existing home; raises HomeMissing, KeysError or StoreError."""
     if not (path / SECRET_NAME).exists():
         raise HomeMissing(f"there is no sneaker home at {path}", hint="run 'sneaker init' to make one")
-    return Home(path, load_secret(path / SECRET_NAME), caps, _open_store(path))
+    keypair = load_secret(path / SECRET_NAME)
+    return Home(path, keypair, caps, _open_store(path, keypair))

@@ -605,6 +605,9 @@ class Ingest:
     def _note_crowded(self, crowded: list[int]) -> None:
         for row_id in crowded:
             feed = self._by_id.get(row_id >> SEQUENCE_BITS)
+            if feed is not None and feed.ref == self._store.own and not self._dry_run:
+                # The proof is dropped; that there was one must not be, or we might publish over it.
+                self._store.note_claim(feed.ref, None, row_id & SEQUENCE_MASK)
             self.refuse(
                 feed.ref if feed is not None else None,
                 row_id & SEQUENCE_MASK,

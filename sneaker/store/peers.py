@@ -8,14 +8,15 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sneaker.limits import MAX_CLOCK_FEEDS, MAX_SEQUENCE
-from sneaker.refs import FeedRef
-from sneaker.store.base import Note, Peer, PeerKind
+from sneaker.refs import FeedRef, MessageRef
+from sneaker.store.base import SEQUENCE_BITS, Claim, Note, Peer, PeerKind
 from sneaker.store.database import store_errors, transaction
 
 __all__ = ["PeerTables"]
@@ -26,6 +27,8 @@ class PeerTables:
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        #: The identity this store is kept for: what others claim to have of its feed is remembered for good.
+        self.own: FeedRef | None = None
         self._writing = threading.Lock()
 
     def set_peer(self, peer: Peer) -> None:
@@ -70,6 +73,7 @@ class PeerTables:
                     if not (keep_higher and known is not None and known[0] > note.sequence):
                         chosen.append((feed, note))
             self._write_notes(peer_id, chosen)
+            self._note_own(peer, notes)
 
     def replace_peer_clock(self, peer: FeedRef, notes: Mapping[FeedRef, Note]) -> None:
         """Take over a whole clock, as a card gives it."""
@@ -77,9 +81,10 @@ class PeerTables:
             peer_id = self._peer_id(peer)
             self._connection.execute("DELETE FROM peer_clock WHERE peer = ?", (peer_id,))
             self._write_notes(peer_id, islice(notes.items(), MAX_CLOCK_FEEDS))
+            self._note_own(peer, notes)
 
     def forget_peer_clock(self, peer: FeedRef | None = None) -> None:
-        """Forget what one peer said, or all of them: necessary after data loss."""
+        """Forget what one peer said, or all of them: necessary after data loss.  Claims about the own feed stay."""
         with self._transaction():
             if peer is None:
                 self._connection.execute("DELETE FROM peer_clock")
@@ -87,6 +92,61 @@ class PeerTables:
                 self._connection.execute(
                     "DELETE FROM peer_clock WHERE peer = (SELECT id FROM peer WHERE ref = ?)", (peer,)
                 )
+
+    # -- claims about the own feed
+
+    def note_claim(self, feed: FeedRef, source: FeedRef | None, sequence: int, key: MessageRef | None = None) -> None:
+        """Remember a claim about the own feed, if it says more than we hold, or another message than we hold."""
+        if not self._is_news(feed, sequence, key):
+            return
+        with self._transaction():
+            self._write_claim(feed, source, sequence, key)
+
+    def claims(self, feed: FeedRef) -> list[Claim]:
+        """Return what was claimed about a feed, the farthest first."""
+        rows = self._all(
+            "SELECT source, sequence, key, seen_at_ms, dismissed FROM own_claim WHERE feed = ?"
+            " ORDER BY sequence DESC, seen_at_ms, source",
+            feed,
+        )
+        return [
+            Claim(
+                FeedRef(source) if source else None,
+                sequence,
+                MessageRef(key) if key else None,
+                seen_at_ms,
+                dismissed >= sequence,
+            )
+            for source, sequence, key, seen_at_ms, dismissed in rows
+        ]
+
+    def dismiss_claims(self, feed: FeedRef) -> int:
+        """Let nothing that is claimed about a feed count from now on, until more is claimed; return how many did."""
+        with self._transaction():
+            return self._connection.execute(
+                "UPDATE own_claim SET dismissed = sequence WHERE feed = ? AND dismissed < sequence", (feed,)
+            ).rowcount
+
+    def _is_news(self, feed: FeedRef, sequence: int, key: MessageRef | None) -> bool:
+        found = self._first("SELECT id, sequence FROM feed WHERE ref = ?", feed)
+        if found is None or sequence > found[1]:
+            return sequence > 0
+        if key is None or sequence < 1:
+            return False
+        ours = self._first("SELECT key FROM message WHERE id = ?", found[0] << SEQUENCE_BITS | sequence)
+        return ours is not None and ours[0] != key
+
+    def _note_own(self, source: FeedRef, notes: Mapping[FeedRef, Note]) -> None:
+        note = notes.get(self.own) if self.own is not None else None
+        if note is not None and self.own is not None and self._is_news(self.own, note.sequence, None):
+            self._write_claim(self.own, source, note.sequence, None)
+
+    def _write_claim(self, feed: FeedRef, source: FeedRef | None, sequence: int, key: MessageRef | None) -> None:
+        self._connection.execute(
+            "INSERT INTO own_claim (feed, source, key, sequence, seen_at_ms) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET sequence = excluded.sequence, seen_at_ms = excluded.seen_at_ms WHERE excluded.sequence > sequence",
+            (feed, source or b"", key or b"", min(sequence, MAX_SEQUENCE), time.time_ns() // 1_000_000),
+        )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

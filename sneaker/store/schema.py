@@ -138,8 +138,22 @@ _SECOND = (
     ) STRICT""",
 )
 
+_THIRD = (
+    # Who claimed to have more of the own feed than this machine held then. What a peer said last may be less; this stays.
+    # The key is what a card of our own says that message is, or empty; claims up to dismissed are a person's decision.
+    """CREATE TABLE own_claim (
+        feed BLOB NOT NULL,
+        source BLOB NOT NULL,
+        key BLOB NOT NULL,
+        sequence INTEGER NOT NULL,
+        seen_at_ms INTEGER NOT NULL,
+        dismissed INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (feed, source, key)
+    ) STRICT, WITHOUT ROWID""",
+)
+
 #: Statements that lead from version n to n + 1.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
 
 
 def _version(connection: sqlite3.Connection) -> int:
