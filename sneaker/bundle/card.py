@@ -14,11 +14,12 @@ from sneaker.bundle.format import Cursor, encode_varint
 from sneaker.bundle.records import decode_clock, encode_clock
 from sneaker.errors import BundleDamaged, NotABundle
 from sneaker.keys import Keypair, verify_signature
-from sneaker.refs import BlobRef, FeedRef
+from sneaker.refs import BlobRef, FeedRef, MessageRef
 
 __all__ = ["CARD_MAGIC", "MAX_CARD_BYTES", "Card", "decode_card", "encode_card"]
 
 CARD_MAGIC = b"\x89SNC\r\n\x1a\n"
+_HAS_HEAD = 1
 # MAX_CLOCK_FEEDS feeds take 7.4 MB; wants are fewer.
 MAX_CARD_BYTES = 12 * 1024 * 1024
 _MAX_WANTS = 100_000
@@ -31,7 +32,8 @@ class Card:
     """What ``machine`` says of itself.
 
     ``counter`` grows with every card of this machine, ``time_ms`` is its clock, ``clock`` what it has (feed to
-    sequence), ``wants`` the blobs it lacks.
+    sequence), ``wants`` the blobs it lacks.  ``head`` is the id of its own last message, as ``clock`` counts them: by it a
+    machine finds out that another one writes with its key, though both have as many messages.
     """
 
     machine: FeedRef
@@ -40,6 +42,7 @@ class Card:
     time_ms: int
     clock: Mapping[FeedRef, int] = field(default_factory=dict)
     wants: frozenset[BlobRef] = frozenset()
+    head: MessageRef | None = None
 
 
 def encode_card(card: Card, keypair: Keypair) -> bytes:
@@ -52,10 +55,10 @@ def encode_card(card: Card, keypair: Keypair) -> bytes:
     if len(card.wants) > _MAX_WANTS:
         raise ValueError(f"a card with {len(card.wants)} wants")
     clock = encode_clock(card.clock)
-    head = _HEAD.pack(
-        CARD_MAGIC, 1, 0, 0, card.machine, card.network_id, card.counter, max(0, card.time_ms), len(clock)
-    )
-    body = b"".join((head, clock, encode_varint(len(card.wants)), *sorted(card.wants)))
+    flags = _HAS_HEAD if card.head is not None else 0
+    time_ms = max(0, card.time_ms)
+    start = _HEAD.pack(CARD_MAGIC, 1, flags, 0, card.machine, card.network_id, card.counter, time_ms, len(clock))
+    body = b"".join((start, clock, encode_varint(len(card.wants)), *sorted(card.wants), card.head or b""))
     return body + keypair.sign(_CONTEXT + body)
 
 
@@ -66,7 +69,7 @@ def decode_card(data: bytes) -> Card:
     if not _HEAD.size + 64 <= len(data) <= MAX_CARD_BYTES:
         raise BundleDamaged("the card has an impossible length")
     body, signature = data[:-64], data[-64:]
-    _, version, _, _, machine, network_id, counter, time_ms, clock_bytes = _HEAD.unpack_from(body)
+    _, version, flags, _, machine, network_id, counter, time_ms, clock_bytes = _HEAD.unpack_from(body)
     if version != 1:
         raise BundleDamaged(f"the card has version {version}, which this sneaker does not know")
     if not verify_signature(machine, signature, _CONTEXT + body):
@@ -76,5 +79,6 @@ def decode_card(data: bytes) -> Card:
     cursor = Cursor(body[_HEAD.size :])
     clock = decode_clock(cursor.take(clock_bytes))
     wants = frozenset(BlobRef(cursor.take(32)) for _ in range(cursor.varint(_MAX_WANTS)))
+    head = MessageRef(cursor.take(32)) if flags & _HAS_HEAD else None
     cursor.finish()
-    return Card(FeedRef(machine), network_id, counter, time_ms, clock, wants)
+    return Card(FeedRef(machine), network_id, counter, time_ms, clock, wants, head)

@@ -27,13 +27,16 @@ def make_card(
     home: Home, *, now_ms: int, counter: int, clock: Mapping[FeedRef, int], wants: frozenset[BlobRef]
 ) -> bytes:
     """Return this machine's signed card; ``counter`` has to be higher than that of any card before."""
+    me = home.keypair.public
+    sequence = clock.get(me, 0)
     card = Card(
-        machine=home.keypair.public,
+        machine=me,
         network_id=home.caps.network_id,
         counter=counter,
         time_ms=now_ms,
         clock=clock,
         wants=wants,
+        head=home.store.key_at(me, sequence) if sequence else None,
     )
     return encode_card(card, home.keypair)
 

@@ -13,7 +13,7 @@ from sneaker.bundle.format import encode_varint
 from sneaker.errors import BundleDamaged, NotABundle
 from sneaker.keys import Keypair
 from sneaker.limits import MAX_CLOCK_FEEDS, MAX_SEQUENCE
-from sneaker.refs import BlobRef, FeedRef
+from sneaker.refs import BlobRef, FeedRef, MessageRef
 from tests.bundle.bundles import keypair
 
 ADA = keypair("ada")
@@ -24,9 +24,11 @@ def signed(body: bytes, pair: Keypair = ADA) -> bytes:
     return body + pair.sign(b"sneaker card 1\0" + body)
 
 
-def body_of(clock: bytes = b"\0", wants: bytes = b"\0", counter: int = 1, time_ms: int = 2, version: int = 1) -> bytes:
+def body_of(
+    clock: bytes = b"\0", wants: bytes = b"\0", counter: int = 1, time_ms: int = 2, version: int = 1, flags: int = 0
+) -> bytes:
     head = struct.pack(
-        "<8sHHI32s32sQQI", CARD_MAGIC, version, 0, 0, ADA.public, bytes(32), counter, time_ms, len(clock)
+        "<8sHHI32s32sQQI", CARD_MAGIC, version, flags, 0, ADA.public, bytes(32), counter, time_ms, len(clock)
     )
     return head + clock + wants
 
@@ -38,6 +40,7 @@ CARD = Card(
     time_ms=1_700_000_000_000,
     clock={ADA.public: 3, keypair("ben").public: 2**31 - 1},
     wants=frozenset({BlobRef.of(b"one"), BlobRef.of(b"two")}),
+    head=MessageRef(bytes(range(32))),
 )
 SMALL = encode_card(CARD, ADA)
 
@@ -48,9 +51,12 @@ SMALL = encode_card(CARD, ADA)
     st.frozensets(keys.map(BlobRef), max_size=5),
     st.integers(0, 2**63 - 1),
     st.integers(0, 2**63 - 1),
+    st.none() | keys.map(MessageRef),
 )
-def test_round_trip(clock: dict[FeedRef, int], wants: frozenset[BlobRef], counter: int, time_ms: int) -> None:
-    card = Card(ADA.public, bytes(32), counter, time_ms, clock, wants)
+def test_round_trip(
+    clock: dict[FeedRef, int], wants: frozenset[BlobRef], counter: int, time_ms: int, head: MessageRef | None
+) -> None:
+    card = Card(ADA.public, bytes(32), counter, time_ms, clock, wants, head)
     assert decode_card(encode_card(card, ADA)) == card
 
 
@@ -96,6 +102,10 @@ def test_every_cut() -> None:
         body_of(wants=encode_varint(2**62)),
         body_of(wants=b"\1" + bytes(31)),
         body_of(wants=b"\0\0"),
+        body_of(flags=1),
+        body_of(flags=1) + bytes(31),
+        body_of(flags=1) + bytes(33),
+        body_of() + bytes(32),
         body_of(wants=b""),
         body_of()[:60],
     ],
