@@ -1,0 +1,252 @@
+"""peer, connect, call and once."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from sneaker.cli.app import JsonOption, command, home, settings
+from sneaker.cli.show import Output, clean, counted
+from sneaker.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from sneaker.net.meeting import Tally
+    from sneaker.net.service import PeerOptions, SyncReport
+    from sneaker.wire.address import Address
+
+__all__ = ["peer_options", "run_until_stopped"]
+
+HopsOption = Annotated[
+    int, typer.Option("--hops", metavar="N", min=0, help="Replicate feeds up to this distance in the follow graph.")
+]
+AddressArgument = Annotated[
+    str, typer.Argument(metavar="ADDRESS", help="net:HOST:PORT~shs:KEY, or HOST:PORT:@KEY.ed25519.")
+]
+
+Result = TypeVar("Result")
+
+
+def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
+    """Run a coroutine until it ends or the program is told to stop (SIGINT, SIGTERM): then it is cancelled."""
+    import signal
+
+    async def guarded() -> Result | None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(work)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return None
+
+    return asyncio.run(guarded())
+
+
+def peer_options(listen: str | None, discovery: bool, hops: int, addresses: list[str] | None = None) -> PeerOptions:
+    """Return the options of a peer from what was typed; raises AddressError, NetworkError."""
+    from sneaker.net.server import DEFAULT_PORT, parse_listen
+    from sneaker.net.service import PeerOptions
+
+    host, port = parse_listen(listen) if listen is not None else ("", DEFAULT_PORT)
+    return PeerOptions(host, port, discovery, hops, [_parse_address(text) for text in addresses or ()])
+
+
+def _parse_address(text: str) -> Address:
+    from sneaker.wire.address import parse_addresses
+
+    addresses = [address for address in parse_addresses(text) if address.key is not None]
+    usable = [address for address in addresses if address.transport.name == "net"]
+    if not usable:
+        from sneaker.wire.address import parse_address
+
+        return parse_address(text)
+    return usable[0]
+
+
+@command()
+def peer(
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen",
+            metavar="HOST:PORT",
+            help="Where to listen. [default: all interfaces, port 8008]",
+            show_default=False,
+        ),
+    ] = None,
+    discovery: Annotated[
+        bool, typer.Option("--discovery/--no-discovery", help="Find peers on the LAN, and be found.")
+    ] = True,
+    connect_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--connect", metavar="ADDRESS", help="Stay connected to this peer; may be repeated.", show_default=False
+        ),
+    ] = None,
+    hops: HopsOption = 2,
+) -> None:
+    """Run the LAN peer: a normal SSB peer for all other SSB programs, until it is stopped.
+
+    Prints its addresses, one to a line, when it is ready.
+    """
+    from sneaker.net.service import serve
+
+    options = peer_options(listen, discovery, hops, connect_to)
+    output = settings.output()
+
+    def ready(addresses: Any) -> None:
+        for address in addresses:
+            print(address, flush=True)
+
+    with home() as opened:
+        run_until_stopped(serve(opened, options, say=lambda text: output.say(clean(text, 300)), ready=ready))
+
+
+@command()
+def connect(
+    address: AddressArgument,
+    live: Annotated[
+        bool, typer.Option("--live", help="Stay connected until the peer goes or this is stopped.")
+    ] = False,
+    hops: HopsOption = 2,
+    json: JsonOption = False,
+) -> int:
+    """Sync with one peer until both sides have everything of each other, then exit."""
+    from sneaker.net.service import connect as connect_to
+
+    target = _parse_address(address)
+    output = settings.output(json)
+    with home() as opened, output.progress(None, "syncing", " messages") as advance:
+        report = run_until_stopped(
+            connect_to(
+                opened,
+                target,
+                say=lambda text: output.say(clean(text, 300)),
+                hops=hops,
+                live=live,
+                progress=_progress(advance),
+            )
+        )
+    if report is None:
+        return 130
+    output.data(report.as_json(), _sync_line(report))
+    _say_refusals(output, report)
+    complete = (report.level or live) and not report.tally.refused
+    return ExitCode.DONE if complete else ExitCode.PARTIAL
+
+
+def _progress(advance: Callable[[int], None]) -> Callable[[Tally], None]:
+    shown = 0
+
+    def show(tally: Tally) -> None:
+        nonlocal shown
+        done = tally.received + tally.known + tally.sent
+        advance(done - shown)
+        shown = done
+
+    return show
+
+
+def _sync_line(report: SyncReport) -> str:
+    tally = report.tally
+    parts = [f"{counted(tally.received, 'message')} received", f"{tally.sent:,} sent"]
+    if tally.refused:
+        parts.append(f"{tally.refused:,} refused")
+    if tally.blobs_received or tally.blobs_sent:
+        parts.append(f"{counted(tally.blobs_received, 'blob')} received, {tally.blobs_sent:,} sent")
+    state = "both sides are level" if report.level else f"not level: {clean(report.detail, 200)}"
+    return f"{report.peer}: {', '.join(parts)}; {state}"
+
+
+def _say_refusals(output: Output, report: SyncReport) -> None:
+    for feed, sequence, reason in report.tally.refusals[:10]:
+        output.say(f"refused   message {sequence} of {feed}: {clean(reason, 200)}")
+
+
+@command()
+def once(
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Give up what is not done by then.")
+    ] = 60.0,
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", metavar="HOST:PORT", help="Where peers may dial us meanwhile.", show_default=False),
+    ] = None,
+    discovery: Annotated[bool, typer.Option("--discovery/--no-discovery", help="Look for peers on the LAN.")] = True,
+    connect_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--connect", metavar="ADDRESS", help="Sync with this peer too; may be repeated.", show_default=False
+        ),
+    ] = None,
+    hops: HopsOption = 2,
+    json: JsonOption = False,
+) -> int:
+    """Sync with everybody in reach, fetch wanted blobs, and exit."""
+    from sneaker.net.service import meet_all
+
+    options = peer_options(listen, discovery, hops, connect_to)
+    output = settings.output(json)
+    with home() as opened:
+        reports = run_until_stopped(
+            meet_all(opened, options, say=lambda text: output.say(clean(text, 300)), timeout_s=timeout)
+        )
+    if reports is None:
+        return 130
+    text = "\n".join(_sync_line(report) for report in reports) if reports else "nobody is in reach"
+    output.data({"peers": [report.as_json() for report in reports]}, text)
+    for report in reports:
+        _say_refusals(output, report)
+    complete = all(report.level and not report.tally.refused for report in reports)
+    return ExitCode.DONE if complete else ExitCode.PARTIAL
+
+
+@command()
+def call(
+    address: AddressArgument,
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="The name, for example blobs.has.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ARGS]", help="Each as JSON, or as it is if it is not JSON.", show_default=False),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--type", metavar="async|source", help="Default: what the peer's manifest says.", show_default=False
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Stop a source after N items.")
+    ] = None,
+) -> int:
+    """Call a method of a peer and print what it answers: JSON, a line for each item of a source."""
+    from sneaker.net.calling import call_peer
+    from sneaker.wire.calls import CallKind
+
+    if kind is not None and kind not in (CallKind.ASYNC, CallKind.SOURCE):
+        raise UsageError(f"a call of type {clean(kind, 20)!r} cannot be made from here", hint="use async or source")
+    target = _parse_address(address)
+    out = sys.stdout.buffer
+
+    def write(data: bytes) -> None:
+        out.write(data)
+        out.flush()
+
+    with home() as opened:
+        done = run_until_stopped(
+            call_peer(
+                opened,
+                target,
+                method,
+                arguments or [],
+                write,
+                kind=CallKind(kind) if kind is not None else None,
+                limit=limit,
+            )
+        )
+    return ExitCode.DONE if done else 130

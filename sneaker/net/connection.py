@@ -1,0 +1,399 @@
+"""One authenticated connection: a socket, the box stream and a muxrpc session, and who is told what comes.
+
+The reader hands every item to whoever has the call, at once and without waiting; the writer sends what has gathered.
+Whoever sends much waits for ``room`` first, and nothing is read while too much is unconsumed (here or, by ``may_read``,
+in the whole program).  So what a peer can make us hold is bounded, whatever it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+from sneaker.errors import CallRefused, ConnectionLost, LocalProtocolError, NetworkError, RemoteProtocolError
+from sneaker.refs import FeedRef
+from sneaker.wire.boxstream import Boxer, Unboxer
+from sneaker.wire.calls import (
+    AnswerReceived,
+    CallKind,
+    EndReceived,
+    Event,
+    ItemReceived,
+    PeerError,
+    RequestReceived,
+    SessionEnded,
+)
+from sneaker.wire.handshake import BoxKeys
+from sneaker.wire.muxrpc import CLOSED_TEXT, Session
+from sneaker.wire.packets import BodyKind
+from sneaker.wire.reader import GOODBYE, NEED_DATA
+
+__all__ = ["Connection", "Receiver"]
+
+# What is read at once: a hundred messages or so, some milliseconds of work during which nobody else gets a turn.
+READ_BYTES = 128 * 1024
+
+# Producers stop when so much waits to be sent on a connection.
+ROOM_BYTES = 256 * 1024
+
+# How long the other side has to answer our goodbye.
+_GOODBYE_TIMEOUT_S = 1.0
+
+# Silence after which the peer is asked something, and after which it counts as gone. JavaScript peers drop connections
+# that are silent for 600 s and ping every 300.
+KEEPALIVE_S = 100.0
+SILENCE_S = 240.0
+
+# A peer that takes nothing for so long is not worth the memory.
+STUCK_S = 60.0
+
+
+class Receiver(Protocol):
+    """Who has a call: gets what the peer sends for it.  Neither method may wait."""
+
+    def item_received(self, kind: BodyKind, body: bytes) -> None:
+        """Take an item, and see to it that ``Connection.consumed`` is called for it one day."""
+
+    def end_received(self, error: PeerError | None, *, open: bool) -> None:
+        """Nothing more comes; if ``open``, our side of the call may still send and has to be ended."""
+
+
+class Connection:
+    """A connection after its handshake.  ``run`` it once; the other methods are for the same event loop."""
+
+    def __init__(
+        self,
+        peer: FeedRef,
+        keys: BoxKeys,
+        trailing_data: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        dialled: bool,
+        session: Session | None = None,
+    ) -> None:
+        """``trailing_data`` of the handshake; ``dialled``: by us."""
+        self.peer = peer
+        self.dialled = dialled
+        self.session = session or Session()
+        #: Why the connection broke, None if it ended in peace or goes on.
+        self.error: Exception | None = None
+        #: Whether more may be read now, beside what this connection knows itself.
+        self.may_read: Callable[[], bool] = lambda: True
+        #: Called for every request of the peer's; raises CallRefused to refuse it.
+        self.on_request: Callable[[RequestReceived], None] = _refuse
+        loop = asyncio.get_running_loop()
+        self.started_at = self._heard_at = self._sent_at = loop.time()
+        self.bytes_received = self.bytes_sent = 0
+        self._time = loop.time
+        self._reader = reader
+        self._writer = writer
+        self._boxer = Boxer(keys.encrypt_key, keys.encrypt_nonce)
+        self._unboxer = Unboxer(keys.decrypt_key, keys.decrypt_nonce)
+        if trailing_data:
+            self._unboxer.receive_data(trailing_data)
+        self._answers: dict[int, asyncio.Future[AnswerReceived]] = {}
+        self._receivers: dict[int, Receiver] = {}
+        self._something_to_send = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._resumed = asyncio.Event()
+        self._closing = False
+        self._ended = asyncio.Event()
+        self._asked_at = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        sock = writer.get_extra_info("peername")
+        #: Where the other end is, for people: "host:port".
+        self.remote = f"{sock[0]}:{sock[1]}" if isinstance(sock, tuple) else ""
+        #: The IP address of the other end.
+        self.host = str(sock[0]) if isinstance(sock, tuple) else ""
+
+    # ------------------------------------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Serve the connection until it ends; never raises, ``error`` says what went wrong."""
+        writing = asyncio.create_task(self._write())
+        try:
+            await self._read()
+        except (RemoteProtocolError, OSError, asyncio.IncompleteReadError) as error:
+            self.error = self.error or error
+        except asyncio.CancelledError:
+            self.error = self.error or ConnectionLost("the connection was closed")
+        finally:
+            self._closing = True
+            self._ended.set()
+            self._has_room.set()
+            writing.cancel()
+            with contextlib.suppress(asyncio.CancelledError, OSError, RuntimeError):
+                await writing
+            self._say_goodbye()
+            self._fail_calls()
+            for task in list(self._tasks):
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=5)
+            self._writer.close()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_GOODBYE_TIMEOUT_S):
+                    await self._writer.wait_closed()
+
+    async def close(self, reason: str | None = None) -> None:
+        """Say goodbye, wait a moment for the peer's, and end; ``reason`` becomes ``error``."""
+        if reason is not None and self.error is None:
+            self.error = ConnectionLost(reason)
+        if not self._closing:
+            self._closing = True
+            self._fail_calls()
+            self.session.goodbye()
+            self._something_to_send.set()
+            self._has_room.set()
+            self._resumed.set()
+        try:
+            async with asyncio.timeout(_GOODBYE_TIMEOUT_S):
+                await self._ended.wait()
+        except TimeoutError:
+            self.abort()
+
+    def abort(self, reason: str | None = None) -> None:
+        """End now, without ceremony."""
+        if reason is not None and self.error is None:
+            self.error = ConnectionLost(reason)
+        self._closing = True
+        self._writer.transport.abort()
+        self._resumed.set()
+        self._has_room.set()
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing new can be done with this connection."""
+        return self._closing
+
+    def tick(self) -> None:
+        """To be called about once a second: notices peers that are gone or take nothing."""
+        now = self._time()
+        if self.session.outgoing_bytes and now - self._sent_at > STUCK_S:
+            self.abort("the peer takes nothing any more")
+        elif now - self._heard_at > SILENCE_S and not self._is_paused():
+            self.abort("the peer is silent")
+        elif now - self._heard_at > KEEPALIVE_S and now - self._asked_at > KEEPALIVE_S and not self._closing:
+            self._asked_at = now
+            self.spawn(self._ask_for_life())
+
+    async def _ask_for_life(self) -> None:
+        with contextlib.suppress(CallRefused, NetworkError):
+            await self.call(["whoami"], timeout_s=SILENCE_S)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine that ends with the connection; what it raises for a lost connection is dropped."""
+        task = asyncio.create_task(_quietly(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # ------------------------------------------------------------------------------------------ calls of ours
+
+    async def call(self, name: Sequence[str], arguments: Sequence[object] = (), *, timeout_s: float = 30) -> AnswerReceived:
+        """Call an async method of the peer's.
+
+        Raises CallRefused with the peer's words, NetworkError if the connection ends or nothing comes.
+        """
+        number = self._request(name, CallKind.ASYNC, arguments)
+        answer: asyncio.Future[AnswerReceived] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            raise NetworkError(f"the peer does not answer {'.'.join(name)}") from None
+        finally:
+            self._answers.pop(number, None)
+
+    def open(self, name: Sequence[str], kind: CallKind, arguments: Sequence[object], receiver: Receiver) -> int:
+        """Open a stream to the peer and return its number; raises ConnectionLost."""
+        number = self._request(name, kind, arguments)
+        self._receivers[number] = receiver
+        return number
+
+    def _request(self, name: Sequence[str], kind: CallKind, arguments: Sequence[object]) -> int:
+        if self._closing:
+            raise ConnectionLost("the connection has ended")
+        number = self.session.request(name, kind, arguments)
+        self.wake()
+        return number
+
+    # ------------------------------------------------------------------------------------------ both kinds of calls
+
+    def attach(self, call: int, receiver: Receiver) -> None:
+        """Let ``receiver`` have a call that the peer opened."""
+        self._receivers[call] = receiver
+
+    def is_open(self, call: int) -> bool:
+        """Whether a stream that somebody is attached to goes on."""
+        return not self._closing and call in self._receivers
+
+    def send(self, call: int, body: bytes, kind: BodyKind = BodyKind.JSON) -> None:
+        """Send an item; nothing happens if the call is over."""
+        if self.is_open(call):
+            self.session.send(call, body, kind)
+            self.wake()
+
+    def answer(self, call: int, body: bytes, kind: BodyKind = BodyKind.JSON) -> None:
+        """Answer an async call of the peer's; nothing happens if it is over."""
+        if not self._closing:
+            with contextlib.suppress(LocalProtocolError):
+                self.session.answer(call, body, kind)
+            self.wake()
+
+    def end(self, call: int, error: str | None = None) -> None:
+        """End our side of a call, or refuse it; nothing happens if it is over."""
+        if error is not None:
+            self._receivers.pop(call, None)
+        if not self._closing:
+            with contextlib.suppress(LocalProtocolError):
+                self.session.end(call, error)
+            self.wake()
+
+    def consumed(self, call: int, size: int) -> None:
+        """Say that ``size`` bytes of a call are dealt with, so that more may be read."""
+        self.session.consumed(call, size)
+        self._resumed.set()
+
+    def wake(self) -> None:
+        """Let the writer send what has gathered."""
+        self._something_to_send.set()
+
+    def resume(self) -> None:
+        """Say that ``may_read`` may have changed."""
+        self._resumed.set()
+
+    async def room(self) -> None:
+        """Wait until something large may be sent; raises ConnectionLost."""
+        while not self._closing and self.session.outgoing_bytes >= ROOM_BYTES:
+            self._has_room.clear()
+            await self._has_room.wait()
+        if self._closing:
+            raise ConnectionLost("the connection has ended")
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def _is_paused(self) -> bool:
+        return not self._closing and (self.session.wants_pause or not self.may_read())
+
+    async def _read(self) -> None:
+        self._take_plain()  # what came along with the handshake
+        while not self._ended.is_set():
+            while self._is_paused():
+                self._resumed.clear()
+                await self._resumed.wait()
+                self._heard_at = self._time()
+            data = await self._reader.read(READ_BYTES)
+            self._heard_at = self._time()
+            self.bytes_received += len(data)
+            self._unboxer.receive_data(data)
+            self._take_plain()
+            if not data:
+                return
+
+    def _take_plain(self) -> None:
+        unboxer, session = self._unboxer, self.session
+        parts: list[bytes] = []
+        ended = False
+        try:
+            while (plain := unboxer.next_event()) is not NEED_DATA:
+                if plain is GOODBYE:
+                    ended = True
+                    break
+                parts.append(plain)
+        finally:
+            if parts:
+                session.receive_data(b"".join(parts))
+                self._dispatch_all()
+        if ended:
+            session.receive_data(b"")
+            self._dispatch_all()
+        self.wake()
+
+    def _dispatch_all(self) -> None:
+        next_event = self.session.next_event
+        while (event := next_event()) is not NEED_DATA:
+            self._dispatch(event)
+
+    def _dispatch(self, event: Event) -> None:
+        if isinstance(event, ItemReceived):
+            receiver = self._receivers.get(event.call)
+            if receiver is None:
+                self.session.consumed(event.call, len(event.body))
+            else:
+                receiver.item_received(event.kind, event.body)
+        elif isinstance(event, RequestReceived):
+            try:
+                self.on_request(event)
+            except CallRefused as error:
+                self.end(event.call, error.message)
+        elif isinstance(event, AnswerReceived):
+            answer = self._answers.pop(event.call, None)
+            if answer is not None and not answer.done():
+                answer.set_result(event)
+        elif isinstance(event, EndReceived):
+            self._end_received(event)
+        elif isinstance(event, SessionEnded):
+            self._closing = True
+            self._ended.set()
+            self._fail_calls()
+
+    def _end_received(self, event: EndReceived) -> None:
+        answer = self._answers.pop(event.call, None)
+        if answer is not None and not answer.done() and event.error is not None:
+            answer.set_exception(CallRefused(event.error.message))
+        receiver = self._receivers.get(event.call) if event.open else self._receivers.pop(event.call, None)
+        if receiver is not None:
+            receiver.end_received(event.error, open=event.open)
+
+    def _fail_calls(self) -> None:
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            if not answer.done():
+                answer.set_exception(ConnectionLost("the connection ended before the answer"))
+                answer.exception()  # whoever waited may be gone
+        receivers, self._receivers = self._receivers, {}
+        for receiver in receivers.values():
+            receiver.end_received(PeerError(CLOSED_TEXT), open=False)
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    async def _write(self) -> None:
+        writer, session = self._writer, self.session
+        writer.transport.set_write_buffer_limits(high=ROOM_BYTES)
+        try:
+            while True:
+                await self._something_to_send.wait()
+                self._something_to_send.clear()
+                while session.outgoing_bytes:
+                    data = self._boxer.box(session.data_to_send())
+                    self._has_room.set()
+                    self._resumed.set()
+                    self.bytes_sent += len(data)
+                    self._sent_at = self._time()
+                    writer.write(data)
+                    await writer.drain()
+                    self._sent_at = self._time()
+        except OSError as error:
+            self.error = self.error or error
+            self.abort()
+
+    def _say_goodbye(self) -> None:
+        """The last words, as far as the socket takes them."""
+        with contextlib.suppress(OSError, RuntimeError, LocalProtocolError):
+            if not self._writer.transport.is_closing() and self.error is None:
+                self.session.goodbye()
+                self._writer.write(self._boxer.box(self.session.data_to_send()) + self._boxer.goodbye())
+
+
+def _refuse(request: RequestReceived) -> None:
+    raise CallRefused(f"method:{','.join(request.name)} is not in list of allowed methods")
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(NetworkError, CallRefused, LocalProtocolError):
+        await work

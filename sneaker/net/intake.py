@@ -1,0 +1,197 @@
+"""The way of messages from all connections into the store: one thread in front of the one door in.
+
+It takes what has gathered, has it checked and committed, and only then says so.  While there is nothing to do it holds
+no lock, so that ``sneaker publish`` and others can write; while there is much, it lets go now and then.  A single
+message is committed at once, under load thousands go into one transaction.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from sneaker.caps import Caps
+from sneaker.errors import SneakerError, StoreLocked
+from sneaker.exchange.ingest import Ingest
+from sneaker.exchange.reports import Refusal
+from sneaker.refs import FeedRef
+from sneaker.store.base import Store
+
+__all__ = ["MAX_WAITING_BYTES", "Intake", "Offer", "Outcome", "Source"]
+
+# Bytes of all connections together that may wait for the store: some seconds of work for a slow machine.
+MAX_WAITING_BYTES = 16 * 1024 * 1024
+
+# Under load: a transaction at least so often, so that what came is passed on soon,
+_COMMIT_AFTER_S = 0.2
+_COMMIT_AFTER = 4000
+# and the lock let go so often, for so long that somebody who waits for it (and asks every 20 ms) gets it.
+_HOLD_S = 1.5
+_PAUSE_S = 0.03
+# How long to wait for more before the lock is let go.
+_LINGER_S = 0.01
+# How long another process may hold the lock (a large import) before we ask again.
+_RETRY_S = 0.5
+
+
+class Source(Protocol):
+    """Who offers messages."""
+
+    def settled(self, offer: Offer, head: int, is_new: bool, reason: str) -> None:
+        """Hear what became of an offer: ``head`` is how far its feed is in the store now.
+
+        If that is before the offer's sequence, it was refused, and ``reason`` says why if that is known.
+        """
+
+
+class Offer(NamedTuple):
+    """A message from a connection; ``source`` wants to hear what became of it."""
+
+    source: Source
+    feed: FeedRef
+    sequence: int
+    raw: bytes
+
+
+class Outcome(NamedTuple):
+    """What a commit did: ``offers`` are dealt with, ``heads`` is how far each of their feeds is now.
+
+    ``accepted`` messages are new; ``refusals`` say why some are not in their feeds; ``forked`` feeds take nothing more.
+    """
+
+    offers: list[Offer]
+    heads: dict[FeedRef, int]
+    accepted: int
+    refusals: tuple[Refusal, ...] = ()
+    forked: frozenset[FeedRef] = frozenset()
+
+
+class Intake:
+    """The thread.  ``offer`` from anywhere; ``on_outcome`` and ``on_failure`` are called in the thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        caps: Caps,
+        *,
+        now_ms: Callable[[], int],
+        on_outcome: Callable[[Outcome], None],
+        on_failure: Callable[[SneakerError], None],
+    ) -> None:
+        """``on_failure`` hears why the store cannot be written (a full disk); the thread has ended then."""
+        self._store = store
+        self._caps = caps
+        self._now_ms = now_ms
+        self._on_outcome = on_outcome
+        self._on_failure = on_failure
+        self._queue: deque[Offer] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self.waiting_bytes = 0
+        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what has been offered, and end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether connections should not be read until more is committed."""
+        return self.waiting_bytes >= MAX_WAITING_BYTES
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything offered is committed and reported."""
+        return self.waiting_bytes == 0
+
+    def offer(self, offer: Offer) -> None:
+        """Hand over a message; returns at once."""
+        with self._changed:
+            self._queue.append(offer)
+            self.waiting_bytes += len(offer.raw)
+            self._changed.notify()
+
+    def reported(self, outcome: Outcome) -> None:
+        """Say that an outcome has been dealt with."""
+        with self._changed:
+            self.waiting_bytes -= sum([len(offer.raw) for offer in outcome.offers])
+
+    # -- in the thread
+
+    def _run(self) -> None:
+        try:
+            while batch := self._take(None):
+                started = time.monotonic()
+                batch = self._work(batch)
+                if batch:  # somebody else is writing
+                    with self._changed:
+                        if self._stopping:
+                            return
+                        self._queue.extendleft(reversed(batch))
+                    time.sleep(_RETRY_S)
+                elif time.monotonic() - started > _HOLD_S:
+                    time.sleep(_PAUSE_S)
+        except SneakerError as error:
+            self._on_failure(error)
+        except Exception as error:
+            self._on_failure(SneakerError(f"the store took no more messages: {type(error).__name__}: {error}"))
+
+    def _take(self, timeout_s: float | None) -> list[Offer]:
+        """Return what has gathered; waits until there is something, for so long, or (None) for ever."""
+        with self._changed:
+            if not self._queue:
+                self._changed.wait_for(lambda: self._queue or self._stopping, timeout_s)
+            taken = list(self._queue)
+            self._queue.clear()
+            return taken
+
+    def _work(self, batch: list[Offer]) -> list[Offer]:
+        """Ingest a batch, and what comes meanwhile; returns what could not be, because somebody else writes."""
+        deadline = time.monotonic() + _HOLD_S
+        accepted = 0
+        try:
+            with Ingest(self._store, caps=self._caps, now_ms=self._now_ms) as ingest:
+                while batch:
+                    self._ingest(ingest, batch)
+                    heads = self._heads(batch)
+                    before, accepted = accepted, ingest.counts().accepted
+                    if any(heads[offer.feed] < offer.sequence for offer in batch):
+                        break  # something was refused: why is said at the end
+                    self._on_outcome(Outcome(batch, heads, accepted - before))
+                    batch = self._take(_LINGER_S) if time.monotonic() < deadline else []
+        except StoreLocked:
+            return batch
+        if batch:
+            report = ingest.close()
+            self._on_outcome(Outcome(batch, heads, accepted - before, report.refusals, report.feeds_forked))
+        return []
+
+    def _ingest(self, ingest: Ingest, batch: list[Offer]) -> None:
+        """Take in a batch, which grows by what comes until it is time to commit."""
+        deadline = time.monotonic() + _COMMIT_AFTER_S
+        at = 0
+        while at < len(batch):
+            for offer in batch[at:]:
+                ingest.add_json(offer.raw)
+            at = len(batch)
+            if at < _COMMIT_AFTER and time.monotonic() < deadline:
+                batch.extend(self._take(0))
+        ingest.flush()
+
+    def _heads(self, batch: list[Offer]) -> dict[FeedRef, int]:
+        heads = dict.fromkeys([offer.feed for offer in batch], 0)
+        for feed in heads:
+            head = self._store.head(feed)
+            if head is not None:
+                heads[feed] = head.sequence
+        return heads

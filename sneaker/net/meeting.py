@@ -1,0 +1,228 @@
+"""A peer that is connected: all that goes on between it and us, and the account of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sneaker.errors import CallRefused
+from sneaker.net.blobs import BlobTalk
+from sneaker.net.connection import Connection
+from sneaker.net.histories import HistoryFetcher, HistoryServer
+from sneaker.net.methods import Methods
+from sneaker.net.replication import EbtStream
+from sneaker.refs import FeedRef
+from sneaker.store.base import Note
+from sneaker.wire.calls import PeerError, RequestReceived
+from sneaker.wire.manifest import Permission, is_unknown_method, refusal
+from sneaker.wire.notes import parse_replicate_arguments
+
+if TYPE_CHECKING:
+    from sneaker.net.node import Node
+
+__all__ = ["Meeting", "Tally"]
+
+# A peer that dialled us calls ebt.replicate at once; one that does not for so long has none.
+_EBT_WAIT_S = 3.0
+
+_MAX_REFUSALS_KEPT = 100
+
+
+@dataclass(slots=True)
+class Tally:
+    """What went over a connection: messages new to us, known ones, sent ones, refused ones (the first of them named)."""
+
+    received: int = 0
+    known: int = 0
+    sent: int = 0
+    refused: int = 0
+    blobs_received: int = 0
+    blobs_sent: int = 0
+    refusals: list[tuple[FeedRef, int, str]] = field(default_factory=list)
+
+
+class Meeting:
+    """Made once the handshake is done; ``run`` it, and look at ``tally`` and ``connection.error`` afterwards."""
+
+    def __init__(self, node: Node, connection: Connection) -> None:
+        self.node = node
+        self.connection = connection
+        self.peer = connection.peer
+        self.tally = Tally()
+        self.ebt: EbtStream | None = None
+        self.histories = HistoryServer(self)
+        self.fetcher: HistoryFetcher | None = None
+        self.blobs: BlobTalk | None = None
+        self.withheld = node.policy.withheld(self.peer)
+        #: When anything last happened that changes what somebody has, on the loop's clock.
+        self.active_at = node.now()
+        self._methods = Methods(self)
+        self._changed: set[FeedRef] = set()
+        self._detached = False
+        connection.on_request = self._request_received
+        connection.may_read = lambda: not node.intake.is_full
+
+    # -- life
+
+    async def run(self) -> None:
+        """Do everything that is to be done with this peer, until the connection ends; never raises."""
+        waiting: asyncio.TimerHandle | None = None
+        if self.peer != self.node.me:
+            self.blobs = BlobTalk(self)
+            if self.connection.dialled:
+                self.ebt = EbtStream(self)
+                self.blobs.start()
+            else:
+                waiting = asyncio.get_running_loop().call_later(_EBT_WAIT_S, self._ebt_is_late)
+                self.blobs.start()
+        elif self.connection.dialled:
+            self.ebt = EbtStream(self)
+        try:
+            await self.connection.run()
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+            self.detach()
+
+    def detach(self) -> None:
+        """Take the peer out of everything that is shared; harmless the second time."""
+        if not self._detached:
+            self._detached = True
+            if self.ebt is not None:
+                self.ebt.finish()
+            if self.blobs is not None:
+                self.blobs.finish()
+
+    def _ebt_is_late(self) -> None:
+        if self.ebt is None and self.is_near and not self.connection.closing:
+            self._fetch_histories()
+
+    def _fetch_histories(self) -> None:
+        self.fetcher = HistoryFetcher(self)
+        for feed in self.node.replicator.wanted:
+            self.fetcher.fetch(feed)
+
+    def ebt_ended(self, stream: EbtStream, error: PeerError | None) -> None:
+        """Hear that EBT is over; without it, feeds are fetched one by one."""
+        if self.ebt is not stream:
+            return
+        self._changed.update(stream.stream.remote_clock)
+        if error is not None and is_unknown_method(error, ("ebt", "replicate")) and not self.connection.closing:
+            self.ebt = None
+            self._fetch_histories()
+
+    @property
+    def is_near(self) -> bool:
+        """Whether this peer is one of those we replicate."""
+        return self.node.policy.is_near(self.peer)
+
+    @property
+    def permission(self) -> Permission:
+        """What the peer may call; with our own key only from this machine, elsewhere it is a copy of us."""
+        if self.peer == self.node.me and self.connection.host in ("127.0.0.1", "::1"):
+            return Permission.OWN
+        return Permission.PEER if self.is_near else Permission.ANONYMOUS
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is still on its way between this peer and us, or is not committed yet."""
+        if self.ebt is None:
+            return self.fetcher is None or self.connection.session.outgoing_bytes > 0
+        blobs = self.blobs is not None and not self.blobs.heard
+        return self.ebt.is_busy or blobs or self.connection.session.outgoing_bytes > 0
+
+    # -- what changes around us
+
+    def policy_changed(self) -> None:
+        """Look at the follow graph again."""
+        withheld = self.node.policy.withheld(self.peer)
+        if self.ebt is not None:
+            for feed in withheld - self.withheld:
+                self.ebt.stream.withhold(feed)
+        self.withheld = withheld
+        if self.fetcher is not None:
+            for feed in self.node.replicator.wanted:
+                self.fetcher.fetch(feed)
+
+    def wake(self) -> None:
+        """Something may be due to this peer."""
+        if self.ebt is not None:
+            self.ebt.wake()
+
+    # -- the account
+
+    def touch(self) -> None:
+        """Note that something happened."""
+        self.active_at = self.node.now()
+
+    def count_sent(self, count: int) -> None:
+        """Note messages that were sent."""
+        self.tally.sent += count
+        self.touch()
+
+    def count_received(self, is_new: bool) -> None:
+        """Note a message that is in the store now."""
+        if is_new:
+            self.tally.received += 1
+        else:
+            self.tally.known += 1
+        self.touch()
+
+    def count_refused(self, feed: FeedRef, sequence: int, reason: str) -> None:
+        """Note a message that was refused."""
+        self.tally.refused += 1
+        self.touch()
+        if len(self.tally.refusals) < _MAX_REFUSALS_KEPT:
+            self.tally.refusals.append((feed, sequence, reason))
+
+    def clock_received(self, changes: dict[FeedRef, int]) -> None:
+        """Take down what the peer says it has; what it says about our own feed at once, so that we publish no fork."""
+        self._changed.update(changes)
+        me = self.node.me
+        if changes.get(me, 0) > self.node.replicator.sequence(me) and self._is_believed:
+            self._changed.discard(me)
+            self.node.keep(asyncio.create_task(self.node.save_notes(self.peer, {me: Note(changes[me])})))
+
+    @property
+    def _is_believed(self) -> bool:
+        """Whether the peer's word goes into the clock store: anybody can make a key and claim anything."""
+        return self.is_near or self.connection.dialled or self.node.replicator.sequence(self.node.me) == 0
+
+    def unsaved_notes(self) -> dict[FeedRef, Note]:
+        """Return, once, what the peer said or showed and is not in the clock store yet."""
+        if self.ebt is None or self.peer == self.node.me or not self._is_believed:
+            return {}
+        clock = self.ebt.stream.remote_clock
+        changed, self._changed = self._changed, set()
+        return {feed: Note(max(clock[feed], 0), clock[feed] >= 0) for feed in changed if feed in clock}
+
+    def feed_received(self, feed: FeedRef) -> None:
+        """Note that the peer has shown a message of a feed."""
+        self._changed.add(feed)
+
+    # -- requests
+
+    def _request_received(self, request: RequestReceived) -> None:
+        """Serve a call; raises CallRefused."""
+        problem = refusal(request.name, request.kind, self.permission, Methods.SERVED)
+        if problem is not None:
+            raise CallRefused(problem)
+        if request.name == ("ebt", "replicate"):
+            self._serve_ebt(request)
+        elif request.name == ("createHistoryStream",):
+            self.histories.serve(request)
+        elif request.name[0] == "blobs" and self.blobs is not None and request.name[1] in ("get", "getSlice"):
+            self.blobs.serve_get(request)
+        elif request.name == ("blobs", "createWants") and self.blobs is not None:
+            self.blobs.serve_wants(request)
+        else:
+            self._methods.serve(request)
+
+    def _serve_ebt(self, request: RequestReceived) -> None:
+        parse_replicate_arguments(request.arguments)
+        if self.ebt is not None:
+            self.ebt.replace()
+        elif self.peer in self.node.replicator.connections:
+            raise CallRefused("this peer is being replicated over another connection")
+        self.ebt = EbtStream(self, request.call)

@@ -1,0 +1,372 @@
+"""What all connections of a running peer share: the follow graph, the clocks, the way into the store, blobs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sneaker.errors import SneakerError
+from sneaker.exchange.home import Home
+from sneaker.net.blobs import Blobs
+from sneaker.net.connection import Connection
+from sneaker.net.intake import Intake, Outcome
+from sneaker.net.meeting import Meeting
+from sneaker.net.policy import DEFAULT_HOPS, Policy, read_policy
+from sneaker.refs import FeedRef
+from sneaker.store.base import Note, Peer, PeerKind
+from sneaker.wire.replicator import Replicator
+
+__all__ = ["Node"]
+
+# Connections altogether, and those of them that may be strangers': who follows nobody's friends has to leave room.
+MAX_MEETINGS = 100
+MAX_STRANGERS = 30
+
+# How often the store is looked at for what other processes wrote; a look costs microseconds.
+_WATCH_S = 0.2
+# The follow graph is read again so long after it changed, so that a burst of follows counts as one change.
+_POLICY_DELAY_S = 0.25
+# How often what peers said is written down during long connections.
+_SAVE_S = 60.0
+# A saved clock makes us skip feeds in which we were level. After a restored backup both sides would skip the same feeds
+# wrongly, so clocks older than this are not believed.
+_CLOCK_MAX_AGE_MS = 24 * 3600 * 1000
+
+# Two threads that do much in Python beside calls into libsodium: with the usual 5 ms, every call that lets go of the
+# interpreter would wait so long to get it back.
+_SWITCH_INTERVAL_S = 0.0005
+
+
+class Node:
+    """Made and used in one event loop: ``start``, ``meet`` any number of peers, ``stop``."""
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        hops: int = DEFAULT_HOPS,
+        say: Callable[[str], None] = lambda text: None,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """``say`` is told, in a line each, what a person may want to know."""
+        self.home = home
+        self.me = home.keypair.public
+        self.store = home.store
+        self.say = say
+        self.now_ms = now_ms
+        self.hops = hops
+        self.policy: Policy = read_policy(home.store, self.me, hops)
+        self.replicator = Replicator(
+            home.store.clock(), self.policy.wanted, carry=True, closed=self.policy.blocked
+        )
+        self.intake = Intake(
+            home.store, home.caps, now_ms=now_ms, on_outcome=self._outcome_from_thread, on_failure=self._fail_from_thread
+        )
+        self.blobs = Blobs(self, home.blobs)
+        self.meetings: dict[FeedRef, Meeting] = {}
+        self._own_meetings: set[Meeting] = set()
+        #: Set to the reason if the store can no longer be written.
+        self.failed: asyncio.Future[SneakerError]
+        self.listeners: list[Callable[[], None]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._policy_due: asyncio.TimerHandle | None = None
+        self._reading_policy = False
+        self._stopping = False
+
+    # ------------------------------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Begin; must be called before anything else."""
+        self._loop = asyncio.get_running_loop()
+        self.failed = self._loop.create_future()
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        self.intake.start()
+        self._background = [asyncio.create_task(work) for work in (self._watch(), self._tick())]
+        self.keep(asyncio.create_task(self.blobs.want_missing()))
+
+    async def stop(self) -> None:
+        """Say goodbye to everybody, write down what they said, and commit what came."""
+        self._stopping = True
+        for task in self._background:
+            task.cancel()
+        meetings = [*self.meetings.values(), *self._own_meetings]
+        await asyncio.gather(*(meeting.connection.close() for meeting in meetings))
+        for handle in (self._timer, self._policy_due):
+            if handle is not None:
+                handle.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+        await asyncio.to_thread(self.intake.stop)
+        await asyncio.sleep(0)  # what the thread reported last
+
+    def now(self) -> float:
+        """Return the time of the event loop."""
+        return self._loop.time()
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold on to a task until it is done: the loop alone would not."""
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, SneakerError):
+                self.say(error.message)
+            elif not self.failed.done():
+                self.failed.set_result(SneakerError(f"{type(error).__name__}: {error}"))
+
+    # ------------------------------------------------------------------------------------------ peers
+
+    def is_welcome(self, peer: FeedRef) -> bool:
+        """Say whether a peer that has proven its key may stay."""
+        if not self.policy.is_welcome(peer):
+            return False
+        if peer in self.meetings:
+            return True
+        strangers = sum(not self.policy.is_near(other) for other in self.meetings)
+        return len(self.meetings) < MAX_MEETINGS and (self.policy.is_near(peer) or strangers < MAX_STRANGERS)
+
+    async def meet(self, connection: Connection, *, on_start: Callable[[Meeting], None] | None = None) -> Meeting | None:
+        """Do everything with a connected peer until it goes; None if another connection with it is the better one."""
+        peer = connection.peer
+        known = self.meetings.get(peer)
+        if known is not None and self._is_better(known.connection, connection):
+            await _discard(connection)
+            return None
+        if known is not None:
+            known.detach()
+            self.keep(asyncio.create_task(known.connection.close("the peer has connected again")))
+        meeting = Meeting(self, connection)
+        if peer == self.me:
+            self._own_meetings.add(meeting)
+        else:
+            self.meetings[peer] = meeting
+        if on_start is not None:
+            on_start(meeting)
+        self._changed()
+        try:
+            await meeting.run()
+        finally:
+            self._own_meetings.discard(meeting)
+            if self.meetings.get(peer) is meeting:
+                del self.meetings[peer]
+            await self._save_clock(meeting)
+            self._changed()
+        return meeting
+
+    def _is_better(self, old: Connection, new: Connection) -> bool:
+        """Say whether an existing connection with the same peer is to be kept.
+
+        Two that dialled each other at once must agree: the one that the lower key dialled stays. Otherwise the newer
+        one counts, the peer would not have dialled again without a reason.
+        """
+        if old.closing:
+            return False
+        if old.dialled != new.dialled and self.now() - old.started_at < 10:
+            return old.dialled == (self.me < old.peer)
+        return False
+
+    def wake_all(self) -> None:
+        """Something is due to some peers, perhaps."""
+        for meeting in self.meetings.values():
+            meeting.wake()
+        self.replicator_changed()
+
+    def _changed(self) -> None:
+        for listener in self.listeners:
+            listener()
+
+    def status(self) -> dict[str, object]:
+        """Return what goes on, for programs of our own."""
+        return {
+            "id": str(self.me),
+            "peers": [
+                {"id": str(peer), "address": meeting.connection.remote, "dialled": meeting.connection.dialled}
+                for peer, meeting in self.meetings.items()
+            ],
+        }
+
+    # ------------------------------------------------------------------------------------------ clocks of peers
+
+    def saved_clock(self, peer: FeedRef) -> dict[FeedRef, int]:
+        """Return what a peer said it had, if that was lately; -1 for feeds that it does not replicate.
+
+        Our own feed is never in it: whether others have more of it than we do is worth asking every time.
+        """
+        record = next((record for record in self.store.peers() if record.ref == peer), None)
+        if record is None or self.now_ms() - record.met_at_ms > _CLOCK_MAX_AGE_MS:
+            return {}
+        notes = self.store.peer_clock(peer)
+        return {feed: note.sequence if note.replicate else -1 for feed, note in notes.items() if feed != self.me}
+
+    async def save_notes(self, peer: FeedRef, notes: Mapping[FeedRef, Note]) -> None:
+        """Write down what a peer said; raises StoreError."""
+        record = Peer(peer, PeerKind.EBT, met_at_ms=self.now_ms())
+
+        def write() -> None:
+            self.store.set_peer(record)
+            if notes:
+                self.store.update_peer_clock(peer, notes)
+
+        await asyncio.to_thread(write)
+
+    async def _save_clock(self, meeting: Meeting) -> None:
+        if meeting.peer == self.me or not (meeting.is_near or meeting.connection.dialled):
+            return
+        try:
+            await self.save_notes(meeting.peer, meeting.unsaved_notes())
+        except SneakerError as error:
+            self.say(error.message)
+
+    # ------------------------------------------------------------------------------------------ the store
+
+    def _outcome_from_thread(self, outcome: Outcome) -> None:
+        self._loop.call_soon_threadsafe(self._settle, outcome)
+
+    def _fail_from_thread(self, error: SneakerError) -> None:
+        def fail() -> None:
+            if not self.failed.done():
+                self.failed.set_result(error)
+
+        self._loop.call_soon_threadsafe(fail)
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Tell everybody what is committed now."""
+        self.intake.reported(outcome)
+        before = {feed: self.replicator.sequence(feed) for feed in outcome.heads}
+        self._appended(outcome.heads)
+        reasons = {refused.feed: f"{refused.code}: {refused.detail}" for refused in reversed(outcome.refusals)}
+        anonymous = reasons.get(None, "")
+        contacts = bool(outcome.forked)
+        for source, feed, sequence, raw in outcome.offers:
+            contacts = contacts or b'"contact"' in raw
+        for offer in outcome.offers:
+            reason = reasons.get(offer.feed) or anonymous
+            offer.source.settled(offer, outcome.heads[offer.feed], offer.sequence > before[offer.feed], reason)
+        for feed in outcome.forked:
+            self.say(f"the feed {feed} is forked: its author signed two different messages for one place")
+        if contacts:
+            self.refresh_policy()
+        self.wake_all()
+        for meeting in [*self.meetings.values(), *self._own_meetings]:
+            meeting.connection.resume()
+        self._changed()
+
+    def _appended(self, heads: Mapping[FeedRef, int]) -> list[FeedRef]:
+        """Take in how far feeds are; returns those that are further than we knew."""
+        replicator = self.replicator
+        grown = [(feed, replicator.sequence(feed), head) for feed, head in heads.items() if head > replicator.sequence(feed)]
+        meetings = [*self.meetings.values(), *self._own_meetings]
+        for feed, before, head in grown:
+            replicator.appended(feed, head)
+            for meeting in meetings:
+                meeting.histories.appended(feed)
+            self.blobs.want_linked(feed, before + 1, head)
+        return [feed for feed, _, _ in grown]
+
+    async def _watch(self) -> None:
+        """Notice what other processes write: our own publishing, imports, a stick."""
+        version = self.store.data_version()
+        next_look = 0.0
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            current = self.store.data_version()
+            if current == version or self.now() < next_look:
+                continue
+            version = current
+            started = self.now()
+            head = self.store.head(self.me)
+            if head is not None and self._appended({self.me: head.sequence}):
+                self.wake_all()
+                self.refresh_policy()
+            clock = await asyncio.to_thread(self.store.clock)
+            if self._appended(clock):
+                self.wake_all()
+                self.refresh_policy()
+            # A large store is not read again and again while an import goes on.
+            next_look = self.now() + 20 * (self.now() - started)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that came is committed, and the follow graph is up to date."""
+        return self.intake.is_idle and self._policy_due is None and not self._reading_policy and not self.blobs.is_fetching
+
+    def refresh_policy(self) -> None:
+        """Read the follow graph again, soon."""
+        if self._policy_due is None and not self._stopping:
+            self._policy_due = self._loop.call_later(_POLICY_DELAY_S, self._start_policy)
+
+    def _start_policy(self) -> None:
+        self._policy_due = None
+        if self._reading_policy:
+            self.refresh_policy()
+            return
+        self._reading_policy = True
+        self.keep(self._loop.create_task(self._read_policy()))
+
+    async def _read_policy(self) -> None:
+        try:
+            self._set_policy(await asyncio.to_thread(read_policy, self.store, self.me, self.hops))
+        finally:
+            self._reading_policy = False
+
+    def _set_policy(self, policy: Policy) -> None:
+        self.policy = policy
+        replicator = self.replicator
+        replicator.closed.clear()
+        replicator.closed.update(policy.blocked)
+        wanted = policy.wanted
+        for feed in [feed for feed in replicator.wanted if feed not in wanted]:
+            replicator.unfollow(feed)
+        for feed in wanted.difference(replicator.wanted):
+            replicator.follow(feed)
+        for meeting in list(self.meetings.values()):
+            if policy.is_welcome(meeting.peer):
+                meeting.policy_changed()
+            else:
+                meeting.detach()
+                self.keep(asyncio.create_task(meeting.connection.close("the peer is blocked")))
+        self.keep(asyncio.create_task(self.blobs.want_missing()))
+        self.wake_all()
+        self._changed()
+
+    # ------------------------------------------------------------------------------------------ time
+
+    def replicator_changed(self) -> None:
+        """See to it that the replicator is called when it wants to be."""
+        when = self.replicator.get_timer()
+        if when is not None and self._timer is None:
+            self._timer = self._loop.call_at(max(when, self.now() + 0.05), self._replicator_due)
+
+    def _replicator_due(self) -> None:
+        self._timer = None
+        self.replicator.handle_timer(self.now())
+        self.wake_all()
+
+    async def _tick(self) -> None:
+        saved_at = self.now()
+        while True:
+            await asyncio.sleep(1)
+            for meeting in [*self.meetings.values(), *self._own_meetings]:
+                meeting.connection.tick()
+            if self.now() - saved_at > _SAVE_S:
+                saved_at = self.now()
+                for meeting in list(self.meetings.values()):
+                    await self._save_clock(meeting)
+                await self.blobs.want_missing()
+
+
+async def _discard(connection: Connection) -> None:
+    """Close a connection that nobody has begun to use."""
+    running = asyncio.create_task(connection.run())
+    await connection.close()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+

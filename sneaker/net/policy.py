@@ -1,0 +1,72 @@
+"""Who gets what: the follow graph, read from the store and kept up to date.
+
+What we replicate is our own feed and everybody within ``hops`` of it, explicit follows in any case; feeds that we hold
+besides (a stick brought them) are given to those who ask, and not asked for.  Whom we block gets nothing at all, and of
+theirs nothing is passed on; an author's feed is withheld from those the author blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sneaker.graph import EdgeState, find_hops
+from sneaker.refs import FeedRef
+from sneaker.store.base import Store
+
+__all__ = ["DEFAULT_HOPS", "Policy", "read_policy"]
+
+# What ssb-config and Manyverse have.
+DEFAULT_HOPS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One state of the follow graph, seen from us.
+
+    ``hops``: distance of the feeds to replicate; ``blocked`` by us; ``forked`` feeds, which take nothing more;
+    ``blockers``: who is blocked -> by whom.
+    """
+
+    me: FeedRef
+    hops: dict[FeedRef, int]
+    blocked: frozenset[FeedRef] = frozenset()
+    forked: frozenset[FeedRef] = frozenset()
+    blockers: dict[FeedRef, frozenset[FeedRef]] = field(default_factory=dict)
+
+    def is_welcome(self, peer: FeedRef) -> bool:
+        """Whether a peer may connect at all: strangers may."""
+        return peer not in self.blocked
+
+    def is_near(self, peer: FeedRef) -> bool:
+        """Whether a peer is one of those we replicate."""
+        return peer in self.hops
+
+    @property
+    def wanted(self) -> set[FeedRef]:
+        """The feeds to ask for."""
+        return self.hops.keys() - self.forked
+
+    def withheld(self, peer: FeedRef) -> frozenset[FeedRef]:
+        """Return the feeds whose authors block ``peer``."""
+        return self.blockers.get(peer, frozenset())
+
+
+def read_policy(store: Store, me: FeedRef, hops: int = DEFAULT_HOPS) -> Policy:
+    """Read the follow graph; takes a while if it is large."""
+    edges: dict[FeedRef, dict[FeedRef, int]] = {}
+    blockers: dict[FeedRef, set[FeedRef]] = {}
+    for author, contact, state, _ in store.edges():
+        edges.setdefault(author, {})[contact] = state
+        if state == EdgeState.BLOCK:
+            blockers.setdefault(contact, set()).add(author)
+    distances = find_hops(edges, me, max(hops, 1))
+    near = {feed: distance for feed, distance in distances.items() if distance >= 0}
+    near[me] = 0
+    blocked = frozenset(feed for feed, state in edges.get(me, {}).items() if state == EdgeState.BLOCK and feed != me)
+    return Policy(
+        me,
+        near,
+        blocked,
+        frozenset(store.forked()),
+        {feed: frozenset(authors) for feed, authors in blockers.items()},
+    )

@@ -1,0 +1,104 @@
+"""Listening for peers that dial us."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+
+from sneaker.errors import NetworkError, SneakerError
+from sneaker.net.greeting import STREAM_LIMIT_BYTES, accept
+from sneaker.net.node import Node
+
+__all__ = ["DEFAULT_PORT", "Server", "parse_listen"]
+
+DEFAULT_PORT = 8008
+
+# Handshakes in flight: each costs a socket, some kilobytes and half a millisecond of cryptography, and ends after 5 s.
+_MAX_HANDSHAKES = 50
+# Those of one address: a household or a village behind one router, but not one machine that drips bytes into all of them.
+_MAX_HANDSHAKES_EACH = 10
+
+_BACKLOG = 128
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Read ``HOST:PORT``, ``HOST``, ``:PORT`` or ``[IPv6]:PORT``; raises NetworkError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(DEFAULT_PORT)
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise NetworkError(f"{text!r} is not HOST:PORT to listen on")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class Server:
+    """Accepts connections for a node; limits what those who have not proven a key yet can cost."""
+
+    def __init__(self, node: Node, host: str, port: int) -> None:
+        """``host``: "" for all interfaces; ``port``: 0 for a free one."""
+        self._node = node
+        self._host = host
+        self._port = port
+        self._handshakes: Counter[str] = Counter()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Begin to listen; raises NetworkError."""
+        try:
+            self._server = await asyncio.start_server(
+                self._accepted,
+                self._host or None,
+                self._port,
+                limit=STREAM_LIMIT_BYTES,
+                backlog=_BACKLOG,
+                family=socket.AF_UNSPEC,
+            )
+        except (OSError, OverflowError) as error:
+            reason = (getattr(error, "strerror", None) or str(error)).lower()
+            raise NetworkError(
+                f"cannot listen on {self._host or '*'}:{self._port}: {reason}",
+                hint="another SSB program may be running; give another port with --listen HOST:PORT",
+            ) from None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        if self._server is None or not self._server.sockets:
+            return self._port
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether ``start`` succeeded."""
+        return self._server is not None
+
+    async def stop(self) -> None:
+        """Listen no longer; connections go on."""
+        if self._server is not None:
+            self._server.close()
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host = str((writer.get_extra_info("peername") or ("",))[0])
+        if self._handshakes.total() >= _MAX_HANDSHAKES or self._handshakes[host] >= _MAX_HANDSHAKES_EACH:
+            writer.transport.abort()
+            return
+        node = self._node
+        self._handshakes[host] += 1
+        try:
+            connection = await accept(
+                reader,
+                writer,
+                node.home.keypair,
+                node.home.caps,
+                is_welcome=node.is_welcome,
+                is_known=lambda peer: node.policy.is_near(peer) or peer == node.me,
+            )
+        except SneakerError:
+            return  # whoever scans ports is no news
+        finally:
+            self._handshakes[host] -= 1
+            if not self._handshakes[host]:
+                del self._handshakes[host]
+        # asyncio would complain about a task that is cancelled here when the program ends.
+        node.keep(asyncio.create_task(node.meet(connection)))

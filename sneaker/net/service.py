@@ -1,0 +1,299 @@
+"""What the commands use: run the peer, sync with one peer until both are level, meet everybody once, make one call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from sneaker.errors import CallRefused, NetworkError, SneakerError
+from sneaker.exchange.home import Home
+from sneaker.net.connection import Connection
+from sneaker.net.discovery import Discovery
+from sneaker.net.greeting import dial
+from sneaker.net.interfaces import find_interfaces
+from sneaker.net.meeting import Meeting, Tally
+from sneaker.net.node import Node
+from sneaker.net.policy import DEFAULT_HOPS
+from sneaker.net.scheduler import Scheduler
+from sneaker.net.server import DEFAULT_PORT, Server
+from sneaker.refs import FeedRef
+from sneaker.wire.address import Address, net_address
+
+__all__ = ["PeerOptions", "SyncReport", "calling", "connect", "meet_all", "running_node", "serve"]
+
+# Both sides are level if nothing has happened for so long. A JavaScript peer that got contact messages thinks for a
+# second or so before it asks for the feeds of those it follows now.
+_QUIET_S = 2.0
+# When nothing at all has gone over the connection.
+_NOTHING_S = 1.0
+_LOOK_S = 0.1
+# A peer that promised more and sends nothing for so long will not.
+_STALLED_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerOptions:
+    """How to run a peer: where to listen ("" is every interface), whom to stay connected to."""
+
+    host: str = ""
+    port: int = DEFAULT_PORT
+    discovery: bool = True
+    hops: int = DEFAULT_HOPS
+    addresses: Sequence[Address] = ()
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What came of one peer: ``level`` if both sides had everything of each other at the end, else ``detail`` says why."""
+
+    peer: FeedRef
+    address: str
+    level: bool = False
+    detail: str = ""
+    tally: Tally = field(default_factory=Tally)
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, object]:
+        """Return the fields of ``--json``."""
+        return {
+            "peer": str(self.peer),
+            "address": self.address,
+            "level": self.level,
+            "detail": self.detail,
+            "messages": {
+                "accepted": self.tally.received,
+                "known": self.tally.known,
+                "refused": self.tally.refused,
+                "sent": self.tally.sent,
+            },
+            "blobs": {"accepted": self.tally.blobs_received, "sent": self.tally.blobs_sent},
+            "refused": [
+                {"feed": str(feed), "sequence": sequence, "detail": reason}
+                for feed, sequence, reason in self.tally.refusals
+            ],
+            "seconds": round(self.seconds, 2),
+        }
+
+
+@asynccontextmanager
+async def running_node(home: Home, hops: int, say: Callable[[str], None]) -> AsyncIterator[Node]:
+    """Run a node while the block runs; raises what made its store fail."""
+    node = Node(home, hops=hops, say=say)
+    await node.start()
+    try:
+        yield node
+    finally:
+        await node.stop()
+
+
+async def serve(
+    home: Home,
+    options: PeerOptions,
+    *,
+    say: Callable[[str], None],
+    ready: Callable[[Sequence[Address]], None] = lambda addresses: None,
+) -> None:
+    """Run the peer until this is cancelled; ``ready`` is told the addresses it can be reached at.
+
+    Raises NetworkError if the port cannot be had, StoreError if the store fails.
+    """
+    async with running_node(home, options.hops, say) as node:
+        server = Server(node, options.host, options.port)
+        await server.start()
+        scheduler = Scheduler(node)
+        scheduler.start()
+        for address in options.addresses:
+            scheduler.add(address)
+        discovery = Discovery(node, server.port, scheduler.found) if options.discovery else None
+        try:
+            if discovery is not None:
+                await discovery.start()
+            ready(_addresses(node, options.host, server.port))
+            raise await node.failed
+        finally:
+            await scheduler.stop()
+            if discovery is not None:
+                await discovery.stop()
+            await server.stop()
+
+
+def _addresses(node: Node, host: str, port: int) -> list[Address]:
+    if host and host not in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+        return [net_address(host, port, node.me)]
+    hosts = [interface.address for interface in find_interfaces()] or ["127.0.0.1"]
+    return [net_address(host, port, node.me) for host in hosts]
+
+
+async def connect(
+    home: Home,
+    address: Address,
+    *,
+    say: Callable[[str], None],
+    hops: int = DEFAULT_HOPS,
+    live: bool = False,
+    progress: Callable[[Tally], None] = lambda tally: None,
+) -> SyncReport:
+    """Sync with one peer until both sides are level, or, with ``live``, until it goes.
+
+    Raises AddressError, NetworkError or HandshakeError if it cannot be reached, StoreError.
+    """
+    async with running_node(home, hops, say) as node:
+        connection = await dial(address, home.keypair, home.caps)
+        return await _sync(node, connection, str(address), live=live, progress=progress)
+
+
+async def _sync(
+    node: Node,
+    connection: Connection,
+    address: str,
+    *,
+    live: bool = False,
+    progress: Callable[[Tally], None] = lambda tally: None,
+) -> SyncReport:
+    """Meet a peer that is connected, and leave it when both sides are level."""
+    begun: asyncio.Future[Meeting] = asyncio.get_running_loop().create_future()
+    meeting_task = asyncio.create_task(node.meet(connection, on_start=begun.set_result))
+    try:
+        await asyncio.wait([begun, meeting_task], return_when=asyncio.FIRST_COMPLETED)
+        if not begun.done():
+            return SyncReport(connection.peer, address, detail="it is connected already")
+        report = await _until_level(node, begun.result(), address, live=live, progress=progress)
+        await connection.close()
+        return report
+    finally:
+        if not meeting_task.done():
+            connection.abort()
+        await asyncio.wait([meeting_task])
+
+
+async def _until_level(
+    node: Node,
+    meeting: Meeting,
+    address: str,
+    *,
+    live: bool = False,
+    progress: Callable[[Tally], None] = lambda tally: None,
+) -> SyncReport:
+    connection = meeting.connection
+    report = SyncReport(meeting.peer, address, tally=meeting.tally)
+    started = node.now()
+    while not connection.closing:
+        await asyncio.sleep(_LOOK_S)
+        if node.failed.done():
+            raise node.failed.result()
+        progress(meeting.tally)
+        if live:
+            continue
+        quiet = node.now() - meeting.active_at
+        if quiet > _STALLED_S:
+            report.detail = "the peer announced more than it sent"
+            break
+        happened = meeting.tally != Tally()
+        if meeting.is_busy or not node.is_settled or quiet < (_QUIET_S if happened else _NOTHING_S):
+            continue
+        before = meeting.active_at
+        # An answer, even a refusal, proves that the peer has read all that was sent before the question.
+        with contextlib.suppress(CallRefused, NetworkError):
+            await connection.call(["whoami"], timeout_s=_STALLED_S)
+        if meeting.active_at == before and not meeting.is_busy and not connection.closing:
+            report.level = True
+            break
+    if not report.level and not report.detail:
+        report.detail = _reason(connection.error) if not live or connection.error else "the peer went away"
+    report.seconds = node.now() - started
+    return report
+
+
+def _reason(error: Exception | None) -> str:
+    if error is None:
+        return "the peer ended the connection"
+    return error.message if isinstance(error, SneakerError) else str(error).lower() or "the connection broke"
+
+
+async def meet_all(
+    home: Home,
+    options: PeerOptions,
+    *,
+    say: Callable[[str], None],
+    timeout_s: float = 60.0,
+    listen_s: float = 6.0,
+) -> list[SyncReport]:
+    """Sync with every peer that can be found on the LAN or was named, once; returns what came of each.
+
+    Waits ``listen_s`` for peers to be heard, and at most ``timeout_s`` altogether. Others may dial us meanwhile, if the port
+    is free.
+    """
+    reports: list[SyncReport] = []
+    syncing: dict[FeedRef, asyncio.Task[None]] = {}
+    async with running_node(home, options.hops, say) as node:
+
+        async def sync_with(address: Address, wait_s: float) -> None:
+            await asyncio.sleep(wait_s)
+            if address.key is None or address.key in node.meetings:
+                return
+            try:
+                connection = await dial(address, home.keypair, home.caps)
+                reports.append(await _sync(node, connection, str(address)))
+            except SneakerError as error:
+                reports.append(SyncReport(address.key, str(address), detail=error.message))
+
+        async def host(meeting: Meeting) -> None:
+            reports.append(await _until_level(node, meeting, meeting.connection.remote))
+
+        def found(address: Address) -> None:
+            key = address.key
+            if key is not None and key != node.me and key not in syncing and node.policy.is_near(key):
+                syncing[key] = asyncio.create_task(sync_with(address, 1.5 if node.me > key else 0))
+
+        def met() -> None:
+            for key, meeting in node.meetings.items():
+                if not meeting.connection.dialled and (key not in hosted):
+                    hosted[key] = asyncio.create_task(host(meeting))
+
+        hosted: dict[FeedRef, asyncio.Task[None]] = {}
+        node.listeners.append(met)
+        server = Server(node, options.host, options.port)
+        discovery: Discovery | None = None
+        try:
+            with contextlib.suppress(NetworkError):  # a service may be running: it will meet those who dial
+                await server.start()
+            for address in options.addresses:
+                if address.key is not None and address.key not in syncing:
+                    syncing[address.key] = asyncio.create_task(sync_with(address, 0))
+            if options.discovery:
+                discovery = Discovery(node, server.port, found, announce=server.is_listening)
+                await discovery.start()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await asyncio.sleep(listen_s if options.discovery else 0.1)
+                    while tasks := [task for task in (*syncing.values(), *hosted.values()) if not task.done()]:
+                        await asyncio.wait(tasks)
+        finally:
+            if discovery is not None:
+                await discovery.stop()
+            await server.stop()
+            tasks = [*syncing.values(), *hosted.values()]
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            node.listeners.remove(met)
+        for result in results:
+            if isinstance(result, SneakerError):
+                raise result
+    return reports
+
+
+@asynccontextmanager
+async def calling(home: Home, address: Address) -> AsyncIterator[Connection]:
+    """Connect to a peer only to call it; raises AddressError, NetworkError or HandshakeError."""
+    connection = await dial(address, home.keypair, home.caps)
+    running = asyncio.create_task(connection.run())
+    try:
+        yield connection
+        await connection.close()
+    finally:
+        connection.abort()
+        await asyncio.wait([running])
