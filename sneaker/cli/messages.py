@@ -87,6 +87,10 @@ def publish(
         list[str] | None,
         typer.Option("--private-to", metavar="FEED", help="Encrypt to this feed; may be given up to six times."),
     ] = None,
+    attach: Annotated[
+        list[Path] | None,
+        typer.Option("--attach", metavar="FILE", help="Attach a file as a blob, and link to it; may be repeated."),
+    ] = None,
     new_feed: Annotated[
         bool, typer.Option("--new-feed", help="The adopted identity has never published anything anywhere.")
     ] = False,
@@ -97,11 +101,14 @@ def publish(
     A plain TEXT becomes a post. Nothing is published if others have seen more of your feed than this machine holds, because
     that would fork it: import your own messages back first.
     """
+    from sneaker.exchange.attachments import attach_files
     from sneaker.exchange.publish import publish as publish_content
 
-    body = _read_content(text, content)
+    body = _read_content(text if text is not None or not attach or content is not None else "", content)
     recipients = [FeedRef.parse(feed) for feed in private_to or ()]
     with home() as opened:
+        if attach:
+            body = attach_files(opened.blobs, attach, body)
         message = publish_content(
             opened.store,
             opened.keypair,

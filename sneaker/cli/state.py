@@ -18,12 +18,21 @@ __all__: list[str] = []
 @command()
 def status(json: JsonOption = False) -> None:
     """Say what is here, and what others are known to have."""
+    from sneaker.exchange.cards import wanted_blobs
+    from sneaker.exchange.home import STORE_NAME
+    from sneaker.exchange.stick import base32
+    from sneaker.store.drives import DriveTables
+
     with home() as opened:
         counts = opened.store.counts()
         clock = opened.store.clock()
         peers = opened.store.peers()
         forked = opened.store.forked()
         me = opened.keypair.public
+        blobs = opened.blobs.counts()
+        missing = len(wanted_blobs(opened))
+        with DriveTables.open(opened.path / STORE_NAME) as tables:
+            drives = tables.drives()
         value = {
             "home": str(opened.path),
             "id": str(me),
@@ -33,9 +42,11 @@ def status(json: JsonOption = False) -> None:
             "waiting": counts.waiting,
             "forked": sorted(map(str, forked)),
             "bytes": counts.bytes,
-            "blobs": {"count": 0, "bytes": 0},
+            "blobs": {"count": blobs.count, "bytes": blobs.bytes, "missing": missing},
             "peers": [{"id": str(peer.ref), "kind": str(peer.kind), "last": peer.met_at_ms or None} for peer in peers],
-            "drives": [],
+            "drives": [
+                {"id": base32(item.id), "label": item.label, "last": item.visited_at_ms or None} for item in drives
+            ],
         }
     output = settings.output(json)
     lines = [
@@ -43,12 +54,16 @@ def status(json: JsonOption = False) -> None:
         f"identity  {me}, {counted(clock.get(me, 0), 'message')}",
         f"holds     {counted(counts.messages, 'message')} of {counted(counts.feeds, 'feed')}, {amount(counts.bytes)}",
     ]
+    if blobs.count or missing:
+        lines.append(f"blobs     {counted(blobs.count, 'blob')}, {amount(blobs.bytes)}; {missing:,} more are mentioned")
     if counts.waiting:
         lines.append(f"waiting   {counted(counts.waiting, 'message')} that came before the ones they follow")
     lines += [f"forked    {feed}" for feed in sorted(forked)]
     for peer in peers[:20]:
         when = _when(peer.met_at_ms)
         lines.append(f"peer      {peer.ref}  {when}, by {peer.kind}")
+    for item in drives[:20]:
+        lines.append(f"stick     {clean(item.label, 40) or base32(item.id)}  {_when(item.visited_at_ms)}")
     output.data(value, "\n".join(lines))
 
 

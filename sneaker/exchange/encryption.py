@@ -54,6 +54,31 @@ def parse_recipient(text: str) -> pyrage.x25519.Recipient:
         raise UsageError(f"cannot encrypt to {text[:80]!r}: {error}") from None
 
 
+class _Guarded:
+    """A file that remembers the error it raised: pyrage gives back another one, without the number."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Do nothing: whoever opened the file flushes and syncs it."""
+
+
 @contextlib.contextmanager
 def encrypting(file: BinaryIO, recipients: Sequence[str]) -> Iterator[BinaryIO]:
     """Open a file whose bytes go encrypted into ``file``; they are all there when the block has ended.
@@ -63,11 +88,12 @@ def encrypting(file: BinaryIO, recipients: Sequence[str]) -> Iterator[BinaryIO]:
     keys = [parse_recipient(text) for text in recipients]
     reading, writing = os.pipe()
     failure: list[BaseException] = []
+    target = _Guarded(file)
 
     def work() -> None:
         with os.fdopen(reading, "rb") as source:
             try:
-                pyrage.encrypt_io(source, file, keys)
+                pyrage.encrypt_io(source, target, keys)
             except BaseException as error:  # handed to the thread that waits
                 failure.append(error)
 
@@ -84,7 +110,7 @@ def encrypting(file: BinaryIO, recipients: Sequence[str]) -> Iterator[BinaryIO]:
     finally:
         thread.join()
     if failure:
-        raise failure[0]
+        raise target.error or failure[0]
 
 
 class Decrypted:
@@ -105,6 +131,7 @@ def decrypting(file: BinaryIO, keypair: Keypair) -> Iterator[Decrypted]:
     identity = pyrage.x25519.Identity.from_str(format_identity(keypair))
     reading, writing = os.pipe()
     failure: list[BaseException] = []
+    source = _Guarded(file)
     produced = 0
 
     class Sink:
@@ -121,7 +148,7 @@ def decrypting(file: BinaryIO, keypair: Keypair) -> Iterator[Decrypted]:
 
     def work() -> None:
         try:
-            pyrage.decrypt_io(file, Sink(), [identity])
+            pyrage.decrypt_io(source, Sink(), [identity])
         except BaseException as error:  # handed to the thread that waits
             failure.append(error)
         finally:
@@ -141,8 +168,8 @@ def decrypting(file: BinaryIO, keypair: Keypair) -> Iterator[Decrypted]:
             return
         if isinstance(error, SneakerError):
             raise error
-        if isinstance(error, OSError) and error.errno is not None:
-            raise error
-        if not produced:
+        if source.error is not None:
+            raise source.error
+        if not isinstance(error, OSError):  # pyrage raises OSError without a number for a chunk that fails its check
             raise DecryptionError("the file is not encrypted to this identity, or its head is damaged")
-        plain.damage = "the encrypted file is cut or damaged; everything before that was read"
+        plain.damage = f"the encrypted file is cut or damaged; the {produced:,} bytes before that were read"

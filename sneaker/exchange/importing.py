@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from sneaker.bundle.card import MAX_CARD_BYTES, decode_card
+from sneaker.bundle.card import MAX_CARD_BYTES, Card, decode_card
 from sneaker.bundle.file import IndexedBundle, open_indexed
 from sneaker.bundle.format import RecordType
 from sneaker.bundle.reader import (
@@ -29,6 +29,7 @@ from sneaker.bundle.reader import (
 )
 from sneaker.bundle.records import Header, RecordEntry
 from sneaker.errors import BundleDamaged, NetworkKeyMismatch, NotABundle, SneakerError
+from sneaker.exchange.claims import note_card, note_clock
 from sneaker.exchange.home import Home
 from sneaker.exchange.ingest import Ingest, IngestReport
 from sneaker.exchange.ndjson import read_lines
@@ -235,6 +236,7 @@ class ImportSession:
     def _take_indexed(self, bundle: IndexedBundle, report: SourceReport) -> None:
         """Take only the records that bring something new, or that contradict what we hold."""
         self.accept_header(bundle.header, report)
+        self._note_index(bundle)
         for entry in self._needed(bundle):
             payload = bundle.read(entry)
             self._take_messages(MessagesRead(payload, entry.offset), report)
@@ -248,6 +250,13 @@ class ImportSession:
             for entry in needed:
                 self._take_blob(BlobRead(bundle.read(entry), entry.offset), report)
         self.learn_clock(Peer(bundle.header.exporter, PeerKind.BUNDLE), bundle.clock(RecordType.CLOCK))
+
+    def _note_index(self, bundle: IndexedBundle) -> None:
+        """Note how far a bundle says to carry our own feed, whether or not its records turn out to be readable."""
+        me = self.home.keypair.public
+        last = max((entry.last for entry in bundle.index.feeds if entry.feed == me), default=0)
+        if last and not self.dry_run:
+            self.store.note_claim(me, bundle.header.exporter, last)
 
     def _take_stream(self, start: bytes, file: BinaryIO, report: SourceReport) -> None:
         reader = BundleReader()
@@ -281,7 +290,7 @@ class ImportSession:
                 if sniff(start, f"what is encrypted in {report.path}") is not Kind.BUNDLE:
                     raise NotABundle(f"{report.path} is encrypted, but what is in it is not a bundle")
                 self._take_stream(start, plain.file, report)
-        if plain.damage and report.status == Status.TRUNCATED:
+        if plain.damage:
             report.status, report.detail = Status.DAMAGED, plain.damage
 
     def _take_messages(self, event: MessagesRead, report: SourceReport) -> None:
@@ -324,16 +333,33 @@ class ImportSession:
 
     def learn_clock(self, peer: Peer, clock: Mapping[FeedRef, int]) -> None:
         """Remember what somebody has, so that the next bundle for them need not carry it: a hint like any other."""
-        if clock and not self.dry_run:
-            self.store.set_peer(peer)
-            self.store.update_peer_clock(peer.ref, {feed: Note(sequence) for feed, sequence in clock.items()})
+        if not clock or self.dry_run:
+            return
+        if peer.ref == self.home.keypair.public:
+            note_clock(self.store, peer.ref, peer.ref, clock)
+            return
+        self.store.set_peer(peer)
+        self.store.update_peer_clock(peer.ref, {feed: Note(sequence) for feed, sequence in clock.items()})
+
+    def learn_card(self, card: Card) -> None:
+        """Remember what a machine's newest card says; our own says what this machine once knew."""
+        if self.dry_run:
+            return
+        note_card(self.store, self.home.keypair.public, card)
+        if card.machine != self.home.keypair.public:
+            self.learn_clock(Peer(card.machine, PeerKind.CARD, card.counter, card.time_ms), card.clock)
+
+    def learn_old_card(self, card: Card) -> None:
+        """Note what an outdated card says of our own feed: it may have seen more of it than its machine does now."""
+        if not self.dry_run:
+            note_card(self.store, self.home.keypair.public, card)
 
     def _take_card(self, data: bytes, report: SourceReport) -> None:
         card = decode_card(data)
         report.exporter = str(card.machine)
         if card.network_id != self.home.caps.network_id:
             raise NetworkKeyMismatch(f"the card {report.path} belongs to another network")
-        self.learn_clock(Peer(card.machine, PeerKind.CARD, card.counter, card.time_ms), card.clock)
+        self.learn_card(card)
 
     def _take_lines(self, file: BinaryIO, report: SourceReport) -> None:
         broken = 0
@@ -384,8 +410,9 @@ def _near_feeds(home: Home, hops: int) -> frozenset[FeedRef]:
 
 
 def _blocked_feeds(home: Home) -> frozenset[FeedRef]:
-    """Return the feeds that we block."""
-    return frozenset(edge.contact for edge in home.store.edges(home.keypair.public) if edge.state == EdgeState.BLOCK)
+    """Return the feeds that we block; never our own, or we could not find out that others have more of it."""
+    me = home.keypair.public
+    return frozenset(edge.contact for edge in home.store.edges(me) if edge.state == EdgeState.BLOCK) - {me}
 
 
 def _contradicting(store: Store, bundle: IndexedBundle) -> Iterable[RecordEntry]:

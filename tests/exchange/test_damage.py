@@ -49,7 +49,8 @@ def _more_messages(count: int) -> bytes:
 def read(data: bytes) -> tuple[dict[tuple[FeedRef, int], Compact], dict[int, int], End, list[Damage]]:
     """Return the messages of a bundle, the offset and messages of each intact record, how it ended and the damage."""
     reader = BundleReader()
-    reader.receive_data(data)
+    if data:
+        reader.receive_data(data)
     reader.receive_data(b"")
     messages: dict[tuple[FeedRef, int], Compact] = {}
     records: dict[int, int] = {}
