@@ -168,7 +168,7 @@ def test_one_scratch() -> None:
             at = chooser.randrange(layout.protected - length)
             check_repair(data, data[:at] + bytes(length) + data[at + length :])
     # Across the border, and everything behind it but one table.
-    border = layout.protected - 20 * SECTOR_BYTES
+    border = layout.protected - 10 * SECTOR_BYTES
     check_repair(data, data[:border] + bytes(30 * SECTOR_BYTES) + data[border + 30 * SECTOR_BYTES :])
     last = layout.table_offset(layout.tables - 1, layout.copies - 1)
     check_repair(data, data[: layout.protected] + bytes(last - layout.protected) + data[last:])
