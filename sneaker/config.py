@@ -16,10 +16,47 @@ from sneaker.caps import MAIN_NETWORK_KEY, Caps, parse_cap
 from sneaker.errors import CapsError, ConfigError
 from sneaker.refs import encode_base64
 
-__all__ = ["CONFIG_NAME", "Config", "default_home", "format_config", "load_config"]
+__all__ = [
+    "CONFIG_NAME",
+    "Config",
+    "DriveSettings",
+    "InboxSettings",
+    "NotifySettings",
+    "default_home",
+    "format_config",
+    "load_config",
+]
 
 CONFIG_NAME = "config.toml"
 _MAX_CONFIG_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class DriveSettings:
+    """Section ``drives``: which drives 'watch' looks at, and what it has udisks2 do."""
+
+    #: Types of file systems that may be sticks; None for the usual ones.
+    filesystems: frozenset[str] | None = None
+    #: Have udisks2 mount what nothing else mounts, and unmount it after the visit.
+    mount: bool = False
+    unmount: bool = True
+    power_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InboxSettings:
+    """Section ``inbox``: folders in which bundles arrive."""
+
+    folders: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NotifySettings:
+    """Section ``notify``: how people are told. ``hook`` is a command as a list; see ``desktop.notify``."""
+
+    desktop: bool = True
+    bell: bool = False
+    hook: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +64,9 @@ class Config:
     """The settings of one home; see the README's table for what each means."""
 
     caps: Caps = field(default_factory=Caps)
+    drives: DriveSettings = field(default_factory=DriveSettings)
+    inbox: InboxSettings = field(default_factory=InboxSettings)
+    notify: NotifySettings = field(default_factory=NotifySettings)
 
 
 def default_home() -> Path:
@@ -56,9 +96,44 @@ def load_config(home: Path) -> Config:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     network = _section(table, "network", {"key", "hmac_key"}, path)
+    drives = _section(table, "drives", {"filesystems", "mount", "unmount", "power_off"}, path)
+    inbox = _section(table, "inbox", {"folders"}, path)
+    notify = _section(table, "notify", {"desktop", "bell", "hook"}, path)
     if table:
         raise ConfigError(f"{path}: there is no setting {next(iter(table))!r}")
-    return Config(caps=_caps(network, path))
+    return Config(
+        caps=_caps(network, path),
+        drives=_drives(drives, path),
+        inbox=InboxSettings(tuple(Path(name).expanduser() for name in _texts(inbox, "inbox", "folders", path))),
+        notify=NotifySettings(
+            desktop=_truth(notify, "notify", "desktop", path, default=True),
+            bell=_truth(notify, "notify", "bell", path, default=False),
+            hook=tuple(_texts(notify, "notify", "hook", path)),
+        ),
+    )
+
+
+def _drives(section: dict[str, Any], path: Path) -> DriveSettings:
+    return DriveSettings(
+        filesystems=frozenset(_texts(section, "drives", "filesystems", path)) or None,
+        mount=_truth(section, "drives", "mount", path, default=False),
+        unmount=_truth(section, "drives", "unmount", path, default=True),
+        power_off=_truth(section, "drives", "power_off", path, default=False),
+    )
+
+
+def _truth(section: dict[str, Any], name: str, key: str, path: Path, *, default: bool) -> bool:
+    value = section.get(key, default)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{path}: {name}.{key} is neither true nor false")
+    return value
+
+
+def _texts(section: dict[str, Any], name: str, key: str, path: Path) -> list[str]:
+    value = section.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) and item and "\0" not in item for item in value):
+        raise ConfigError(f'{path}: {name}.{key} is not a list of texts such as ["one", "two"]')
+    return value
 
 
 def _section(table: dict[str, Any], name: str, known: set[str], path: Path) -> dict[str, Any]:

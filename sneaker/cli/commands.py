@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sneaker.cli import bundles, demo, drives, identity, messages, network, state
+from sneaker.cli import bundles, demo, drives, identity, messages, network, services, setup, state
 from sneaker.cli.app import app
 
-__all__ = ["app", "bundles", "demo", "drives", "identity", "messages", "network", "state"]
+__all__ = ["app", "bundles", "demo", "drives", "identity", "messages", "network", "services", "setup", "state"]
 
 # The order of 'sneaker --help': as a person meets them.  The tests hold it together with what is registered.
 ORDER = [
@@ -25,6 +25,9 @@ ORDER = [
     "verify",
     "check",
     "sync",
+    "watch",
+    "run",
+    "setup",
     "peer",
     "connect",
     "once",

@@ -222,11 +222,14 @@ def device_of(mount: Mount) -> int:
     """
     if os.major(mount.device) != 0:
         return mount.device
-    if not mount.source.startswith("/dev/"):
+    node = Path(mount.source)
+    if node.parent != Path("/dev"):
         return 0
     try:
-        return os.stat(mount.source).st_rdev
-    except OSError:
+        # Not the node itself: a service with a /dev of its own does not see it.
+        major, minor = Path("/sys/class/block", node.name, "dev").read_text().split(":")
+        return os.makedev(int(major), int(minor))
+    except (OSError, ValueError):
         return 0
 
 

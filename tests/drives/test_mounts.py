@@ -189,10 +189,12 @@ def test_of_several_mounts_the_whole_and_writable_one() -> None:
     assert {mount.mount_point for mount in drives(found).values()} == {Path("/write")}
 
 
-def test_btrfs_is_found_by_its_source(tmp_path: Path) -> None:
-    anonymous = parse_mount(b"90 27 0:44 /@ /mnt rw - btrfs /dev/null rw")
-    assert device_of(anonymous) == os.stat("/dev/null").st_rdev
-    assert device_of(parse_mount(b"90 27 0:44 /@ /mnt rw - btrfs /dev/not-there rw")) == 0
+def test_btrfs_is_found_by_its_source() -> None:
+    node = next(Path("/sys/class/block").iterdir()).name
+    anonymous = parse_mount(b"90 27 0:44 /@ /mnt rw - btrfs /dev/" + node.encode() + b" rw")
+    assert device_of(anonymous) == os.stat(f"/dev/{node}").st_rdev
+    for source in (b"/dev/not-there", b"/dev/../sda", b"none", b"/dev/mapper/x"):
+        assert device_of(parse_mount(b"90 27 0:44 /@ /mnt rw - btrfs " + source + b" rw")) == 0
     assert device_of(parse_mount(b"90 27 0:44 / /mnt rw - tmpfs none rw")) == 0
 
 

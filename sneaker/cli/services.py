@@ -1,0 +1,183 @@
+"""watch and run: what works in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sneaker.cli.app import JsonOption, command, settings
+from sneaker.config import Config, load_config
+from sneaker.errors import ExitCode
+
+if TYPE_CHECKING:
+    from sneaker.cli.telling import Reporter
+    from sneaker.desktop.sdnotify import ServiceManager
+    from sneaker.drives.inbox import Inbox
+    from sneaker.drives.watch import Watcher
+
+__all__ = ["Service", "serve"]
+
+InboxOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--inbox", metavar="DIR", help="Take in bundles that arrive in this folder; may be given several times."
+    ),
+]
+
+#: Something that runs until it is cancelled.
+Service = Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Watching:
+    """The watcher and the inboxes of one run, and what reports for them."""
+
+    reporter: Reporter
+    manager: ServiceManager
+    watcher: Watcher
+    inboxes: list[Inbox]
+
+    def services(self) -> list[Service]:
+        """Return what runs until it is stopped; the service is ready once the watcher is."""
+        return [self.watcher.run, *(inbox.run for inbox in self.inboxes)]
+
+
+def _prepare(inboxes: list[Path], json: bool) -> _Watching:
+    """Put together what watches; raises HomeMissing, ConfigError and the like before anything starts."""
+    from sneaker.cli.telling import Reporter
+    from sneaker.cli.watching import HomeInbox, HomeVisitor
+    from sneaker.desktop.sdnotify import ServiceManager
+    from sneaker.drives.drive import SystemDrives
+    from sneaker.drives.inbox import Inbox
+    from sneaker.drives.mounts import DEFAULT_FILESYSTEMS
+    from sneaker.drives.udisks import UdisksMounter
+    from sneaker.drives.watch import Watcher
+    from sneaker.exchange.home import open_home
+
+    config = load_config(settings.home)
+    open_home(settings.home, config.caps).store.close()
+    manager = ServiceManager(os.environ.get("NOTIFY_SOCKET"), os.environ.get("WATCHDOG_USEC"))
+    reporter = Reporter(settings.output(json), config.notify, manager)
+    importer = HomeInbox(settings.home, config)
+    folders = dict.fromkeys(path.expanduser().absolute() for path in [*config.inbox.folders, *inboxes])
+    return _Watching(
+        reporter,
+        manager,
+        Watcher(
+            HomeVisitor(settings.home, config),
+            SystemDrives(config.drives.filesystems or DEFAULT_FILESYSTEMS, never=(settings.home,)),
+            reporter,
+            UdisksMounter(config.drives.unmount, config.drives.power_off) if config.drives.mount else None,
+        ),
+        [Inbox(folder, importer.wanted, importer.take, reporter) for folder in folders],
+    )
+
+
+async def serve(services: Sequence[Service], manager: ServiceManager) -> None:
+    """Run services until one fails or the process is told to stop (SIGTERM, SIGINT); then let them finish."""
+    loop = asyncio.get_running_loop()
+    tasks = [asyncio.ensure_future(service()) for service in services]
+    tasks.append(asyncio.ensure_future(_keep_alive(manager)))
+
+    def stop() -> None:
+        manager.stopping()
+        for task in tasks:
+            task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        stop()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+async def _keep_alive(manager: ServiceManager) -> None:
+    """Tell the service manager now and then that the event loop turns."""
+    while True:
+        manager.alive()
+        await asyncio.sleep(manager.alive_interval_s or 3600)
+
+
+def _serve(watching: _Watching, more: Sequence[Service] = ()) -> None:
+    config = load_config(settings.home)
+    watching.watcher.ready = lambda: _tell_ready(watching, config)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        # 'systemctl --user reload', and a person who has just trusted the stick that is plugged in
+        loop.add_signal_handler(signal.SIGHUP, watching.watcher.look_anew)
+        await serve([*watching.services(), *more], watching.manager)
+
+    try:
+        asyncio.run(main())
+    finally:
+        watching.reporter.close()
+
+
+def _tell_ready(watching: _Watching, config: Config) -> None:
+    words = "waiting for enrolled sticks"
+    if watching.inboxes:
+        words += f" and for files in {len(watching.inboxes)} inbox{'' if len(watching.inboxes) == 1 else 'es'}"
+    if config.drives.mount:
+        words += "; mounting them by udisks2"
+    watching.reporter.output.say(words)
+    watching.manager.status(words)
+    watching.manager.ready()
+
+
+@command()
+def watch(
+    once: Annotated[
+        bool, typer.Option("--once", help="Attend to what is plugged in and in the inboxes now, then exit.")
+    ] = False,
+    inbox: InboxOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and event.")] = False,
+) -> int:
+    """Sync enrolled sticks when they are plugged in.
+
+    Sticks that are not enrolled here are left alone. Folders given with --inbox, or in the settings, are watched for bundles
+    too: what was taken in is moved to the folder 'done' in it, what is damaged to 'quarantine'.
+    """
+    watching = _prepare(inbox or [], json)
+    if not once:
+        _serve(watching)
+        return ExitCode.DONE
+
+    async def main() -> None:
+        await watching.watcher.once()
+        for box in watching.inboxes:
+            await box.once()
+
+    try:
+        asyncio.run(main())
+    finally:
+        watching.reporter.close()
+    if not watching.reporter.events:
+        watching.reporter.output.say("no enrolled stick is plugged in, and the inboxes hold nothing for us")
+    return ExitCode.PARTIAL if watching.reporter.incomplete else ExitCode.DONE
+
+
+@command()
+def run(inbox: InboxOption = None, json: JsonOption = False) -> None:
+    """Do 'watch' and 'peer' in one; what the user service starts."""
+    watching = _prepare(inbox or [], json)
+    _serve(watching, _more_services())
+
+
+def _more_services() -> list[Service]:
+    """Return what 'run' does besides watching drives and inboxes."""
+    return []

@@ -1,0 +1,226 @@
+"""setup: put the udev rule and the user unit where they belong, or show them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sneaker.cli.app import JsonOption, command, settings
+from sneaker.cli.show import Output, clean
+from sneaker.config import default_home, load_config
+from sneaker.errors import OutputError, UsageError
+
+__all__: list[str] = []
+
+_UNIT = "sneaker.service"
+_RULE = "90-sneaker.rules"
+_POLKIT = "50-sneaker-mount.rules"
+
+# Where desktops, udisks2 and people mount sticks. Those that are mounted when the service starts are read-only for it
+# elsewhere; what is mounted later is not.
+_MOUNT_FOLDERS = ("/media", "/run/media", "/mnt")
+_FIRST_LINES = {_UNIT: "# ", _RULE: "# ", _POLKIT: "// "}
+_MARK = "made by 'sneaker setup', which also removes it"
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    text: str
+    needs_root: bool
+
+
+def _template(name: str) -> str:
+    """Return a file of ``udev/``: from the installed package, or from the checkout of a developer."""
+    from importlib import resources
+
+    import sneaker
+
+    packaged = resources.files(sneaker).joinpath("udev", name)
+    if packaged.is_file():
+        return packaged.read_text(encoding="utf-8")
+    return (Path(sneaker.__file__).parent.parent / "udev" / name).read_text(encoding="utf-8")
+
+
+def _quoted(text: str, *, command: bool = False) -> str:
+    """Return a word for a unit file; systemd splits at blanks and expands % and, in commands, $."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    if any(character in escaped for character in "\n\r\0"):
+        raise UsageError("a path with a line break in it cannot stand in a unit file")
+    if command:
+        escaped = escaped.replace("$", "$$")
+    return f'"{escaped}"' if any(character in escaped for character in " \t\"'\\;#") else escaped
+
+
+def _program() -> list[str]:
+    """Return how to start this very sneaker again."""
+    script = Path(sys.argv[0])
+    if script.name == "sneaker" and script.is_file():
+        return [str(script.absolute())]
+    found = shutil.which("sneaker")
+    return [found] if found else [sys.executable, "-m", "sneaker"]
+
+
+def _unit(for_everybody: bool) -> str:
+    """Return the user unit: for the person who runs this, or with the default home of whoever starts it."""
+    words = [_quoted(word.replace("%", "%%"), command=True) for word in _program()]
+    writable = [f"-{folder}" for folder in _MOUNT_FOLDERS]
+    if for_everybody:
+        home = "%h/.local/share/sneaker"
+    else:
+        own = settings.home.absolute()
+        home = str(own).replace("%", "%%")
+        if own != default_home().absolute():
+            words += ["--home", _quoted(home, command=True)]
+        writable += [f"-{str(folder.absolute()).replace('%', '%%')}" for folder in load_config(own).inbox.folders]
+    text = _template(_UNIT).replace("@SNEAKER@", " ".join(words))
+    # A condition's path is the rest of the line, as it is.
+    return text.replace("@HOME@", home).replace("@WRITABLE@", " ".join(map(_quoted, [home, *writable])))
+
+
+def _user_folder() -> Path:
+    configured = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(configured) if configured else Path.home() / ".config") / "systemd" / "user"
+
+
+def _files(root: Path, *, system: bool, hub: bool) -> Iterator[_File]:
+    """Yield what to install: for the whole machine, or what one person may."""
+    if system:
+        yield _File(root / "etc/udev/rules.d" / _RULE, _template(_RULE), True)
+        yield _File(root / "etc/systemd/user" / _UNIT, _unit(for_everybody=True), True)
+        if hub:
+            yield _File(root / "etc/polkit-1/rules.d" / _POLKIT, _template(_POLKIT), True)
+    else:
+        yield _File(_user_folder() / _UNIT, _unit(for_everybody=False), False)
+
+
+def _marked(file: _File) -> str:
+    return f"{_FIRST_LINES[file.path.name]}{_MARK}\n{file.text}"
+
+
+@command()
+def setup(
+    show: Annotated[bool, typer.Option("--print", help="Show the files and where they go; change nothing.")] = False,
+    uninstall: Annotated[bool, typer.Option("--uninstall", help="Stop the service and remove the files.")] = False,
+    hub: Annotated[
+        bool,
+        typer.Option("--hub", help="As root: also let members of the group plugdev mount sticks without a desktop."),
+    ] = False,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root",
+            metavar="DIR",
+            help="Put the machine's files below DIR and start nothing: for packages and images.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Let sneaker start by itself: a user service and a udev rule.
+
+    Run it as yourself: it installs and starts your own service, which runs from login on. Run it as root as well, or instead: then
+    everybody who has a sneaker home gets the service when a stick is plugged in.
+    """
+    output = settings.output(json)
+    system = root is not None or os.geteuid() == 0
+    if hub and not (system or show):
+        raise UsageError("--hub changes the machine's settings", hint="run 'sudo sneaker setup --hub'")
+    top = root.absolute() if root is not None else Path("/")
+    if show:
+        files = [*_files(top, system=True, hub=True), *(() if system else _files(top, system=False, hub=False))]
+        listing = "\n".join(f"# ---- {clean(str(file.path))}\n{_marked(file)}" for file in files)
+        output.data({"files": [{"path": str(file.path), "text": _marked(file)} for file in files]}, listing)
+        return
+    files = list(_files(top, system=system, hub=hub or uninstall))
+    live = root is None
+    if uninstall:
+        changed = _remove(files, output, live=live, system=system)
+    else:
+        changed = _install(files, output, live=live, system=system)
+    output.data({"changed": [str(path) for path in changed]}, "\n".join(clean(str(path)) for path in changed) or None)
+
+
+def _install(files: Sequence[_File], output: Output, *, live: bool, system: bool) -> list[Path]:
+    for file in files:
+        if file.path.exists() and _MARK not in file.path.read_text(encoding="utf-8", errors="replace"):
+            raise OutputError(
+                f"{file.path} is there already, and not made by sneaker", hint="look at it; move it away if it may go"
+            )
+    for file in files:
+        _write(file)
+    if not live:
+        return [file.path for file in files]
+    if system:
+        _reload_udev(output)
+        output.say("done: people with a sneaker home get the service when a stick is plugged in")
+        output.say("to start it without a login, as on a hub: loginctl enable-linger PERSON")
+    else:
+        _systemctl(["daemon-reload"], output)
+        _systemctl(["enable", "--now", _UNIT], output)
+        rule = Path("/etc/udev/rules.d") / _RULE
+        if not rule.exists():
+            output.say("the service runs from your next login on; 'sudo sneaker setup' also starts it on insert")
+    return [file.path for file in files]
+
+
+def _remove(files: Sequence[_File], output: Output, *, live: bool, system: bool) -> list[Path]:
+    if live and not system:
+        _systemctl(["disable", "--now", _UNIT], output)
+    gone = []
+    for file in files:
+        try:
+            if _MARK not in file.path.read_text(encoding="utf-8", errors="replace"):
+                output.say(f"{clean(str(file.path))} was not made by sneaker and stays")
+                continue
+            file.path.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise OutputError(f"cannot remove {file.path}: {error.strerror}") from None
+        gone.append(file.path)
+    if live:
+        if system:
+            _reload_udev(output)
+        else:
+            _systemctl(["daemon-reload"], output)
+    return gone
+
+
+def _write(file: _File) -> None:
+    from sneaker.exchange.output import new_file
+
+    try:
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        file.path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {file.path}: {error.strerror}") from None
+    with new_file(file.path) as out:
+        out.write(_marked(file).encode())
+
+
+def _systemctl(arguments: list[str], output: Output) -> None:
+    _run(["systemctl", "--user", *arguments], output, "it takes effect at your next login")
+
+
+def _reload_udev(output: Output) -> None:
+    _run(["udevadm", "control", "--reload"], output, "the rule takes effect at the next start of the machine")
+
+
+def _run(arguments: list[str], output: Output, otherwise: str) -> None:
+    """Run a program; that it fails is said, and no more: the files are in their places."""
+    try:
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
+        failure = clean(done.stderr.strip().splitlines()[-1]) if done.returncode and done.stderr.strip() else ""
+        failed = done.returncode != 0
+    except (OSError, subprocess.TimeoutExpired) as error:
+        failed, failure = True, type(error).__name__
+    if failed:
+        output.say(f"{' '.join(arguments)} did not work ({failure}); {otherwise}")

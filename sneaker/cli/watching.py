@@ -1,0 +1,124 @@
+"""What 'watch' joins together: drives and inboxes on one side, visits and imports on the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sneaker.cli.app import now_ms
+from sneaker.cli.show import clean, counted
+from sneaker.config import Config
+from sneaker.drives.drive import MountedDrive
+from sneaker.drives.inbox import Taken
+from sneaker.drives.watch import Enrolment, VisitSummary
+
+__all__ = ["HomeInbox", "HomeVisitor", "what_came"]
+
+
+@dataclass(frozen=True, slots=True)
+class HomeVisitor:
+    """Visits drives with the home at ``home``, which is opened for each visit: between them, nothing is held."""
+
+    home: Path
+    config: Config
+
+    def is_enrolled(self, drive: MountedDrive) -> Enrolment:
+        """See ``drives.watch.Visitor``."""
+        from sneaker.exchange.enrolment import is_enrolled
+        from sneaker.exchange.home import open_home
+
+        opened = open_home(self.home, self.config.caps)
+        try:
+            found = is_enrolled(opened, drive.mount_point)
+        finally:
+            opened.store.close()
+        return {True: Enrolment.ENROLLED, False: Enrolment.UNKNOWN, None: Enrolment.NONE}[found]
+
+    def visit(self, drive: MountedDrive) -> VisitSummary:
+        """See ``drives.watch.Visitor``."""
+        import os
+
+        from sneaker.exchange.home import open_home
+        from sneaker.exchange.visit import VisitOptions, visit
+
+        opened = open_home(self.home, self.config.caps)
+        try:
+            # A write-protected stick is only read; trying to write there would look like a stick that fails.
+            options = VisitOptions(export=not drive.read_only)
+            report = visit(opened, drive.mount_point, options, now_ms=now_ms, random_bytes=os.urandom)
+        finally:
+            opened.store.close()
+        taken = report.imported.ingested
+        # Of a drive that is only read, the report says what would have been left.
+        packed = None if drive.read_only else report.exported
+        words = what_came(taken.accepted, len(taken.feeds_advanced), packed.messages if packed else 0)
+        if drive.read_only:
+            words += "; the drive is write-protected, so nothing was left on it"
+        if packed is not None and packed.left:
+            words += f"; {counted(sum(item.messages for item in packed.left), 'message')} did not fit"
+        if taken.refused or not report.imported.complete:
+            words += "; something on it was refused or damaged, 'sneaker sync' says what"
+        # These sentences name files of the stick's folder, whose names are checked before anything else.
+        words = "; ".join([words, *(clean(problem, 200) for problem in report.problems[:3])])
+        return VisitSummary(
+            messages_in=taken.accepted,
+            people=len(taken.feeds_advanced),
+            messages_out=packed.messages if packed else 0,
+            safe_to_remove=report.safe_to_remove,
+            complete=report.complete,
+            words=words,
+        )
+
+
+def what_came(messages_in: int, people: int, messages_out: int) -> str:
+    """Return what came and went, as people say it."""
+    if not messages_in and not messages_out:
+        return "nothing new"
+    came = "nothing new"
+    if messages_in:
+        came = f"{counted(messages_in, 'new message')} from {counted(people, 'person', 'people')}"
+    return f"{came}, {messages_out:,} carried on" if messages_out else came
+
+
+@dataclass(frozen=True, slots=True)
+class HomeInbox:
+    """Imports files from inboxes into the home at ``home``."""
+
+    home: Path
+    config: Config
+
+    @staticmethod
+    def wanted(start: bytes, name: str) -> bool:
+        """Whether a file is for us: a bundle or card under any name, other kinds only under a name that says so."""
+        from sneaker.errors import NotABundle
+        from sneaker.exchange.sources import Kind, sniff
+
+        try:
+            kind = sniff(start, name)
+        except NotABundle:
+            return False
+        if kind in (Kind.NDJSON, Kind.ENCRYPTED):
+            # A folder of downloads is full of JSON, and age encrypts all sorts of things.
+            return name.lower().endswith((".ndjson", ".sneaker", ".sneaker.age"))
+        return True
+
+    def take(self, path: Path) -> Taken:
+        """Import one file; raises StoreError for what is wrong on this machine."""
+        import io
+
+        from sneaker.exchange.home import open_home
+        from sneaker.exchange.importing import import_sources
+
+        opened = open_home(self.home, self.config.caps)
+        try:
+            report = import_sources(opened, [str(path)], stdin=io.BytesIO(), now_ms=now_ms)
+        finally:
+            opened.store.close()
+        taken = report.ingested
+        words = what_came(taken.accepted, len(taken.feeds_advanced), 0)
+        whole = all(source.whole for source in report.sources)
+        if not whole:
+            words += "; it is damaged, cut short or not for this network"
+        elif taken.refused:
+            words += f"; {counted(taken.refused, 'message')} refused"
+        return Taken(taken.accepted, len(taken.feeds_advanced), whole, words)

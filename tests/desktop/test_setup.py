@@ -1,0 +1,114 @@
+"""sneaker setup: what it writes, where, and that it takes back all of it and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def setup(
+    tmp_path: Path, *arguments: str, check: bool = True, home: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sneaker", *(["--home", home] if home else []), "setup", *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)}, check=False
+    )
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_print_shows_and_writes_nothing(tmp_path: Path) -> None:
+    shown = setup(tmp_path, "--print").stdout
+    for word in (
+        "90-sneaker.rules",
+        "sneaker.service",
+        "50-sneaker-mount.rules",
+        "NoNewPrivileges=yes",
+        "polkit.addRule",
+    ):
+        assert word in shown
+    assert "@" not in re.sub(r"~?@(system-service|privileged|resources|obsolete)", "", shown)
+    value = json.loads(setup(tmp_path, "--print", "--json").stdout)
+    assert "/etc/udev/rules.d/90-sneaker.rules" in [file["path"] for file in value["files"]]
+    assert files(tmp_path) == []
+
+
+def test_install_and_uninstall_below_a_folder(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    kept = image / "etc/udev/rules.d/10-other.rules"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("# somebody else's\n")
+    setup(tmp_path, "--root", str(image), "--hub")
+    assert files(image) == [
+        "etc/polkit-1/rules.d/50-sneaker-mount.rules",
+        "etc/systemd/user/sneaker.service",
+        "etc/udev/rules.d/10-other.rules",
+        "etc/udev/rules.d/90-sneaker.rules",
+    ]
+    setup(tmp_path, "--root", str(image), "--hub")  # twice is once
+    setup(tmp_path, "--root", str(image), "--uninstall")
+    assert files(image) == ["etc/udev/rules.d/10-other.rules"]
+    setup(tmp_path, "--root", str(image), "--uninstall")
+
+
+def test_a_file_of_somebody_elses_is_not_overwritten_nor_removed(tmp_path: Path) -> None:
+    unit = tmp_path / "image/etc/systemd/user/sneaker.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\nExecStart=/bin/true\n")
+    done = setup(tmp_path, "--root", str(tmp_path / "image"), check=False)
+    assert done.returncode == 37
+    assert "not made by sneaker" in done.stderr
+    assert files(tmp_path / "image") == ["etc/systemd/user/sneaker.service"]
+    setup(tmp_path, "--root", str(tmp_path / "image"), "--uninstall")
+    assert unit.exists()
+
+
+def test_no_rule_runs_anything() -> None:
+    rule = (ROOT / "udev/90-sneaker.rules").read_text()
+    assert "RUN" not in re.sub(r"#.*", "", rule)
+
+
+@pytest.mark.parametrize("name", ["plain", "with blank", 'quo"te', "percent%h", "dollar$HOME"])
+def test_paths_of_all_kinds_stand_in_the_unit(tmp_path: Path, name: str) -> None:
+    """systemd reads back what was meant; only systemd itself can say so."""
+    from sneaker.cli.setup import _quoted
+
+    path = f"/home/{name}"
+    word = _quoted(path.replace("%", "%%"), command=True)
+    assert word.replace("%%", "%").replace("$$", "$").strip('"').replace('\\"', '"') == path
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("not installed: systemd-analyze")
+    unit = tmp_path / "test.service"
+    unit.write_text(f"[Service]\nExecStart=/bin/true {word}\nReadWritePaths={_quoted('-' + path.replace('%', '%%'))}\n")
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    mine = [line for line in done.stderr.splitlines() if "test.service" in line]
+    assert not mine
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="not installed: systemd-analyze")
+def test_the_unit_exposes_little(tmp_path: Path) -> None:
+    """At most 2.5, as 'systemd-analyze security' counts it; what it counts for user root does not even apply."""
+    setup(tmp_path, "--root", str(tmp_path / "image"))
+    unit = tmp_path / "image/etc/systemd/user/sneaker.service"
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=25", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(done.stdout.strip().splitlines()[-1])
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,238 @@
+"""'sneaker watch' as a person runs it: a process of its own, real sticks on loop devices, a real home."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.drives.loop import LoopStick, make_image, udev_daemon
+
+pytestmark = [pytest.mark.timeout(120)]
+
+
+def sneaker(home: Path, *arguments: str | Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "sneaker", "--home", home, "-q", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class Watching:
+    """A running 'sneaker watch --json'."""
+
+    def __init__(self, home: Path, *arguments: str | Path) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.times: list[float] = []
+        self.buffer = b""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sneaker", "--home", home, "watch", "--json", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert self.process.stderr is not None
+        self.first = self.process.stderr.readline().decode()
+
+    def wait(self, kind: str, mount_point: Path | None = None, count: int = 1, timeout_s: float = 30) -> dict[str, Any]:
+        """Wait until ``count`` events of a kind, about this drive if given, were printed; return the last of them."""
+        end = time.monotonic() + timeout_s
+        assert self.process.stdout is not None
+        while True:
+            found = [
+                event
+                for event in self.events
+                if event["event"] == kind and (mount_point is None or event.get("mount_point") == str(mount_point))
+            ]
+            if len(found) >= count:
+                return found[count - 1]
+            left = end - time.monotonic()
+            assert left > 0, f"waited in vain for {kind}; there was {self.events}"
+            if select.select([self.process.stdout], [], [], left)[0]:
+                data = os.read(self.process.stdout.fileno(), 65536)
+                assert data, f"it ended: {self.process.stderr.read() if self.process.stderr else ''!r}"
+                *lines, self.buffer = (self.buffer + data).split(b"\n")
+                self.events += [json.loads(line) for line in lines]
+                self.times += [time.monotonic()] * len(lines)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> tuple[Path, Path]:
+    made = tmp_path / "anna", tmp_path / "bela"
+    for home in made:
+        sneaker(home, "init")
+        sneaker(home, "publish", f"hello from {home.name}")
+        (home / "config.toml").write_text("[notify]\ndesktop = false\n")
+    return made
+
+
+@pytest.fixture
+def stick(tmp_path: Path) -> Iterator[LoopStick]:
+    with udev_daemon():
+        made = LoopStick(make_image(tmp_path / "stick.img"), tmp_path / "stick")
+        try:
+            yield made
+        finally:
+            made.clean_up()
+
+
+@pytest.mark.udev
+def test_a_stick_goes_between_two_machines(homes: tuple[Path, Path], stick: LoopStick) -> None:
+    """Both machines watch; the stick is enrolled on one, trusted on the other, and carried to and fro."""
+    anna, bela = homes
+    stick.plug_in()
+    stick.mount()
+    sneaker(anna, "drive", "init", stick.mount_point)
+    sneaker(bela, "drive", "trust", stick.mount_point)
+    stick.unmount()
+    stick.pull_out()
+    brought: dict[str, int] = {"anna": 0, "bela": 0}
+    times = []
+    for home in (anna, bela, anna, bela):
+        watching = Watching(home)
+        try:
+            assert "waiting for enrolled sticks" in watching.first
+            started = stick.plug_in()
+            stick.mount()
+            done = watching.wait("visited", stick.mount_point)
+            times.append(watching.times[-1] - started)
+            assert done["safe_to_remove"]
+            assert done["complete"]
+            brought[home.name] += done["messages_in"]
+            stick.unmount()
+            stick.pull_out()
+            watching.wait("removed", stick.mount_point)
+            assert watching.stop() == 0
+        finally:
+            watching.close()
+    assert brought == {"anna": 1, "bela": 1}
+    assert sneaker(anna, "clock", "--json") == sneaker(bela, "clock", "--json")
+    print("from the kernel's event to the finished visit:", ", ".join(f"{seconds:.2f} s" for seconds in times))
+    assert min(times) < 5
+
+
+@pytest.mark.udev
+def test_an_unknown_stick_and_then_a_trusted_one(homes: tuple[Path, Path], stick: LoopStick) -> None:
+    anna, bela = homes
+    stick.plug_in()
+    stick.mount()
+    sneaker(anna, "drive", "init", stick.mount_point)
+    sneaker(anna, "sync", stick.mount_point)
+    before = sorted(stick.mount_point.rglob("*"))
+    watching = Watching(bela)
+    try:
+        watching.wait("unknown", stick.mount_point)
+        assert sorted(stick.mount_point.rglob("*")) == before
+        sneaker(bela, "drive", "trust", stick.mount_point)
+        watching.process.send_signal(signal.SIGHUP)
+        assert watching.wait("visited", stick.mount_point)["messages_in"] == 1
+        assert watching.stop() == 0
+    finally:
+        watching.close()
+
+
+@pytest.mark.udev
+def test_a_write_protected_stick_is_only_read(homes: tuple[Path, Path], stick: LoopStick) -> None:
+    anna, bela = homes
+    stick.plug_in()
+    stick.mount()
+    sneaker(anna, "drive", "init", stick.mount_point)
+    sneaker(anna, "sync", stick.mount_point)
+    sneaker(bela, "drive", "trust", stick.mount_point)
+    stick.unmount()
+    watching = Watching(bela)
+    try:
+        stick.mount("-o", "ro")
+        done = watching.wait("visited", stick.mount_point)
+        assert (done["messages_in"], done["messages_out"], done["safe_to_remove"]) == (1, 0, True)
+        assert "write-protected" in done["words"]
+        assert watching.stop() == 0
+    finally:
+        watching.close()
+
+
+@pytest.mark.udev
+def test_once(homes: tuple[Path, Path], stick: LoopStick, tmp_path: Path) -> None:
+    anna, bela = homes
+    stick.plug_in()
+    stick.mount()
+    sneaker(anna, "drive", "init", stick.mount_point)
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    sneaker(bela, "export", inbox / "from-bela.sneaker")
+    done = sneaker(anna, "watch", "--once", "--json", "--inbox", inbox)
+    events = [json.loads(line) for line in done.splitlines()]
+    mine = [event for event in events if event.get("mount_point") in (str(stick.mount_point), None)]
+    assert [event["event"] for event in mine] == ["syncing", "visited", "inbox"]
+    assert len(list((stick.mount_point / "SNEAKER/bundles").iterdir())) == 1
+
+
+def test_an_inbox_takes_bundles_and_nothing_else(homes: tuple[Path, Path], tmp_path: Path) -> None:
+    """Bundles under any name; no JSON that happens to lie there; the damaged ones go to quarantine."""
+    anna, bela = homes
+    inbox = tmp_path / "downloads"
+    inbox.mkdir()
+    watching = Watching(bela, "--inbox", inbox)
+    try:
+        (inbox / "settings.json").write_text('{"theme": "dark"}\n')
+        (inbox / "photo.jpg").write_bytes(b"\xff\xd8\xff" + bytes(1000))
+        sneaker(anna, "export", tmp_path / "whole.sneaker")
+        data = (tmp_path / "whole.sneaker").read_bytes()
+        (inbox / "attachment (1).bin").write_bytes(data)
+        done = watching.wait("inbox")
+        assert (done["messages_in"], done["people"], done["complete"]) == (1, 1, True)
+        (inbox / "cut.sneaker").write_bytes(data[:-20])
+        done = watching.wait("inbox", count=2)
+        assert not done["complete"]
+        assert watching.stop() == 0
+    finally:
+        watching.close()
+    assert sorted(str(path.relative_to(inbox)) for path in inbox.rglob("*") if path.is_file()) == [
+        "done/attachment (1).bin",
+        "photo.jpg",
+        "quarantine/cut.sneaker",
+        "settings.json",
+    ]
+
+
+def test_settings_are_checked_before_anything_starts(homes: tuple[Path, Path]) -> None:
+    anna, _ = homes
+    for text in (
+        "[drives]\nmount = 1\n",
+        "[inbox]\nfolders = 'x'\n",
+        "[notify]\nhook = [1]\n",
+        "[drives]\nmuont = true\n",
+    ):
+        (anna / "config.toml").write_text(text)
+        done = subprocess.run(
+            [sys.executable, "-m", "sneaker", "--home", anna, "watch", "--once"], capture_output=True, check=False
+        )
+        assert done.returncode == 14, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "sneaker", "--home", anna / "no", "run"], capture_output=True, check=False
+    )
+    assert done.returncode == 15
