@@ -12,6 +12,7 @@ from typing import Any
 
 from sneaker.caps import Caps
 from sneaker.errors import ForkError, PublishUnsafe, SneakerError
+from sneaker.exchange.claims import contradicting
 from sneaker.exchange.ingest import Ingest
 from sneaker.feed.message import Content, Message, create_message
 from sneaker.keys import Keypair
@@ -29,12 +30,18 @@ def check_may_publish(store: Store, me: FeedRef) -> None:
             "your own feed is forked: two different messages carry your signature for one place",
             hint="run 'sneaker doctor' to see both; a forked feed cannot be mended, go on with a new identity",
         )
+    if contradicting(store, me):
+        raise ForkError(
+            "your own feed is forked: another machine writes with your key, and left a card that names other messages",
+            hint="run 'sneaker doctor'; stop using the key on one of the two machines, and go on with a new identity there",
+        )
     seen = store.own_sequence_seen(me)
     furthest = max(seen.proven, seen.claimed)
     if furthest > seen.held:
         raise ForkError(
             f"others have {furthest} messages of your feed, this machine has {seen.held}: publishing now would fork it",
-            hint="import your own messages back from a stick or a peer that has them; 'sneaker doctor' says more",
+            hint="bring your own messages back: 'sneaker sync' or 'sneaker import' a stick that carries them, or connect to a"
+            " peer that has them; 'sneaker doctor' says who",
         )
 
 

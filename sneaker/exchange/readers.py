@@ -20,10 +20,11 @@ __all__ = ["Reader", "read_card", "read_reader"]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Somebody to write for: what they have, and which blobs they want."""
+    """Somebody to write for: what they have, and which blobs they want; ``card`` where they gave us one."""
 
     clock: Mapping[FeedRef, int]
     wants: frozenset[BlobRef] = frozenset()
+    card: Card | None = None
 
 
 def _read_small(path: Path) -> bytes:
@@ -55,7 +56,7 @@ def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
         data = _read_small(path)
         if data.startswith(CARD_MAGIC):
             card = read_card(path, caps)
-            return Reader(card.clock, card.wants)
+            return Reader(card.clock, card.wants, card)
         try:
             return Reader(parse_clock(data))
         except ClockError as error:

@@ -37,10 +37,9 @@ from sneaker.exchange.export import BUNDLE_SUFFIX, DEFAULT_HOPS, blobs_to_send, 
 from sneaker.exchange.home import STORE_NAME, Home
 from sneaker.exchange.importing import ImportReport, ImportSession, SourceReport, importing
 from sneaker.exchange.output import reason_of
-from sneaker.exchange.packing import MIN_VOLUME_BYTES, Job, Packed, pack
+from sneaker.exchange.packing import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, pack
 from sneaker.exchange.stick import BUNDLES, CARDS, Entry, Marker, Stick, base32, from_base32
-from sneaker.refs import BlobRef, FeedRef
-from sneaker.store.base import Peer, PeerKind
+from sneaker.refs import FeedRef
 from sneaker.store.drives import Drive, DriveTables, FileState, KnownCard, StickFile
 
 __all__ = ["BUNDLE_NAME", "CARD_NAME", "VisitOptions", "VisitReport", "visit"]
@@ -54,6 +53,8 @@ MAX_STICK_BUNDLE_BYTES = 1 << 30
 MIN_FREE_STICK_BYTES = 4 * 1024 * 1024
 # What stays free on this machine while a bundle is copied.
 MIN_FREE_HOME_BYTES = 64 * 1024 * 1024
+# Cards of one machine that are read; there is one, but for those that an interrupted visit or a replicator left.
+_CARDS_READ = 16
 # A machine whose card did not change for this long no longer keeps bundles on the stick.
 DEFAULT_STALE_DAYS = 90
 # So many own bundles of less than this size are packed into one.
@@ -159,6 +160,7 @@ class _Visit:
         self.present: dict[str, Entry] = {}
         self.seen_now: list[KnownCard] = []
         self.seen_at: dict[FeedRef, int] = {}
+        self.own_card: Card | None = None  # the newest of ours that lies on this stick
         self.newest_own = 0
         self.foreign = 0
         self.report: VisitReport
@@ -201,35 +203,53 @@ class _Visit:
         for machine, names in self.card_names.items():
             names.sort(reverse=True)
             mine = known.get(machine)
-            card = self._newest_card(machine, names, mine)
-            if card is None:
-                continue
-            self.cards[machine] = card
-            if mine is None or card.counter > mine.counter:
-                session.learn_clock(Peer(machine, PeerKind.CARD, card.counter, card.time_ms), card.clock)
+            card = self._newest_card(session, machine, names, mine)
+            if card is not None:
+                self.cards[machine] = card
 
-    def _newest_card(self, machine: FeedRef, names: list[tuple[int, str]], mine: KnownCard | None) -> Card | None:
-        for counter, name in names:
-            if mine is not None and mine.counter >= counter:
-                break
-            try:
-                data = self.stick.read(CARDS, name, MAX_CARD_BYTES)
-                card = decode_card(data)
-            except (BundleError, SourceError):
-                self.foreign += 1
+    def _newest_card(
+        self, session: ImportSession, machine: FeedRef, names: list[tuple[int, str]], mine: KnownCard | None
+    ) -> Card | None:
+        """Return the newest card of a machine; ``mine`` is the newest that we had before.
+
+        Older cards are read as well, but for one thing: they may have seen more of our own feed than we hold. This home
+        can be a restored copy, and so can their machine.
+        """
+        newest: Card | None = None
+        for counter, name in names[:_CARDS_READ]:
+            if mine is not None and counter == mine.counter and machine != self.me:
                 continue
-            if (card.machine, card.counter, card.network_id) != (machine, counter, self.home.caps.network_id):
-                self.foreign += 1
+            found = self._read_card(machine, counter, name)
+            if found is None:
                 continue
-            self.seen_now.append(KnownCard(machine, counter, self.now_ms(), data))
-            return card
-        if mine is None:
-            return None
+            card, data = found
+            if machine == self.me and self.own_card is None:
+                self.own_card = card
+            if newest is None and (mine is None or counter > mine.counter):
+                newest = card
+                session.learn_card(card)
+                self.seen_now.append(KnownCard(machine, counter, self.now_ms(), data))
+            else:
+                session.learn_old_card(card)
+        if newest is not None or mine is None:
+            return newest
         self.seen_at[machine] = mine.seen_at_ms
         try:
             return decode_card(mine.data)
         except BundleError:
             return None
+
+    def _read_card(self, machine: FeedRef, counter: int, name: str) -> tuple[Card, bytes] | None:
+        try:
+            data = self.stick.read(CARDS, name, MAX_CARD_BYTES)
+            card = decode_card(data)
+        except (BundleError, SourceError):
+            self.foreign += 1
+            return None
+        if (card.machine, card.counter, card.network_id) != (machine, counter, self.home.caps.network_id):
+            self.foreign += 1
+            return None
+        return card, data
 
     def _take_bundles(self, session: ImportSession) -> None:
         entries, foreign = self.stick.entries(BUNDLES, BUNDLE_NAME)
@@ -366,7 +386,7 @@ class _Visit:
         wanted = 2 if self.options.collect else _COMPACT_COUNT
         return small if self.writes and len(small) >= wanted else []
 
-    def _plan(self, others: list[Card], ignored: list[str]) -> tuple[list[Range], list[BlobRef], dict[FeedRef, int]]:
+    def _plan(self, others: list[Card], ignored: list[str]) -> tuple[list[Range], list[BlobToSend], dict[FeedRef, int]]:
         """Return what the others lack that does not lie on the stick: all, if nobody else has left a card yet."""
         coverages = [coverage for name, _, coverage in self._bundles() if name not in ignored]
         clocks: list[Mapping[FeedRef, int]] = [card.clock for card in others] or [{}]
@@ -376,10 +396,10 @@ class _Visit:
         ranges = plan(ours, theirs, wanted=sendable(self.home), hops=distance, order=self.options.order)
         there = frozenset().union(*(coverage.blobs for coverage in coverages)) if coverages else frozenset()
         wants = frozenset(blob for card in others for blob in card.wants) - there
-        blobs = [blob for blob in blobs_to_send(self.home, ranges, wants) if blob not in there]
+        blobs = [item for item in blobs_to_send(self.home, ranges, wants) if item.blob not in there]
         return ranges, blobs, theirs
 
-    def _write_bundle(self, ranges: list[Range], blobs: list[BlobRef], theirs: dict[FeedRef, int]) -> None:
+    def _write_bundle(self, ranges: list[Range], blobs: list[BlobToSend], theirs: dict[FeedRef, int]) -> None:
         room = self.stick.free_bytes() - MIN_FREE_STICK_BYTES
         if self.options.max_bytes is not None:
             room = min(room, self.options.max_bytes)
@@ -424,14 +444,8 @@ class _Visit:
 
     def _write_cards(self) -> None:
         """Leave our own card if it says something new, and newer cards of others on this round."""
-        mine = self.cards.get(self.me)
-        clock = self.home.store.clock()
-        wants = wanted_blobs(self.home)
-        if mine is None or mine.clock != clock or mine.wants != wants:
-            counter = max(self.now_ms(), mine.counter + 1 if mine is not None else 0)
-            data = make_card(self.home, now_ms=self.now_ms(), counter=counter, clock=clock, wants=wants)
-            self._write_card(self.me, counter, data)
-            self.tables.put_card(KnownCard(self.me, counter, self.now_ms(), data))
+        known = self.tables.cards()
+        self._write_own_card(known.get(self.me))
         known = self.tables.cards()
         for machine in list(self.cards):
             newest = known.get(machine)
@@ -442,8 +456,32 @@ class _Visit:
             if machine in self.cards:  # a newer valid one is there: the old ones say nothing more
                 current = self.cards[machine].counter
                 for counter, name in names:
-                    if counter < current or (machine == self.me and counter < self.newest_own):
+                    older = counter < current or (machine == self.me and counter < self.newest_own)
+                    # What is no card is not ours to remove, whatever it is called.
+                    if older and self._read_card(machine, counter, name) is not None:
                         self.stick.remove(CARDS, name)
+
+    def _write_own_card(self, known: KnownCard | None) -> None:
+        """Leave our card, unless the newest one lies here and still says how things are."""
+        clock = self.home.store.clock()
+        wants = wanted_blobs(self.home)
+        sequence = clock.get(self.me, 0)
+        state = (clock, wants, self.home.store.key_at(self.me, sequence) if sequence else None)
+        there = self.own_card
+        counters = [card.counter for card in (there, known) if card is not None]
+        if there is not None and there.counter == max(counters) and (there.clock, there.wants, there.head) == state:
+            return
+        if known is not None and known.counter == max(counters):
+            # What we left on another stick may be as true as ever: the same card then, or they would never be level.
+            with contextlib.suppress(BundleError):
+                card = decode_card(known.data)
+                if (card.clock, card.wants, card.head) == state:
+                    self._write_card(self.me, card.counter, known.data)
+                    return
+        counter = max(self.now_ms(), *(counter + 1 for counter in counters), 1)
+        data = make_card(self.home, now_ms=self.now_ms(), counter=counter, clock=clock, wants=wants)
+        self._write_card(self.me, counter, data)
+        self.tables.put_card(KnownCard(self.me, counter, self.now_ms(), data))
 
     def _write_card(self, machine: FeedRef, counter: int, data: bytes) -> None:
         self.stick.write_small(CARDS, f"{base32(machine)}-{counter}.card", data, self.part_prefix)
