@@ -67,8 +67,12 @@ def connect(path: Path, *, writer: bool = False) -> sqlite3.Connection:
     Connections may be passed between threads; SQLite serialises what they do.
     """
     try:
-        # SQLite would make it readable for everybody; what one reads and whom one blocks is private.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # SQLite would make it readable for everybody; what one reads and whom one blocks is private. Only if it is new:
+        # to close a database lets go of every lock that other connections of this process have on it (POSIX), and
+        # another process would then take the log away under their hands.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
     except OSError as error:
         raise StoreError(f"cannot open the store {path}: {error.strerror}") from None
     with store_errors():
