@@ -225,7 +225,12 @@ def import_json(report: ImportReport) -> dict[str, Any]:
             "new": len(ingested.feeds_new),
             "forked": len(ingested.feeds_forked),
         },
-        "blobs": {"accepted": report.blobs.accepted, "known": report.blobs.known, "refused": report.blobs.refused},
+        "blobs": {
+            "accepted": report.blobs.accepted,
+            "known": report.blobs.known,
+            "refused": report.blobs.refused,
+            "waiting": report.blobs.waiting,
+        },
         "refused": [
             {
                 "feed": str(refusal.feed) if refusal.feed is not None else None,
@@ -256,6 +261,8 @@ def print_import(report: ImportReport, output: Output) -> None:
         parts.append(f"{ingested.refused:,} refused")
     if ingested.accepted or ingested.known or ingested.waiting or ingested.refused:
         print("; ".join(parts))
+    if report.blobs.waiting:
+        print(f"{counted(report.blobs.waiting, 'blob')} wait for messages that mention them")
     if report.blobs.accepted or report.blobs.refused:
         refused = f"; {report.blobs.refused:,} refused" if report.blobs.refused else ""
         print(f"{verb} {counted(report.blobs.accepted, 'new blob')}{refused}")

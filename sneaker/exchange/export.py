@@ -15,9 +15,10 @@ from typing import BinaryIO
 from sneaker.bundle.format import MAGIC
 from sneaker.bundle.plan import Order, Range, plan, slowest
 from sneaker.errors import OutputError, UsageError
+from sneaker.exchange.claims import note_card, note_clock
 from sneaker.exchange.home import Home
 from sneaker.exchange.output import new_file, output_errors
-from sneaker.exchange.packing import MIN_VOLUME_BYTES, Job, Packed, Progress, pack
+from sneaker.exchange.packing import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, Progress, pack
 from sneaker.exchange.readers import read_reader
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.base import EdgeState
@@ -97,7 +98,7 @@ def sendable(
 ) -> Callable[[FeedRef], bool]:
     """Return what says whether a feed may be sent: asked for, within ``hops`` where given, and not blocked by us."""
     me = home.keypair.public
-    blocked = {edge.contact for edge in home.store.edges(me) if edge.state == EdgeState.BLOCK}
+    blocked = {edge.contact for edge in home.store.edges(me) if edge.state == EdgeState.BLOCK} - {me}
 
     def wanted(feed: FeedRef) -> bool:
         if feed in blocked or (feeds is not None and feed not in feeds):
@@ -109,17 +110,17 @@ def sendable(
 
 def blobs_to_send(
     home: Home, ranges: Iterable[Range], wants: AbstractSet[BlobRef] = frozenset(), max_bytes: int | None = None
-) -> list[BlobRef]:
+) -> list[BlobToSend]:
     """Return the blobs we hold that readers asked for, then those that the messages in ``ranges`` mention, in that order."""
     held = set(home.blobs)
     if not held:
         return []
-    chosen: dict[BlobRef, None] = dict.fromkeys(blob for blob in sorted(wants) if blob in held)
+    chosen = {blob: BlobToSend(blob) for blob in sorted(wants) if blob in held}
     for item in ranges:
         for link in home.store.blob_links(item.feed, item.first, item.last):
             if link.blob in held:
-                chosen.setdefault(link.blob)
-    return [blob for blob in chosen if max_bytes is None or (home.blobs.size(blob) or 0) <= max_bytes]
+                chosen.setdefault(link.blob, BlobToSend(link.blob, (link.feed, link.sequence)))
+    return [item for blob, item in chosen.items() if max_bytes is None or (home.blobs.size(blob) or 0) <= max_bytes]
 
 
 def padded_size(size: int) -> int:
@@ -151,6 +152,13 @@ def export(
     store, me = home.store, home.keypair.public
     clock = store.clock()
     readers = [read_reader(spec, store, home.caps) for spec in options.readers]
+    if not options.dry_run:
+        for reader in readers:
+            # A card or clock of somebody who has more of our own feed than we do is evidence, whatever it was given for.
+            if reader.card is not None:
+                note_card(store, me, reader.card)
+            else:
+                note_clock(store, me, None, reader.clock)
     theirs = slowest([reader.clock for reader in readers], clock)
     distance = {**store.hops(me, options.hops if options.hops is not None else DEFAULT_HOPS), me: 0}
     wanted = sendable(home, options.feeds, distance if options.hops is not None else None)

@@ -10,7 +10,7 @@ import contextlib
 import re
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,12 +83,12 @@ class SourceReport:
 
 @dataclass(slots=True)
 class BlobCounts:
-    """What became of blobs.  ``unlinked`` are those that no message here mentions."""
+    """What became of blobs.  ``waiting`` ones are kept until a message comes that mentions them."""
 
     accepted: int = 0
     known: int = 0
     refused: int = 0
-    unlinked: list[BlobRef] = field(default_factory=list)
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,12 @@ class ImportSession:
 
     def finish(self) -> ImportReport:
         """End the session: everything that was taken is on the disk."""
-        return ImportReport(self.reports, self.ingest.close(), self.blobs, self.skipped, self.dry_run)
+        ingested = self.ingest.close()
+        if not self.dry_run:
+            early = len(self.home.blobs.promote_early(self.store.blob_is_linked))
+            self.blobs.accepted += early
+            self.blobs.waiting = max(0, self.blobs.waiting - early)
+        return ImportReport(self.reports, ingested, self.blobs, self.skipped, self.dry_run)
 
     def _take_file(self, file: BinaryIO, report: SourceReport, *, seekable: bool) -> None:
         start = file.read(READ_BYTES)
@@ -230,7 +235,9 @@ class ImportSession:
         return [
             entry
             for entry in bundle.index.records
-            if entry.blob is not None and not self.home.blobs.has(entry.blob) and self.store.blob_is_linked(entry.blob)
+            if entry.blob is not None
+            and not self.home.blobs.has(entry.blob)
+            and not self.home.blobs.is_early(entry.blob)
         ]
 
     def _take_indexed(self, bundle: IndexedBundle, report: SourceReport) -> None:
@@ -244,9 +251,7 @@ class ImportSession:
         if bundle.index.blobs:
             self.ingest.flush()
             needed = self._needed_blobs(bundle)
-            held = sum(self.home.blobs.has(entry.blob) for entry in bundle.index.blobs)
-            self.blobs.known += held
-            self._refuse_unlinked(len(bundle.index.blobs) - held - len(needed))
+            self.blobs.known += len(bundle.index.blobs) - len(needed)
             for entry in needed:
                 self._take_blob(BlobRead(bundle.read(entry), entry.offset), report)
         self.learn_clock(Peer(bundle.header.exporter, PeerKind.BUNDLE), bundle.clock(RecordType.CLOCK))
@@ -318,16 +323,22 @@ class ImportSession:
             return
         self.ingest.flush()
         if not self.store.blob_is_linked(blob):
-            self._refuse_unlinked(1)
+            self._keep_early(blob, data)
             return
         if not self.dry_run:
             self.home.blobs.add(data, blob)
         self.blobs.accepted += 1
 
-    def _refuse_unlinked(self, count: int) -> None:
-        """Count blobs that nothing here mentions.  With ``skipped`` feeds their messages were left out on purpose."""
-        if count > 0 and not self.skipped:
-            self.blobs.refused += count
+    def _keep_early(self, blob: BlobRef, data: bytes) -> None:
+        """Let a blob wait for a message that mentions it.  With ``skipped`` feeds that message was left out on purpose."""
+        if self.skipped:
+            return
+        if self.home.blobs.is_early(blob):
+            self.blobs.known += 1
+        elif self.dry_run or self.home.blobs.keep_early(blob, data):
+            self.blobs.waiting += 1
+        else:
+            self.blobs.refused += 1
 
     # -- cards and logs
 

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from typing import NamedTuple
 
 from sneaker import __version__
 from sneaker.bundle.compression import DEFAULT_LEVEL
@@ -26,7 +27,7 @@ from sneaker.refs import BlobRef, FeedRef, MessageRef
 from sneaker.store.base import Store
 from sneaker.store.blobs import BlobStore
 
-__all__ = ["MIN_VOLUME_BYTES", "Job", "OpenVolume", "Packed", "Progress", "Volume", "pack"]
+__all__ = ["MIN_VOLUME_BYTES", "BlobToSend", "Job", "OpenVolume", "Packed", "Progress", "Volume", "pack"]
 
 #: Called with the number of messages done since the last call.
 Progress = Callable[[int], None]
@@ -75,6 +76,13 @@ class Packed:
         return sum(volume.bytes for volume in self.volumes)
 
 
+class BlobToSend(NamedTuple):
+    """A blob to pack, and the message that mentions it (None: a reader asked for it); it goes only if that one went."""
+
+    blob: BlobRef
+    mention: tuple[FeedRef, int] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What to pack and within which limits.
@@ -89,7 +97,7 @@ class Job:
     now_ms: int
     random_bytes: Callable[[int], bytes]
     clock: Mapping[FeedRef, int] = field(default_factory=dict)
-    blobs: Sequence[BlobRef] = ()
+    blobs: Sequence[BlobToSend] = ()
     max_bytes: int | None = None
     volume_bytes: int | None = None
     pad: Callable[[int], int] | None = None
@@ -258,7 +266,10 @@ class _Packing:
 
     def _add_blobs(self) -> None:
         """Add what there is room for; a blob that does not fit makes way for smaller ones."""
-        for blob in self.job.blobs:
+        for blob, mention in self.job.blobs:
+            if mention is not None and self.sent.get(mention[0], 0) < mention[1]:
+                self.packed.blobs_left += 1
+                continue
             data = self.blob_store.read(blob)
             if data is None:
                 continue

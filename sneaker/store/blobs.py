@@ -11,12 +11,12 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sneaker.errors import BlobError, StoreError, StoreFull
-from sneaker.limits import MAX_BLOB_BYTES
+from sneaker.errors import BlobError, RefError, StoreError, StoreFull
+from sneaker.limits import MAX_BLOB_BYTES, MAX_EARLY_BLOB_BYTES
 from sneaker.refs import BlobRef
 
 __all__ = ["BlobCounts", "BlobStore"]
@@ -37,6 +37,7 @@ class BlobStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path / "sha256"
+        self._early = path / "early"
 
     def path_of(self, blob: BlobRef) -> Path:
         """Return where a blob is or would be."""
@@ -94,7 +95,47 @@ class BlobStore:
             raise BlobError(f"what came as blob {expected} is another one, {blob}")
         if self.has(blob):
             return blob, False
-        path = self.path_of(blob)
+        self._write(self.path_of(blob), blob, data)
+        return blob, True
+
+    def keep_early(self, blob: BlobRef, data: bytes) -> bool:
+        """Keep a checked blob that came before any message that mentions it; False if there is no room for such.
+
+        It does not count as held until ``promote_early`` finds a mention.
+        """
+        path = self._early / blob.hex()
+        if sum(item.stat().st_size for item in self._early_files()) + len(data) > MAX_EARLY_BLOB_BYTES:
+            return False
+        self._write(path, blob, data)
+        return True
+
+    def is_early(self, blob: BlobRef) -> bool:
+        """Say whether a blob is kept until a message mentions it."""
+        return (self._early / blob.hex()).is_file()
+
+    def promote_early(self, is_mentioned: Callable[[BlobRef], bool]) -> list[BlobRef]:
+        """Take over the early blobs that a message mentions by now, and return them."""
+        promoted = []
+        for path in self._early_files():
+            try:
+                blob = BlobRef(bytes.fromhex(path.name))
+            except (ValueError, RefError):
+                continue
+            if not is_mentioned(blob):
+                continue
+            data = path.read_bytes()
+            if BlobRef.of(data) == blob and self.add(data, blob)[1]:
+                promoted.append(blob)
+            path.unlink(missing_ok=True)
+        return promoted
+
+    def _early_files(self) -> list[Path]:
+        try:
+            return sorted(path for path in self._early.iterdir() if len(path.name) == 64 and path.is_file())
+        except OSError:
+            return []
+
+    def _write(self, path: Path, blob: BlobRef, data: bytes) -> None:
         temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_PART_SUFFIX}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +155,6 @@ class BlobStore:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StoreFull("the disk of this machine is full: a blob could not be stored") from None
             raise StoreError(f"cannot store the blob {blob}: {error.strerror}") from None
-        return blob, True
 
     def __iter__(self) -> Iterator[BlobRef]:
         """Yield the blobs held, by id; files that are not blobs are left alone."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.bundle.records import encode_blob
+from sneaker.bundle.records import Header, encode_blob
+from sneaker.bundle.writer import BundleWriter
 from sneaker.errors import BlobError
 from sneaker.exchange.attachments import attach_files
 from sneaker.exchange.cards import wanted_blobs
@@ -99,40 +100,41 @@ def test_blobs_can_stay_at_home_and_be_wanted_later(tmp_path: Path) -> None:
     assert sneaker("status", "--json", at=tmp_path / "b").json["blobs"] == {"count": 2, "bytes": 200_010, "missing": 0}
 
 
-def test_a_blob_that_nobody_mentions_is_refused(tmp_path: Path) -> None:
-    with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
-        attach(a, *files(tmp_path, 10))
-        stray, _ = a.blobs.add(b"stray")
-        from sneaker.bundle.records import Header
-        from sneaker.bundle.writer import BundleWriter
+def lone_blob(a: Home, blob: BlobRef, data: bytes) -> bytes:
+    """Return a bundle with nothing but a blob record, true or not."""
+    header = Header(os.urandom(16), a.caps.network_id, a.keypair.public, NOW_MS, ("classic-messages", "blobs"))
+    writer = BundleWriter(header, a.keypair)
+    return writer.start() + writer.add_blob(blob, len(data), encode_blob(blob, data)) + writer.finish()
 
-        writer = BundleWriter(
-            Header(os.urandom(16), a.caps.network_id, a.keypair.public, NOW_MS, ("classic-messages", "blobs")),
-            a.keypair,
-        )
-        data = writer.start() + writer.add_blob(stray, 5, encode_blob(stray, b"stray")) + writer.finish()
-        (tmp_path / "stray.sneaker").write_bytes(data)
-        for source in (tmp_path / "stray.sneaker", "-"):
+
+def test_a_blob_that_nobody_mentions_waits_in_a_bounded_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sneaker.store.blobs.MAX_EARLY_BLOB_BYTES", 100_000)
+    with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
+        (blob,) = attach(a, *files(tmp_path, 60_000))
+        data = lone_blob(a, blob, a.blobs.read(blob) or b"")
+        (tmp_path / "blob.sneaker").write_bytes(data)
+        for source, counts in ((tmp_path / "blob.sneaker", (0, 0, 1)), ("-", (0, 1, 0))):
             report = take(b, source, data=data)
-            assert (report.blobs.accepted, report.blobs.refused) == (0, 1)
-            assert not report.complete
+            assert (report.blobs.accepted, report.blobs.known, report.blobs.waiting) == counts
+            assert report.complete
         assert list(b.blobs) == []
+        assert not b.blobs.has(blob)
+        stray = os.urandom(60_000)
+        report = take(b, "-", data=lone_blob(a, BlobRef.of(stray), stray))
+        assert report.blobs.refused == 1
+        assert not report.complete
+        pack(a, tmp_path / "messages.sneaker", blobs=False)
+        assert take(b, tmp_path / "messages.sneaker").blobs.accepted == 1
+        assert b.blobs.read(blob) == a.blobs.read(blob)
+        assert list((tmp_path / "b/blobs/early").iterdir()) == []
 
 
 def test_a_blob_that_lies_is_refused(tmp_path: Path) -> None:
-    from sneaker.bundle.records import Header
-    from sneaker.bundle.writer import BundleWriter
-
     with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
         (blob,) = attach(a, *files(tmp_path, 10))
         pack(a, tmp_path / "messages.sneaker", blobs=False)
         take(b, tmp_path / "messages.sneaker")
-        writer = BundleWriter(
-            Header(os.urandom(16), a.caps.network_id, a.keypair.public, NOW_MS, ("classic-messages", "blobs")),
-            a.keypair,
-        )
-        data = writer.start() + writer.add_blob(blob, 5, encode_blob(blob, b"other")) + writer.finish()
-        report = take(b, "-", data=data)
+        report = take(b, "-", data=lone_blob(a, blob, b"other"))
         assert (report.blobs.accepted, report.blobs.refused) == (0, 1)
         assert report.sources[0].status == "damaged"
         assert not b.blobs.has(blob)
