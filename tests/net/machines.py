@@ -1,0 +1,217 @@
+"""Machines for network tests: sneaker homes, their peers as processes, and logs to fill them with."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import zstandard
+
+from sneaker.caps import Caps
+from sneaker.exchange.home import Home, create_home, open_home
+from sneaker.exchange.ingest import Ingest
+from sneaker.exchange.publish import contact_content, publish
+from sneaker.feed.message import Message
+from sneaker.keys import Keypair
+from sneaker.refs import FeedRef
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SMALL = ROOT / "tests/data/fixtures/small.ndjson.zst"
+SUMMARY = json.loads((ROOT / "tests/data/fixtures/small-summary.json").read_text())
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def feed_named(name: str) -> str:
+    """The id of a feed of the small log."""
+    return next(feed for feed, entry in SUMMARY["feeds"].items() if entry["name"] == name)
+
+
+def small_log(path: Path, *, without: Iterable[str] = ("dave",)) -> Path:
+    """Write the small log to a file, less some feeds: a JavaScript peer does not survive dave."""
+    left_out = {feed_named(name) for name in without}
+    with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(SMALL.read_bytes())) as reader:
+        lines = reader.read().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for line in lines if _author(line) not in left_out))
+    return path
+
+
+def _author(line: bytes) -> str:
+    return line.split(b'"author":"', 1)[1].split(b'"', 1)[0].decode()
+
+
+def clock_of(log: Path) -> dict[str, int]:
+    clock: dict[str, int] = {}
+    for line in log.read_bytes().splitlines():
+        author = _author(line)
+        clock[author] = clock.get(author, 0) + 1
+    return clock
+
+
+def keys_of(log: Path) -> set[str]:
+    return {line.split(b'"', 4)[3].decode() for line in log.read_bytes().splitlines()}
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0, what: str = "it") -> Any:
+    """Wait until something is true and return it."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s} s"
+        time.sleep(0.05)
+    return found
+
+
+class Machine:
+    """A sneaker home."""
+
+    def __init__(self, path: Path, *, keypair: Keypair | None = None, caps: Caps | None = None) -> None:
+        self.path = path
+        self.caps = caps or Caps()
+        self.keypair = keypair or Keypair.from_seed(os.urandom(32))
+        create_home(path, self.keypair, "", "config.toml")
+        self.id = str(self.keypair.public)
+
+    @contextlib.contextmanager
+    def home(self) -> Iterator[Home]:
+        home = open_home(self.path, self.caps)
+        try:
+            yield home
+        finally:
+            home.store.close()
+
+    def take(self, log: Path) -> int:
+        """Take in a log without the command line; returns how many messages were new."""
+        with self.home() as home, Ingest(home.store, caps=self.caps, now_ms=now_ms, workers=1) as ingest:
+            for line in log.read_bytes().splitlines():
+                ingest.add_json(line.split(b'"value":', 1)[1].rsplit(b',"timestamp"', 1)[0])
+            return ingest.close().accepted
+
+    def publish(self, content: dict[str, Any]) -> Message:
+        with self.home() as home:
+            return publish(
+                home.store, self.keypair, self.caps, content, now_ms=now_ms, random_bytes=os.urandom
+            )
+
+    def follow(self, *feeds: str) -> None:
+        for feed in feeds:
+            self.publish(contact_content(FeedRef.parse(feed), following=True))
+
+    def block(self, feed: str) -> None:
+        self.publish(contact_content(FeedRef.parse(feed), following=False, blocking=True))
+
+    def clock(self) -> dict[str, int]:
+        with self.home() as home:
+            return {str(feed): sequence for feed, sequence in home.store.clock().items()}
+
+    def messages(self, feed: str) -> list[Message]:
+        with self.home() as home:
+            return list(home.store.messages(FeedRef.parse(feed)))
+
+    def keys(self) -> set[str]:
+        with self.home() as home:
+            return {str(message.key) for feed in home.store.clock() for message in home.store.messages(feed)}
+
+    def has_blob(self, blob: str) -> bool:
+        from sneaker.refs import BlobRef
+
+        with self.home() as home:
+            return home.blobs.has(BlobRef.parse(blob))
+
+    def add_blob(self, data: bytes) -> str:
+        with self.home() as home:
+            return str(home.blobs.add(data)[0])
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "sneaker", "--home", str(self.path), *arguments]
+
+    def run(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self.command(*arguments), capture_output=True, text=True, timeout=timeout_s, check=False, env=_environment()
+        )
+
+    def connect(self, address: str, *arguments: str, timeout_s: float = 60.0) -> dict[str, Any]:
+        """Run ``connect`` to its end and return its report."""
+        done = self.run("connect", "--json", *arguments, "--", address, timeout_s=timeout_s)
+        assert done.returncode in (0, 3), done.stderr
+        return orjson.loads(done.stdout)
+
+    def peer(self, *arguments: str, listen: str = "127.0.0.1:0", prefix: Iterable[str] = ()) -> RunningPeer:
+        return RunningPeer(
+            [*prefix, *self.command("peer", "--listen", listen, *(arguments or ("--no-discovery",)))]
+        )
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "SNEAKER_DEBUG": "1"}
+
+
+class RunningPeer:
+    """``sneaker peer`` (or another command) as a process; a context manager."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._command = command
+        self.address = ""
+        self.errors: list[str] = []
+
+    def __enter__(self) -> RunningPeer:
+        self.process = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment()
+        )
+        assert self.process.stdout is not None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.address = self.process.stdout.readline().strip()
+        if not self.address:
+            self.process.wait(10)
+            self._reader.join(5)
+            self._close()
+            raise AssertionError("the peer did not start: " + "".join(self.errors))
+        return self
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        self.errors.extend(self.process.stderr)
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(text.split("VmRSS:", 1)[1].split()[0]) * 1024
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def __exit__(self, kind: object, *exc: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            code = self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        finally:
+            self._reader.join(5)
+            self._close()
+        if kind is not None:
+            print(f"{' '.join(self._command)} ended with {code}:", *self.errors, sep="\n")
+        elif code != -9:
+            assert code == 0, f"{code}: " + "".join(self.errors)
+            assert "Traceback" not in "".join(self.errors), "".join(self.errors)
+
+    def _close(self) -> None:
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
