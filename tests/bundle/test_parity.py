@@ -319,3 +319,57 @@ def test_the_vectors() -> None:
     assert check_repair(whole, whole) == 0
     assert check_repair(whole, broken) == 1
     assert check_repair(whole, hurt_parity) == 0
+
+
+# ------------------------------------------------------------------------- the code, as the page describes it
+
+
+def multiply(a: int, b: int) -> int:
+    """Multiply in GF(2^8) with the polynomial x^8 + x^4 + x^3 + x^2 + 1."""
+    product = 0
+    while b:
+        product ^= a * (b & 1)
+        a = a << 1 ^ (0x11D if a & 0x80 else 0)
+        b >>= 1
+    return product
+
+
+def inverse(matrix: list[list[int]]) -> list[list[int]]:
+    size = len(matrix)
+    rows = [[*row, *(int(column == number) for column in range(size))] for number, row in enumerate(matrix)]
+    for column in range(size):
+        pivot = next(row for row in range(column, size) if rows[row][column])
+        rows[column], rows[pivot] = rows[pivot], rows[column]
+        factor = next(n for n in range(256) if multiply(n, rows[column][column]) == 1)
+        rows[column] = [multiply(factor, value) for value in rows[column]]
+        for row in range(size):
+            if row != column and (factor := rows[row][column]):
+                rows[row] = [a ^ multiply(factor, b) for a, b in zip(rows[row], rows[column], strict=True)]
+    return [row[size:] for row in rows]
+
+
+def test_the_code_is_the_one_on_the_page() -> None:
+    """So that a repair needs no zfec."""
+    data = protected_bundle(20_000, 10)
+    layout = plan_layout(len(bundle_of(20_000)) - FOOTER_BYTES, 10)
+    assert layout.stripes == 1
+    powers = [1]
+    while len(powers) < 255:
+        powers.append(multiply(powers[-1], 2))
+    k = layout.data
+    rows = [[int(column == 0) for column in range(k)]]
+    rows += [[powers[row * column % 255] for column in range(k)] for row in range(k + layout.parity - 1)]
+    top = inverse(rows[:k])
+    for share in range(layout.parity):
+        row = rows[k + share]
+        coefficients = [0] * k
+        for column in range(k):
+            for inner in range(k):
+                coefficients[column] ^= multiply(row[inner], top[inner][column])
+        at = layout.parity_offset(layout.parity_number(0, share))
+        for place in (0, 1, 777, 4095):
+            expected = 0
+            for number, coefficient in enumerate(coefficients):
+                position = number * SECTOR_BYTES + place
+                expected ^= multiply(coefficient, data[position] if position < layout.protected else 0)
+            assert data[at + place] == expected
