@@ -73,6 +73,12 @@ def export_(
     pad: Annotated[
         bool, typer.Option("--pad", help="Fill an encrypted bundle up, so that its size says less.")
     ] = False,
+    parity: Annotated[
+        int,
+        typer.Option(
+            "--parity", metavar="PERCENT", min=0, help="Add recovery records: so much may go bad and all comes back."
+        ),
+    ] = 0,
     volume_size: Annotated[
         str | None,
         typer.Option("--volume-size", metavar="SIZE", help="Split into files of this size; 4G for FAT32 if not given."),
@@ -99,6 +105,7 @@ def export_(
         volume_bytes=parse_size(volume_size) if volume_size else None if destination == "-" else DEFAULT_VOLUME_BYTES,
         recipients=to or (),
         pad=pad,
+        parity=parity,
         dry_run=dry_run,
     )
     with home() as opened, ExitStack() as stack:

@@ -20,6 +20,7 @@ from sneaker.exchange.home import Home
 from sneaker.exchange.output import new_file, output_errors
 from sneaker.exchange.packing import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, Progress, pack
 from sneaker.exchange.readers import read_reader
+from sneaker.exchange.repairing import append_parity, plain_limit
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.base import EdgeState
 
@@ -45,6 +46,9 @@ DEFAULT_HOPS = 4
 
 # FAT32 holds files of at most 4 GiB - 1; a little less leaves room for what encryption and parity add.
 DEFAULT_VOLUME_BYTES = 4_000_000_000
+
+# Half of all sectors: more would cost several times the bundle.
+MAX_PARITY_PERCENT = 50
 
 # What age adds: a header with a stanza for each recipient (and one of random length that means nothing), and 16 bytes
 # for each 64 KiB.
@@ -148,7 +152,7 @@ def export(
     ``progress`` gets the total of messages and returns what is called as they are done.  Raises OutputError if it cannot be
     written; then no file appears that was not whole.
     """
-    _check(options)
+    _check(options, destination)
     store, me = home.store, home.keypair.public
     clock = store.clock()
     readers = [read_reader(spec, store, home.caps) for spec in options.readers]
@@ -186,10 +190,17 @@ def export(
     return ExportReport(packed, tuple(files.written), after)
 
 
-def _check(options: ExportOptions) -> None:
+def _check(options: ExportOptions, destination: str) -> None:
     for name, size in (("--max-size", options.max_bytes), ("--volume-size", options.volume_bytes)):
         if size is not None and size < MIN_VOLUME_BYTES:
             raise UsageError(f"{name} has to be at least {MIN_VOLUME_BYTES // 1024} KiB")
+    if options.parity and (options.recipients or destination == "-"):
+        raise UsageError(
+            "--parity is for bundles in files that are not encrypted",
+            hint="a bad sector in an encrypted file ends the decryption before parity could help",
+        )
+    if not 0 <= options.parity <= MAX_PARITY_PERCENT:
+        raise UsageError(f"--parity takes 1 to {MAX_PARITY_PERCENT} percent")
     if options.pad and not options.recipients:
         raise UsageError("--pad hides the size of an encrypted bundle; it needs --to")
 
@@ -207,7 +218,11 @@ class _Files:
 
     def plain_limit(self, size: int | None) -> int | None:
         """Return how large a bundle may be so that the file made of it is not larger than ``size``."""
-        if size is None or not self.options.recipients:
+        if size is None:
+            return None
+        if self.options.parity:
+            return plain_limit(size, self.options.parity)
+        if not self.options.recipients:
             return size
         room = size - _AGE_HEAD_BYTES - _AGE_RECIPIENT_BYTES * len(self.options.recipients)
         room -= _AGE_TAG_BYTES * (room // _AGE_CHUNK_BYTES + 1)
@@ -240,6 +255,9 @@ class _Files:
             with new_file(path) as file:
                 with self._encrypted(file) as plain:
                     yield plain.write
+                if self.options.parity:
+                    # Far more than a bundle has records: the numbers only have to go on.
+                    append_parity(file, bundle_id[:8], 1 << 31, self.options.parity)
                 size = file.tell()
             self.written.append((str(path), size))
 

@@ -33,11 +33,13 @@ from sneaker.exchange.claims import note_card, note_clock
 from sneaker.exchange.home import Home
 from sneaker.exchange.ingest import Ingest, IngestReport
 from sneaker.exchange.ndjson import read_lines
+from sneaker.exchange.repairing import repaired_file
 from sneaker.exchange.sources import (
     LOG_SUFFIXES,
     READ_BYTES,
     Kind,
     Source,
+    ends_like_a_bundle,
     expand_folder,
     open_source,
     rejoined,
@@ -188,7 +190,13 @@ class ImportSession:
 
     def _take_file(self, file: BinaryIO, report: SourceReport, *, seekable: bool) -> None:
         start = file.read(READ_BYTES)
-        report.kind = kind = sniff(start, report.path)
+        try:
+            kind = sniff(start, report.path)
+        except NotABundle:
+            if not seekable or not ends_like_a_bundle(file):
+                raise
+            kind = Kind.BUNDLE
+        report.kind = kind
         self.progress(len(start))
         if kind is Kind.NDJSON:
             self._take_lines(rejoined(start, file), report)
@@ -198,15 +206,37 @@ class ImportSession:
             self._take_encrypted(rejoined(start, file), report)
         else:
             if seekable:
-                indexed = open_indexed(file)
-                if indexed is not None:
-                    try:
-                        self._take_indexed(indexed, report)
-                        return
-                    except BundleDamaged:
-                        pass  # the index is right, a record is not: read all that is intact, and say what is lost
+                if self._take_seekable(file, report):
+                    return
                 file.seek(len(start))
             self._take_stream(start, file, report)
+
+    def _take_seekable(self, file: BinaryIO, report: SourceReport) -> bool:
+        """Take a bundle by its index, repaired by its parity if need be; False if neither is possible."""
+        if self._take_by_index(file, report):
+            return True
+        mended = repaired_file(file)
+        if mended is None:
+            return False
+        whole, found = mended
+        sectors = "1 bad sector was" if found.repaired == 1 else f"{found.repaired} bad sectors were"
+        if self._take_by_index(whole, report):
+            report.detail = f"{sectors} repaired; nothing is lost"
+        else:
+            whole.seek(0)
+            self._take_stream(whole.read(READ_BYTES), whole, report)
+            report.detail = f"{sectors} repaired, {found.beyond_repair} could not be: {report.detail}"
+        return True
+
+    def _take_by_index(self, file: BinaryIO, report: SourceReport) -> bool:
+        try:
+            indexed = open_indexed(file)
+            if indexed is None:
+                return False
+            self._take_indexed(indexed, report)
+        except BundleDamaged:  # the index is right, a record is not
+            return False
+        return True
 
     # -- bundles
 

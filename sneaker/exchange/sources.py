@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sneaker.bundle.card import CARD_MAGIC
-from sneaker.bundle.format import MAGIC, SYNC
+from sneaker.bundle.format import FOOTER_BYTES, MAGIC, SYNC, parse_footer
 from sneaker.errors import NotABundle, SourceError
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "READ_BYTES",
     "Kind",
     "Source",
+    "ends_like_a_bundle",
     "expand_folder",
     "open_source",
     "rejoined",
@@ -121,6 +122,14 @@ def expand_folder(path: Path) -> Iterator[Source]:
             for entry in reversed(found)
             if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
         ]
+
+
+def ends_like_a_bundle(file: BinaryIO) -> bool:
+    """Say whether a seekable file ends as a bundle does, though its beginning may be lost to a bad sector."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _SNIFF_BYTES))
+    end = file.read(_SNIFF_BYTES)
+    return SYNC in end or parse_footer(end[-FOOTER_BYTES:]) is not None
 
 
 def sniff(start: bytes, name: str) -> Kind:

@@ -1,0 +1,84 @@
+"""Parity in real files: bad sectors come back on import, and what cannot come back is said."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from sneaker.bundle.parity import SECTOR_BYTES
+from tests.homes import fixture_log, home, log_lines, pack, sneaker, take
+
+
+def corrupt(path: Path, percent: float, seed: int) -> int:
+    """Fill random sectors of a file with noise, ``percent`` of its bytes in all."""
+    generator = random.Random(seed)
+    data = bytearray(path.read_bytes())
+    sectors = range(-(-len(data) // SECTOR_BYTES))
+    bad = generator.sample(sectors, int(len(data) * percent / 100) // SECTOR_BYTES)
+    for sector in bad:
+        at = sector * SECTOR_BYTES
+        data[at : at + SECTOR_BYTES] = generator.randbytes(len(data[at : at + SECTOR_BYTES]))
+    path.write_bytes(data)
+    return len(bad)
+
+
+@pytest.mark.parametrize("percent", [1, 5, 20])
+def test_bad_sectors_are_repaired(tmp_path: Path, percent: int) -> None:
+    with home(tmp_path / "a") as a:
+        take(a, "-", data=fixture_log())
+        expected = log_lines(a)
+        pack(a, tmp_path / "x.sneaker", parity=percent)
+    whole = (tmp_path / "x.sneaker").read_bytes()
+    repaired = 0
+    for seed in range(8):
+        (tmp_path / "x.sneaker").write_bytes(whole)
+        bad = corrupt(tmp_path / "x.sneaker", percent, seed)
+        with home(tmp_path / f"b{seed}") as b:
+            report = take(b, tmp_path / "x.sneaker")
+            assert report.complete, report.sources
+            assert log_lines(b) == expected
+            repaired += bad and "repaired" in report.sources[0].detail
+    assert repaired or percent == 1
+
+
+def test_too_much_damage_is_said(tmp_path: Path) -> None:
+    with home(tmp_path / "a") as a:
+        take(a, "-", data=fixture_log())
+        pack(a, tmp_path / "x.sneaker", parity=1)
+    corrupt(tmp_path / "x.sneaker", 60, 1)
+    with home(tmp_path / "b") as b:
+        report = take(b, tmp_path / "x.sneaker")
+        assert not report.complete
+        assert report.sources[0].detail
+
+
+def test_a_bundle_with_parity_is_an_ordinary_one(tmp_path: Path) -> None:
+    with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
+        take(a, "-", data=fixture_log())
+        pack(a, tmp_path / "x.sneaker", parity=5)
+        data = (tmp_path / "x.sneaker").read_bytes()
+        assert take(b, "-", data=data).complete
+        assert take(b, tmp_path / "x.sneaker").sources[0].status == "known"
+    assert sneaker("verify", tmp_path / "x.sneaker", "--json").json["status"] == "ok"
+    assert sneaker("inspect", tmp_path / "x.sneaker", "--json").json["status"] == "ok"
+
+
+def test_budgets_include_parity(tmp_path: Path) -> None:
+    with home(tmp_path / "a") as a:
+        take(a, "-", data=fixture_log())
+        for budget in (150_000, 300_000):
+            report = pack(a, tmp_path / "x.sneaker", parity=5, max_bytes=budget)
+            assert (tmp_path / "x.sneaker").stat().st_size == report.bytes <= budget
+            assert report.packed.messages
+
+
+def test_wrong_use(tmp_path: Path) -> None:
+    at = tmp_path / "home"
+    sneaker("init", at=at)
+    assert sneaker("export", "-", "--parity", "5", at=at, ok=False).code == 2
+    assert sneaker("export", tmp_path / "x", "--parity", "90", at=at, ok=False).code == 2
+    me = sneaker("id", at=at).out.strip()
+    assert sneaker("export", tmp_path / "x", "--parity", "5", "--to", me, at=at, ok=False).code == 2
+    assert not (tmp_path / "x").exists()
