@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from sneaker.cli import bundles, demo, drives, identity, messages, network, services, setup, state
+from sneaker.cli import bundles, demo, doctor, drives, identity, messages, network, services, setup, state
 from sneaker.cli.app import app
 
-__all__ = ["app", "bundles", "demo", "drives", "identity", "messages", "network", "services", "setup", "state"]
+__all__ = [
+    "app",
+    "bundles",
+    "demo",
+    "doctor",
+    "drives",
+    "identity",
+    "messages",
+    "network",
+    "services",
+    "setup",
+    "state",
+]
 
 # The order of 'sneaker --help': as a person meets them.  The tests hold it together with what is registered.
 ORDER = [
@@ -32,6 +44,7 @@ ORDER = [
     "connect",
     "once",
     "call",
+    "doctor",
     "demo",
 ]
 

@@ -1,0 +1,408 @@
+"""What is wrong on this machine, and first of all: is the own feed forked, or in danger of it?
+
+A finding is a *problem* if the person should do something about it, a *note* if it is good to know.  Nothing is changed,
+but for ``dismiss`` where the person asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sneaker.errors import InvalidMessage, SneakerError, StoreDamaged
+from sneaker.exchange.claims import contradicting
+from sneaker.exchange.home import SECRET_NAME, STORE_NAME, Home
+from sneaker.feed.compact import expand
+from sneaker.feed.message import Message
+from sneaker.refs import FeedRef
+from sneaker.store.base import Claim, Fork, OwnSeen, Store
+from sneaker.store.drives import DriveTables
+
+__all__ = [
+    "Finding",
+    "ForkedPlace",
+    "Level",
+    "OwnFeed",
+    "OwnState",
+    "error_finding",
+    "examine",
+    "examine_folder",
+    "own_feed",
+    "own_feed_json",
+]
+
+_DAY_MS = 24 * 60 * 60 * 1000
+_MIB = 1 << 20
+
+# sneaker did not exist before 2020, and a clock beyond 2100 is as wrong.
+_EARLIEST_MS = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1000)
+_LATEST_MS = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp() * 1000)
+# Imports stage whole bundles beside the store, and SQLite needs room for its log.
+_LOW_DISK_BYTES = 256 * _MIB
+_LONG_AGO_DAYS = 60
+# Feeds whose last message is rebuilt: a look, not a check.
+_GLANCED_FEEDS = 1000
+_LISTED = 20
+
+
+class Level(StrEnum):
+    """Whether somebody should do something."""
+
+    PROBLEM = "problem"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found; ``code`` is stable, ``message`` and ``hint`` are for people."""
+
+    code: str
+    level: Level
+    message: str
+    hint: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """Return the fields for ``--json``."""
+        return {"code": self.code, "level": str(self.level), "message": self.message, "hint": self.hint}
+
+
+class OwnState(StrEnum):
+    """How the own feed stands."""
+
+    #: Nobody has shown or claimed anything else than what is here.
+    FINE = "fine"
+    #: Others have, or say that they have, more of it: nothing is published until it is here.
+    BEHIND = "behind"
+    #: Two messages carry our signature for one place, or a card with our signature names another message than ours.
+    FORKED = "forked"
+    #: The identity comes from another program, and none of its messages are here.
+    ADOPTED = "adopted"
+
+
+@dataclass(frozen=True, slots=True)
+class ForkedPlace:
+    """Two messages of one author for one place; ``ours`` is None if the other one follows a message that we do not have."""
+
+    sequence: int
+    ours: Message | None
+    theirs: Message | None
+    fork: Fork
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFeed:
+    """The answer to "am I forked?"."""
+
+    feed: FeedRef
+    state: OwnState
+    seen: OwnSeen
+    claims: list[Claim] = field(default_factory=list)
+    contradicting: list[Claim] = field(default_factory=list)
+    forks: list[ForkedPlace] = field(default_factory=list)
+
+
+def own_feed(home: Home) -> OwnFeed:
+    """Look at everything that anybody ever showed or claimed of the own feed; raises StoreError."""
+    me, store = home.keypair.public, home.store
+    seen = store.own_sequence_seen(me)
+    others = contradicting(store, me)
+    forks = [_place(store, fork) for fork in store.forks() if fork.feed == me]
+    if forks or others or me in store.forked():
+        state = OwnState.FORKED
+    elif max(seen.proven, seen.claimed) > seen.held:
+        state = OwnState.BEHIND
+    elif home.adopted and not seen.held:
+        state = OwnState.ADOPTED
+    else:
+        state = OwnState.FINE
+    claims = [claim for claim in store.claims(me) if claim.sequence > seen.held or claim in others]
+    return OwnFeed(me, state, seen, claims, others, forks)
+
+
+def _place(store: Store, fork: Fork) -> ForkedPlace:
+    ours = None
+    if fork.ours is not None:
+        try:
+            ours = store.message(fork.feed, fork.sequence)
+        except StoreDamaged:
+            ours = None
+    try:
+        theirs = expand(fork.feed, fork.sequence, fork.previous, fork.compact)
+    except InvalidMessage:
+        theirs = None
+    return ForkedPlace(fork.sequence, ours, theirs, fork)
+
+
+def error_finding(error: SneakerError) -> Finding:
+    """Return the finding for what kept the home from being opened."""
+    return Finding(error.code, Level.PROBLEM, error.message, error.hint)
+
+
+def examine(home: Home, own: OwnFeed, *, now_ms: int) -> list[Finding]:
+    """Return all findings of an opened home, problems first; raises StoreError only if the store cannot be read at all."""
+    found = [
+        *_own_findings(own),
+        *_glance(home),
+        *examine_folder(home.path),
+        *_clock_findings(home, now_ms),
+        *_fork_findings(home),
+        *_waiting_findings(home),
+        *_drive_findings(home, now_ms),
+    ]
+    return sorted(found, key=lambda finding: finding.level is not Level.PROBLEM)
+
+
+# -------------------------------------------------------------------------------------------------- the own feed
+
+
+def _own_findings(own: OwnFeed) -> Iterator[Finding]:
+    if own.forks:
+        places = ", ".join(str(place.sequence) for place in own.forks[:_LISTED])
+        yield Finding(
+            "own-feed-forked",
+            Level.PROBLEM,
+            f"your feed is forked: two different messages with your signature for place {places}",
+            "this cannot be mended, others take no more of this feed: go on with a new identity ('sneaker --home DIR init'),"
+            " and tell your followers; if another machine uses the same secret, stop it",
+        )
+    for claim in own.contradicting[:_LISTED]:
+        yield Finding(
+            "own-key-elsewhere",
+            Level.PROBLEM,
+            f"another machine writes with your key: a card with your signature says that your message {claim.sequence} is"
+            f" {claim.key}, here it is another one",
+            "two machines must never share a secret; keep one of them, and make a new identity on the other",
+        )
+    if own.state is OwnState.BEHIND:
+        yield from _behind_findings(own)
+    elif own.state is OwnState.ADOPTED:
+        yield Finding(
+            "adopted-without-messages",
+            Level.PROBLEM,
+            "this identity comes from another program, and none of its messages are here; nothing can be published yet",
+            "import its messages, or say 'sneaker publish --new-feed' if it never published anything",
+        )
+    dismissed = [claim for claim in own.claims if claim.dismissed]
+    if dismissed:
+        yield Finding(
+            "claims-dismissed",
+            Level.NOTE,
+            f"you dismissed claims that your feed goes up to message {max(claim.sequence for claim in dismissed)}",
+        )
+
+
+def _behind_findings(own: OwnFeed) -> Iterator[Finding]:
+    held, proven, claimed = own.seen.held, own.seen.proven, own.seen.claimed
+    back = (
+        "bring your own messages back, and do not publish before: 'sneaker sync' a stick that others have visited, 'sneaker"
+        " import' their bundles, or connect to a peer that follows you"
+    )
+    if proven > held:
+        yield Finding(
+            "own-feed-behind",
+            Level.PROBLEM,
+            f"messages of yours up to {proven} were seen, but this machine holds your feed only up to {held}; it is probably a"
+            " restored copy, and will not publish until it has them",
+            back,
+        )
+    if claimed > max(held, proven):
+        sources = {str(claim.source) if claim.source is not None else "somebody" for claim in own.claims}
+        who = "a card of your own" if sources == {str(own.feed)} else f"{len(sources) or 1} of the machines met"
+        yield Finding(
+            "own-feed-claimed",
+            Level.PROBLEM,
+            f"{who} says that your feed goes up to message {claimed}, this machine holds it up to {held}; it will not publish"
+            " until it has them",
+            f"{back}; only if you are certain that no such messages exist anywhere: 'sneaker doctor --dismiss'",
+        )
+
+
+# -------------------------------------------------------------------------------------------------- the store
+
+
+def _glance(home: Home) -> Iterator[Finding]:
+    """Rebuild the last message of feeds, the own one first; ``check`` looks at all messages."""
+    store, me = home.store, home.keypair.public
+    heads = sorted(store.heads(), key=lambda item: item[0] != me)
+    for feed, head in heads[:_GLANCED_FEEDS]:
+        try:
+            message = store.message(feed, head.sequence)
+        except StoreDamaged as error:
+            yield Finding("store-damaged", Level.PROBLEM, error.message, "run 'sneaker check --repair'")
+            return
+        if message is None or message.key != head.key:
+            yield Finding(
+                "store-damaged",
+                Level.PROBLEM,
+                f"the store does not hold the last message of {feed} as it should",
+                "run 'sneaker check --repair'",
+            )
+            return
+
+
+def _fork_findings(home: Home) -> Iterator[Finding]:
+    forked = sorted(home.store.forked() - {home.keypair.public})
+    for feed in forked[:_LISTED]:
+        places = sorted({fork.sequence for fork in home.store.forks() if fork.feed == feed})
+        yield Finding(
+            "feed-forked",
+            Level.NOTE,
+            f"{feed} is forked at {', '.join(map(str, places[:5]))}: its owner published two different messages there; no more"
+            " of it is taken, and the proof is kept",
+            "tell its owner; perhaps two machines use one secret",
+        )
+    if len(forked) > _LISTED:
+        yield Finding("feed-forked", Level.NOTE, f"{len(forked) - _LISTED} more feeds are forked")
+
+
+def _waiting_findings(home: Home) -> Iterator[Finding]:
+    waiting = home.store.waiting()
+    clock = home.store.clock()
+    for feed, ranges in sorted(waiting.items())[:_LISTED]:
+        held = clock.get(feed, 0)
+        count = sum(last - first + 1 for first, last in ranges)
+        gaps = [_span(first, last) for first, last in _gaps(held, ranges)]
+        shown = ", ".join(gaps[:5]) + (", ..." if len(gaps) > 5 else "")
+        yield Finding(
+            "messages-waiting",
+            Level.NOTE,
+            f"{count} messages of {feed} wait for {shown} of the same feed",
+            "the next bundle or peer that has them lets these in",
+        )
+    if len(waiting) > _LISTED:
+        yield Finding("messages-waiting", Level.NOTE, f"messages of {len(waiting) - _LISTED} more feeds wait")
+
+
+def _gaps(held: int, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for first, last in ranges:
+        if first > held + 1:
+            yield held + 1, first - 1
+        held = max(held, last)
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+# -------------------------------------------------------------------------------------------------- the machine
+
+
+def examine_folder(path: Path) -> list[Finding]:
+    """Look at a home from outside: permissions and room. Works for a home that cannot be opened."""
+    found: list[Finding] = []
+    for name, what in ((SECRET_NAME, "the secret"), (STORE_NAME, "the store")):
+        try:
+            status = (path / name).stat()
+        except OSError:
+            continue
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            level = Level.PROBLEM if name == SECRET_NAME else Level.NOTE
+            message = f"{what} at {path / name} can be read by others on this machine"
+            found.append(Finding(f"{name.partition('.')[0]}-readable", level, message, f"run: chmod 600 {path / name}"))
+        if status.st_uid != os.getuid():
+            message = f"{what} at {path / name} belongs to another user of this machine"
+            found.append(Finding("foreign-owner", Level.PROBLEM, message, "was sneaker run with sudo?"))
+    try:
+        if stat.S_IMODE(path.stat().st_mode) & 0o022:
+            message = f"others on this machine can put files into {path}"
+            found.append(Finding("home-writable", Level.PROBLEM, message, f"run: chmod 700 {path}"))
+        free = shutil.disk_usage(path).free
+    except OSError:
+        return found
+    if free < _LOW_DISK_BYTES:
+        message = f"the disk of this machine is nearly full: {free // _MIB} MiB are left"
+        found.append(Finding("disk-low", Level.PROBLEM, message, "make room, or nothing more can be taken in"))
+    return found
+
+
+def _clock_findings(home: Home, now_ms: int) -> Iterator[Finding]:
+    hint = "set the date; messages carry it, and people sort by it"
+    if not _EARLIEST_MS <= now_ms < _LATEST_MS:
+        yield Finding("clock-wrong", Level.PROBLEM, f"this machine's clock says {_day(now_ms)}", hint)
+        return
+    head = home.store.head(home.keypair.public)
+    try:
+        last = home.store.message(home.keypair.public, head.sequence) if head is not None else None
+    except StoreDamaged:
+        last = None
+    if last is not None and isinstance(last.timestamp, int | float) and last.timestamp > now_ms + _DAY_MS:
+        yield Finding(
+            "clock-behind",
+            Level.PROBLEM,
+            f"your last message is of {_day(last.timestamp)}, and this machine's clock says {_day(now_ms)}",
+            f"one of them is wrong; {hint}",
+        )
+    ahead = [peer for peer in home.store.peers() if now_ms + _DAY_MS < peer.time_ms < _LATEST_MS]
+    known = [peer for peer in home.store.peers() if peer.time_ms]
+    # One machine with a wrong clock says nothing about ours.
+    if len(ahead) >= 2 and 2 * len(ahead) > len(known):
+        yield Finding(
+            "clock-behind", Level.PROBLEM, f"most machines met have later clocks than this one ({_day(now_ms)})", hint
+        )
+
+
+def _day(time_ms: float) -> str:
+    try:
+        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):
+        return "no day that there is"
+
+
+def _drive_findings(home: Home, now_ms: int) -> Iterator[Finding]:
+    with DriveTables.open(home.path / STORE_NAME) as tables:
+        drives = tables.drives()
+    for drive in drives:
+        last = drive.visited_at_ms or drive.enrolled_at_ms
+        days = (now_ms - last) // _DAY_MS
+        if days > _LONG_AGO_DAYS:
+            name = f"the stick {drive.label!r}" if drive.label else "a stick"
+            yield Finding(
+                "stick-long-ago",
+                Level.NOTE,
+                f"{name} was here {days} days ago for the last time",
+                "'sneaker drive list' shows them, 'sneaker drive forget' forgets one",
+            )
+
+
+def message_json(message: Message | None) -> dict[str, Any] | None:
+    """Return what ``doctor --json`` says of a message; ``text`` is the canonical text, which may hold any JSON there is."""
+    if message is None:
+        return None
+    previous = str(message.previous) if message.previous is not None else None
+    return {"key": str(message.key), "previous": previous, "text": message.text.decode("utf-8")}
+
+
+def own_feed_json(own: OwnFeed) -> dict[str, Any]:
+    """Return the answer to "am I forked?" for ``--json``."""
+    return {
+        "state": str(own.state),
+        "held": own.seen.held,
+        "proven": own.seen.proven,
+        "claimed": own.seen.claimed,
+        "claims": [
+            {
+                "source": str(claim.source) if claim.source is not None else None,
+                "sequence": claim.sequence,
+                "key": str(claim.key) if claim.key is not None else None,
+                "seen": claim.seen_at_ms,
+                "dismissed": claim.dismissed,
+            }
+            for claim in own.claims
+        ],
+        "forks": [
+            {
+                "sequence": place.sequence,
+                "ours": message_json(place.ours),
+                "theirs": message_json(place.theirs),
+                "seen": place.fork.seen_at_ms,
+            }
+            for place in own.forks
+        ],
+    }
