@@ -445,7 +445,11 @@ class BundleReader:
             return "records stand behind the trailer"
         if self._index_at is None:
             return None if self._any_damage else "the index is missing"
-        if self._footer is not None and not self._any_damage and self._footer != Footer(self._trailer_offset, self._first_parity):
+        if (
+            self._footer is not None
+            and not self._any_damage
+            and self._footer != Footer(self._trailer_offset, self._first_parity)
+        ):
             return "the footer names wrong places"
         return None
 
