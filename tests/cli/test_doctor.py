@@ -1,0 +1,238 @@
+"""doctor: what it finds, what it says, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sneaker.exchange.doctor import Level, examine, examine_folder, own_feed
+from sneaker.exchange.enrolment import enrol
+from sneaker.keys import Keypair
+from sneaker.store.base import Note, Peer, PeerKind
+from sneaker.store.check import check
+from tests.homes import NOW_MS, Done, home, pack, take
+from tests.homes import sneaker as run_sneaker
+
+ADA = Keypair.from_seed(b"a" * 32)
+BEN = Keypair.from_seed(b"b" * 32)
+EVE = Keypair.from_seed(b"e" * 32)
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+def say(path: Path, text: str, clock_ms: int | None = None) -> None:
+    from sneaker.exchange.publish import publish
+
+    with home(path) as opened:
+        content = {"type": "post", "text": text}
+        publish(
+            opened.store,
+            opened.keypair,
+            opened.caps,
+            content,
+            now_ms=lambda: NOW_MS if clock_ms is None else clock_ms,
+            random_bytes=bytes,
+        )
+
+
+@pytest.fixture
+def ada(tmp_path: Path) -> Path:
+    path = tmp_path / "ada"
+    with home(path, ADA.seed):
+        pass
+    for text in ("one", "two", "three"):
+        say(path, text)
+    return path
+
+
+def sneaker(path: Path, *arguments: str) -> Done:
+    return run_sneaker(*arguments, at=path, ok=False)
+
+
+def doctor(path: Path, *options: str) -> tuple[int, dict[str, Any]]:
+    done = sneaker(path, "doctor", "--json", *options)
+    return done.code, json.loads(done.out)
+
+
+def codes(path: Path, now_ms: int = NOW_MS) -> dict[str, str]:
+    with home(path) as opened:
+        return {finding.code: str(finding.level) for finding in examine(opened, own_feed(opened), now_ms=now_ms)}
+
+
+def test_nothing_is_wrong(ada: Path) -> None:
+    code, found = doctor(ada)
+    assert code == 0
+    assert found["id"] == str(ADA.public)
+    assert found["own_feed"] == {"state": "fine", "held": 3, "proven": 3, "claimed": 0, "claims": [], "forks": []}
+    assert found["findings"] == []
+    assert found["attention"] is False
+    done = sneaker(ada, "doctor")
+    assert "am I forked?  no: 3 messages here" in done.out
+    assert "nothing else is wrong here" in done.out
+
+
+def test_no_home(tmp_path: Path) -> None:
+    assert sneaker(tmp_path / "none", "doctor").code == 15
+
+
+def test_others_claim_more_and_the_person_knows_better(ada: Path) -> None:
+    with home(ada) as opened:
+        opened.store.update_peer_clock(BEN.public, {ADA.public: Note(9)})
+    code, found = doctor(ada)
+    assert code == 3
+    assert found["own_feed"]["state"] == "behind"
+    (claim,) = found["own_feed"]["claims"]
+    assert (claim["source"], claim["sequence"], claim["key"], claim["dismissed"]) == (str(BEN.public), 9, None, False)
+    (finding,) = found["findings"]
+    assert (finding["code"], finding["level"]) == ("own-feed-claimed", "problem")
+    assert "--dismiss" in finding["hint"]
+    done = sneaker(ada, "publish", "not yet")
+    assert done.code == 23
+    assert "up to 9 by " + str(BEN.public) in sneaker(ada, "doctor").out
+
+    code, found = doctor(ada, "--dismiss")
+    assert code == 0
+    assert found["dismissed"] == 1
+    assert found["own_feed"]["state"] == "fine"
+    assert [finding["code"] for finding in found["findings"]] == ["claims-dismissed"]
+    assert sneaker(ada, "publish", "now").code == 0
+
+
+def test_ones_own_messages_wait(ada: Path, tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    shutil.copytree(ada, backup)
+    for text in ("four", "five", "six"):
+        say(ada, text)
+    (tmp_path / "clock.json").write_text(f'{{"{ADA.public}": 5}}')
+    with home(ada) as opened:
+        pack(opened, tmp_path / "late.sneaker", readers=[str(tmp_path / "clock.json")])
+    with home(backup) as opened:
+        take(opened, tmp_path / "late.sneaker")
+    found = doctor(backup)[1]
+    assert found["own_feed"]["proven"] == 6
+    by_code = {finding["code"]: finding for finding in found["findings"]}
+    assert by_code["own-feed-behind"]["level"] == "problem"
+    assert "wait for 4-5" in by_code["messages-waiting"]["message"]
+    assert by_code["messages-waiting"]["level"] == "note"
+
+
+def test_forked_shows_both_messages(ada: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(ada, other)
+    say(ada, "what I said here")
+    say(other, "what I said \x1b[31melsewhere")
+    with home(other) as opened:
+        pack(opened, tmp_path / "other.sneaker")
+    with home(ada) as opened:
+        take(opened, tmp_path / "other.sneaker")
+    code, found = doctor(ada)
+    assert code == 3
+    assert found["own_feed"]["state"] == "forked"
+    (fork,) = found["own_feed"]["forks"]
+    assert fork["sequence"] == 4
+    assert "what I said here" in fork["ours"]["text"]
+    assert "elsewhere" in fork["theirs"]["text"]
+    assert fork["ours"]["previous"] == fork["theirs"]["previous"]
+    text = sneaker(ada, "doctor").out
+    assert "am I forked?  YES" in text
+    assert "what I said here" in text
+    assert "elsewhere" in text
+    assert "\x1b" not in text
+    assert sneaker(ada, "publish", "no").code == 23
+
+    with home(tmp_path / "ben", BEN.seed) as opened:
+        with home(ada) as first:
+            pack(first, tmp_path / "ada.sneaker")
+        take(opened, tmp_path / "ada.sneaker", tmp_path / "other.sneaker")
+    assert codes(tmp_path / "ben") == {"feed-forked": "note"}
+
+
+def test_a_card_with_ones_own_signature_names_another_message(ada: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(ada, other)
+    say(ada, "here")
+    say(other, "there")
+    assert sneaker(other, "clock", "--card", str(tmp_path / "mine.card")).code == 0
+    assert sneaker(ada, "import", str(tmp_path / "mine.card")).code == 0
+    found = doctor(ada)[1]
+    assert found["own_feed"]["state"] == "forked"
+    assert [finding["code"] for finding in found["findings"]] == ["own-key-elsewhere"]
+    assert sneaker(ada, "publish", "no").code == 23
+
+
+def test_adopted_without_messages(tmp_path: Path) -> None:
+    with home(tmp_path / "ada", ADA.seed):
+        (tmp_path / "ada" / "adopted").touch()
+    code, found = doctor(tmp_path / "ada")
+    assert (code, found["own_feed"]["state"]) == (3, "adopted")
+    assert sneaker(tmp_path / "ada", "publish", "no").code == 23
+
+
+def test_damaged_store(ada: Path) -> None:
+    with home(ada) as opened:
+        opened.store._connection.execute("UPDATE message SET content = x'00' WHERE (id & 0xffffffff) = 3")
+    assert codes(ada) == {"store-damaged": "problem"}
+    with home(ada) as opened:
+        check(opened.store, caps=opened.caps, repair=True)
+    assert codes(ada) == {"own-feed-behind": "problem"}
+
+
+def test_a_store_that_is_none_still_gets_an_answer(ada: Path) -> None:
+    (ada / "store.sqlite").write_bytes(b"no database" * 100)
+    code, found = doctor(ada)
+    assert code == 3
+    assert found["own_feed"] is None
+    assert found["findings"][0]["code"] == "store-damaged"
+    assert "cannot be said" in sneaker(ada, "doctor").out
+
+
+def test_wrong_settings(ada: Path) -> None:
+    (ada / "config.toml").write_text("[network]\nkay = 1\n")
+    code, found = doctor(ada)
+    assert code == 3
+    assert [finding["code"] for finding in found["findings"]] == ["config-invalid"]
+    assert found["own_feed"]["state"] == "fine"
+
+
+def test_permissions(ada: Path) -> None:
+    (ada / "secret").chmod(0o644)
+    (ada / "store.sqlite").chmod(0o640)
+    ada.chmod(0o777)
+    found = {finding.code: finding.level for finding in examine_folder(ada)}
+    assert found == {
+        "secret-readable": Level.PROBLEM,
+        "store-readable": Level.NOTE,
+        "home-writable": Level.PROBLEM,
+    }
+
+
+def test_little_room(ada: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(ada)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
+    assert codes(ada) == {"disk-low": "problem"}
+
+
+@pytest.mark.parametrize("now_ms", [0, 1_500_000_000_000, 10**14, 10**18])
+def test_a_clock_that_cannot_be_right(ada: Path, now_ms: int) -> None:
+    assert codes(ada, now_ms)["clock-wrong"] == "problem"
+
+
+def test_a_clock_that_is_behind(ada: Path) -> None:
+    assert codes(ada, NOW_MS - 3 * DAY_MS) == {"clock-behind": "problem"}
+    with home(ada) as opened:
+        opened.store.set_peer(Peer(BEN.public, PeerKind.CARD, 1, NOW_MS + 9 * DAY_MS))
+    assert codes(ada) == {}
+    with home(ada) as opened:
+        opened.store.set_peer(Peer(EVE.public, PeerKind.CARD, 1, NOW_MS + 9 * DAY_MS))
+    assert codes(ada) == {"clock-behind": "problem"}
+
+
+def test_sticks_that_did_not_come_for_long(ada: Path, tmp_path: Path) -> None:
+    (tmp_path / "stick").mkdir()
+    with home(ada) as opened:
+        enrol(opened, tmp_path / "stick", "boat", now_ms=NOW_MS, random_bytes=lambda count: bytes(count))
+    assert codes(ada, NOW_MS + 50 * DAY_MS) == {}
+    assert codes(ada, NOW_MS + 70 * DAY_MS) == {"stick-long-ago": "note"}
