@@ -1,4 +1,4 @@
-"""export, import, inspect and verify."""
+"""export and import."""
 
 from __future__ import annotations
 
@@ -6,27 +6,25 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sneaker.bundle.plan import Order
 from sneaker.cli.app import JsonOption, command, home, now_ms, settings
 from sneaker.cli.show import Output, amount, clean, counted, parse_size
-from sneaker.errors import ExitCode, HomeMissing
+from sneaker.errors import ExitCode
 from sneaker.refs import FeedRef, encode_base64
 
 if TYPE_CHECKING:
     from sneaker.exchange.export import ExportReport
     from sneaker.exchange.importing import ImportReport
-    from sneaker.exchange.inspecting import InspectReport
     from sneaker.exchange.packing import Packed
 
-__all__: list[str] = []
+__all__ = ["STATUS_WORDS", "export_json_of", "import_json", "print_import"]
 
-_STATUS_WORDS = {
+STATUS_WORDS = {
     "ok": "whole",
     "known": "nothing new",
     "truncated": "cut short",
@@ -257,7 +255,7 @@ def print_import(report: ImportReport, output: Output) -> None:
         if source.error is not None and len(report.sources) == 1:
             continue
         detail = f": {clean(source.detail)}" if source.detail else ""
-        print(f"{clean(source.path)}: {_STATUS_WORDS.get(source.status, source.status)}{detail}")
+        print(f"{clean(source.path)}: {STATUS_WORDS.get(source.status, source.status)}{detail}")
     verb = "would take" if report.dry_run else "took"
     parts = [f"{verb} {counted(ingested.accepted, 'new message')} of {counted(len(ingested.feeds_advanced), 'feed')}"]
     if ingested.known:
@@ -280,122 +278,3 @@ def print_import(report: ImportReport, output: Output) -> None:
         print(f"refused: {where}{refusal.code}{': ' + clean(refusal.detail) if refusal.detail else ''}")
     if ingested.refused > 10:
         output.say(f"... and {ingested.refused - 10:,} more; --json lists them")
-
-
-def _open(path: str) -> BinaryIO:
-    from sneaker.exchange.sources import Source, open_source
-
-    return open_source(Source(path, None if path == "-" else Path(path)), sys.stdin.buffer)
-
-
-@command()
-def inspect(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A bundle or a log; - for standard input.")],
-    json: JsonOption = False,
-) -> int:
-    """Show what a bundle holds, without importing it.
-
-    With a home, it also says how many of the messages are new for you.
-    """
-    from sneaker.exchange.inspecting import inspect as look
-
-    output = settings.output(json)
-    clock: dict[FeedRef, int] = {}
-    try:
-        with home() as opened:
-            clock = opened.store.clock()
-    except HomeMissing:
-        pass
-    with _open(file) as opened_file, output.progress(None, "reading") as progress:
-        report = look(opened_file, file, clock, progress=progress, seekable=file != "-")
-    output.data(_inspect_json(report), None)
-    if not json:
-        _print_inspect(report, file)
-    return ExitCode.DONE if report.status == "ok" else ExitCode.PARTIAL
-
-
-def _inspect_json(report: InspectReport) -> dict[str, Any]:
-    header = report.header
-    return {
-        "kind": str(report.kind),
-        "status": str(report.status),
-        "detail": report.detail,
-        "signature": report.signed,
-        "exporter": str(header.exporter) if header else None,
-        "bundle_id": encode_base64(header.bundle_id) if header else None,
-        "created": header.created_ms if header else None,
-        "volume": header.volume if header else None,
-        "messages": report.messages,
-        "new": report.new,
-        "blobs": report.blobs,
-        "bytes": report.bytes,
-        "feeds": [
-            {
-                "feed": str(feed),
-                "first": contents.first,
-                "last": contents.last,
-                "messages": contents.messages,
-                "new": contents.new,
-            }
-            for feed, contents in sorted(report.feeds.items())
-        ],
-    }
-
-
-def _print_inspect(report: InspectReport, name: str) -> None:
-    state = "" if report.status == "ok" else f", {_STATUS_WORDS[report.status]}: {clean(report.detail)}"
-    print(f"{clean(name)}: {report.kind}, {amount(report.bytes)}{state}")
-    if report.header is not None:
-        when = datetime.fromtimestamp(report.header.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        print(f"packed by {report.header.exporter} on {when}, {'signed' if report.signed else 'NOT signed'}")
-    print(f"{counted(report.messages, 'message')} of {counted(len(report.feeds), 'feed')}, {report.new:,} new for you")
-    ranked = sorted(report.feeds.items(), key=lambda item: (-item[1].new, -item[1].messages, item[0]))
-    for feed, contents in ranked[:20]:
-        print(f"  {feed}  {contents.first}-{contents.last}  {contents.new} new")
-    if len(ranked) > 20:
-        print(f"  ... and {counted(len(ranked) - 20, 'more feed')}; --json lists them")
-
-
-@command()
-def verify(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A bundle or a log; - for standard input.")],
-    network_key: Annotated[
-        str | None, typer.Option("--hmac-key", metavar="BASE64", help="HMAC key of a test network that has one.")
-    ] = None,
-    json: JsonOption = False,
-) -> int:
-    """Check all signatures, hashes and chains of a bundle or log.
-
-    Needs no home and stores nothing.
-    """
-    from sneaker.caps import MAIN_NETWORK_KEY, Caps, parse_cap
-    from sneaker.config import load_config
-    from sneaker.exchange.verifying import verify as check
-
-    caps = load_config(settings.home).caps
-    if network_key is not None:
-        caps = Caps(MAIN_NETWORK_KEY, parse_cap(network_key))
-    output = settings.output(json)
-    size = Path(file).stat().st_size if Path(file).is_file() else None
-    with _open(file) as opened_file, output.progress(size, "verifying") as progress:
-        report = check(opened_file, file, caps, progress=progress)
-    value = {
-        "status": str(report.status),
-        "messages": {"valid": report.valid, "invalid": report.invalid},
-        "blobs": {"valid": report.blobs_valid, "invalid": report.blobs_invalid},
-        "exporter": report.exporter,
-        "signature": report.signature,
-        "detail": report.detail,
-    }
-    words = f"{clean(file)}: {_STATUS_WORDS[report.status]}; {report.valid:,} messages are valid, {report.invalid:,} are not"
-    output.data(value, words)
-    if not json:
-        if report.exporter is not None:
-            print(
-                f"packed by {report.exporter}; {'its signature is right' if report.signature else 'NOT signed by it'}"
-            )
-        if report.detail:
-            print(clean(report.detail))
-        for problem in report.problems:
-            print(f"  {clean(problem)}")
-    return ExitCode.DONE if report.status == "ok" and not report.invalid else ExitCode.PARTIAL

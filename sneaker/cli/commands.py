@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sneaker.cli import bundles, demo, doctor, drives, identity, messages, network, services, setup, state
+from sneaker.cli import bundles, demo, doctor, drives, identity, inspection, messages, network, services, setup, state
 from sneaker.cli.app import app
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "doctor",
     "drives",
     "identity",
+    "inspection",
     "messages",
     "network",
     "services",

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from sneaker.bundle.file import open_indexed
-from sneaker.bundle.reader import ClockRead, End, HeaderRead, MessagesRead, Status
+from sneaker.bundle.card import MAX_CARD_BYTES, Card, decode_card
+from sneaker.bundle.file import IndexedBundle, open_indexed
+from sneaker.bundle.reader import BlobRead, End, HeaderRead, MessagesRead, Status
 from sneaker.bundle.records import Header
-from sneaker.errors import BundleDamaged, InvalidMessage
+from sneaker.errors import BundleDamaged, DecryptionError, InvalidMessage
 from sneaker.exchange.ndjson import read_lines
 from sneaker.exchange.sources import READ_BYTES, Kind, rejoined, sniff
 from sneaker.exchange.verifying import bundle_events
 from sneaker.feed.validate import parse_message
+from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
 
 __all__ = ["FeedContents", "InspectReport", "inspect"]
@@ -40,6 +43,10 @@ class InspectReport:
     signed: bool = False
     bytes: int = 0
     blobs: int = 0
+    blob_bytes: int | None = None
+    volumes: int = 0
+    encrypted: bool = False
+    card: Card | None = None
     feeds: dict[FeedRef, FeedContents] = field(default_factory=dict)
 
     @property
@@ -66,30 +73,67 @@ class InspectReport:
 
 
 def inspect(
-    file: BinaryIO, name: str, clock: Mapping[FeedRef, int], *, progress: Callable[[int], None], seekable: bool = True
+    file: BinaryIO,
+    name: str,
+    clock: Mapping[FeedRef, int],
+    *,
+    keypair: Keypair | None = None,
+    progress: Callable[[int], None],
+    seekable: bool = True,
 ) -> InspectReport:
     """Say what ``file`` holds and what a reader at ``clock`` lacks of it; raises NotABundle.
 
-    Of a whole bundle in a seekable file only header, index and trailer are read.
+    Of a whole bundle in a seekable file only header, index and trailer are read.  An encrypted one is opened with ``keypair``;
+    without, or if it is for somebody else, only its size is known.
     """
     start = file.read(READ_BYTES)
     kind = sniff(start, name)
     report = InspectReport(kind)
+    seekable = seekable and file.seekable()
+    if seekable:
+        report.bytes = file.seek(0, os.SEEK_END)
+        file.seek(len(start))
     if kind is Kind.NDJSON:
         _inspect_lines(report, rejoined(start, file), clock, progress)
-        return report
-    if seekable and file.seekable():
-        indexed = open_indexed(file)
+    elif kind is Kind.CARD:
+        card = decode_card(rejoined(start, file).read(MAX_CARD_BYTES + 1))
+        report.card = card
+    elif kind is Kind.ENCRYPTED:
+        report.encrypted = True
+        _inspect_encrypted(report, rejoined(start, file), clock, keypair, progress)
+    else:
+        indexed = open_indexed(file) if seekable else None
         if indexed is not None:
-            report.header, report.signed, report.bytes = indexed.header, True, file.seek(0, 2)
-            report.blobs = len(indexed.index.blobs)
-            for record in indexed.index.records:
-                for segment in record.segments:
-                    feed = indexed.index.feeds[segment.feed].feed
-                    report.add(feed, segment.first, segment.messages, clock.get(feed, 0))
+            _inspect_index(report, indexed, clock)
             return report
-        file.seek(len(start))
-    for event in bundle_events(rejoined(start, file), progress):
+        if seekable:
+            file.seek(len(start))
+        _inspect_stream(report, rejoined(start, file), clock, progress)
+    return report
+
+
+def _inspect_index(report: InspectReport, bundle: IndexedBundle, clock: Mapping[FeedRef, int]) -> None:
+    report.header, report.signed = bundle.header, True
+    report.volumes = bundle.trailer.volumes
+    report.blobs = len(bundle.index.blobs)
+    report.blob_bytes = sum(entry.size for entry in bundle.index.blobs)
+    for record in bundle.index.records:
+        for segment in record.segments:
+            feed = bundle.index.feeds[segment.feed].feed
+            report.add(feed, segment.first, segment.messages, clock.get(feed, 0))
+
+
+def _inspect_stream(
+    report: InspectReport, file: BinaryIO, clock: Mapping[FeedRef, int], progress: Callable[[int], None]
+) -> None:
+    read = 0
+
+    def count(done: int) -> None:
+        nonlocal read
+        read += done
+        progress(done)
+
+    for event in bundle_events(file, count):
         if isinstance(event, HeaderRead):
             report.header = event.header
         elif isinstance(event, MessagesRead):
@@ -98,14 +142,36 @@ def inspect(
                     report.add(run.author, run.first, len(run.compacts), clock.get(run.author, 0))
             except BundleDamaged as error:
                 report.status, report.detail = Status.DAMAGED, error.message
+        elif isinstance(event, BlobRead):
+            report.blobs += 1
         elif isinstance(event, End):
             report.signed = event.signed
-            report.blobs = event.trailer.blobs if event.trailer is not None else 0
+            report.volumes = event.trailer.volumes if event.trailer is not None else 0
             if event.status is not Status.OK:
                 report.status, report.detail = event.status, event.detail
-        elif isinstance(event, ClockRead):
-            pass
-    return report
+    report.bytes = report.bytes or read
+
+
+def _inspect_encrypted(
+    report: InspectReport,
+    file: BinaryIO,
+    clock: Mapping[FeedRef, int],
+    keypair: Keypair | None,
+    progress: Callable[[int], None],
+) -> None:
+    from sneaker.exchange.encryption import decrypting
+
+    if keypair is None:
+        report.detail = "encrypted; there is no identity here to open it with"
+        return
+    try:
+        with decrypting(file, keypair) as plain:
+            _inspect_stream(report, plain.file, clock, progress)
+        if plain.damage:
+            report.status, report.detail = Status.DAMAGED, plain.damage
+    except DecryptionError:
+        report.status, report.detail = Status.OK, "encrypted, and not to this identity"
+        report.header = None
 
 
 def _inspect_lines(
@@ -114,7 +180,6 @@ def _inspect_lines(
     broken = 0
     for line in read_lines(file):
         progress(line.bytes)
-        report.bytes += line.bytes
         try:
             if line.problem:
                 raise InvalidMessage("json-invalid")
