@@ -193,7 +193,9 @@ class Connection:
 
     # ------------------------------------------------------------------------------------------ calls of ours
 
-    async def call(self, name: Sequence[str], arguments: Sequence[object] = (), *, timeout_s: float = 30) -> AnswerReceived:
+    async def call(
+        self, name: Sequence[str], arguments: Sequence[object] = (), *, timeout_s: float = 30
+    ) -> AnswerReceived:
         """Call an async method of the peer's.
 
         Raises CallRefused with the peer's words, NetworkError if the connection ends or nothing comes.

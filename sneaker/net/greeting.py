@@ -134,9 +134,7 @@ def _connected(
     known: bool,
 ) -> Connection:
     try:
-        return Connection(
-            done.peer, done.keys, trailing_data, reader, writer, dialled=dialled, session=_session(known)
-        )
+        return Connection(done.peer, done.keys, trailing_data, reader, writer, dialled=dialled, session=_session(known))
     except SneakerError:
         writer.transport.abort()
         raise

@@ -7,10 +7,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sneaker.errors import SneakerError
 from sneaker.exchange.home import Home
+from sneaker.graph import EdgeState
 from sneaker.net.blobs import Blobs
 from sneaker.net.connection import Connection
 from sneaker.net.intake import Intake, Outcome
@@ -60,11 +62,13 @@ class Node:
         self.now_ms = now_ms
         self.hops = hops
         self.policy: Policy = read_policy(home.store, self.me, hops)
-        self.replicator = Replicator(
-            home.store.clock(), self.policy.wanted, carry=True, closed=self.policy.blocked
-        )
+        self.replicator = Replicator(home.store.clock(), self.policy.wanted, carry=True, closed=self.policy.blocked)
         self.intake = Intake(
-            home.store, home.caps, now_ms=now_ms, on_outcome=self._outcome_from_thread, on_failure=self._fail_from_thread
+            home.store,
+            home.caps,
+            now_ms=now_ms,
+            on_outcome=self._outcome_from_thread,
+            on_failure=self._fail_from_thread,
         )
         self.blobs = Blobs(self, home.blobs)
         self.meetings: dict[FeedRef, Meeting] = {}
@@ -132,7 +136,9 @@ class Node:
         strangers = sum(not self.policy.is_near(other) for other in self.meetings)
         return len(self.meetings) < MAX_MEETINGS and (self.policy.is_near(peer) or strangers < MAX_STRANGERS)
 
-    async def meet(self, connection: Connection, *, on_start: Callable[[Meeting], None] | None = None) -> Meeting | None:
+    async def meet(
+        self, connection: Connection, *, on_start: Callable[[Meeting], None] | None = None
+    ) -> Meeting | None:
         """Do everything with a connected peer until it goes; None if another connection with it is the better one."""
         peer = connection.peer
         known = self.meetings.get(peer)
@@ -261,7 +267,9 @@ class Node:
     def _appended(self, heads: Mapping[FeedRef, int]) -> list[FeedRef]:
         """Take in how far feeds are; returns those that are further than we knew."""
         replicator = self.replicator
-        grown = [(feed, replicator.sequence(feed), head) for feed, head in heads.items() if head > replicator.sequence(feed)]
+        grown = [
+            (feed, replicator.sequence(feed), head) for feed, head in heads.items() if head > replicator.sequence(feed)
+        ]
         meetings = [*self.meetings.values(), *self._own_meetings]
         for feed, before, head in grown:
             replicator.appended(feed, head)
@@ -282,7 +290,9 @@ class Node:
             version = current
             started = self.now()
             head = self.store.head(self.me)
-            if head is not None and self._appended({self.me: head.sequence}):
+            if head is not None and head.sequence > self.replicator.sequence(self.me):
+                self._drop_blocked()
+                self._appended({self.me: head.sequence})
                 self.wake_all()
                 self.refresh_policy()
             clock = await asyncio.to_thread(self.store.clock)
@@ -292,10 +302,25 @@ class Node:
             # A large store is not read again and again while an import goes on.
             next_look = self.now() + 20 * (self.now() - started)
 
+    def _drop_blocked(self) -> None:
+        """Part with peers that we have just blocked, before they get the message that says so."""
+        blocked = frozenset(edge.contact for edge in self.store.edges(self.me) if edge.state == EdgeState.BLOCK)
+        # The rest of the follow graph takes longer; until then nobody of these may come back.
+        self.policy = replace(self.policy, blocked=blocked)
+        self.replicator.closed.update(blocked)
+        for peer in blocked.intersection(self.meetings):
+            self._part(self.meetings[peer])
+
+    def _part(self, meeting: Meeting) -> None:
+        meeting.detach()
+        self.keep(asyncio.create_task(meeting.connection.close("the peer is blocked")))
+
     @property
     def is_settled(self) -> bool:
         """Whether all that came is committed, and the follow graph is up to date."""
-        return self.intake.is_idle and self._policy_due is None and not self._reading_policy and not self.blobs.is_fetching
+        return (
+            self.intake.is_idle and self._policy_due is None and not self._reading_policy and not self.blobs.is_fetching
+        )
 
     def refresh_policy(self) -> None:
         """Read the follow graph again, soon."""
@@ -330,8 +355,7 @@ class Node:
             if policy.is_welcome(meeting.peer):
                 meeting.policy_changed()
             else:
-                meeting.detach()
-                self.keep(asyncio.create_task(meeting.connection.close("the peer is blocked")))
+                self._part(meeting)
         self.keep(asyncio.create_task(self.blobs.want_missing()))
         self.wake_all()
         self._changed()
@@ -368,5 +392,3 @@ async def _discard(connection: Connection) -> None:
     await connection.close()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-
-

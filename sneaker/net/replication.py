@@ -165,7 +165,5 @@ def read_run(store: Store, feed: FeedRef, first: int, last: int) -> list[Message
     rows = list(store.rows(feed, first, last))
     messages = expand_run(feed, first, previous, [row.compact for row in rows])
     if len(messages) != last - first + 1 or messages[-1].key != rows[-1].key:
-        raise StoreDamaged(
-            f"messages {first} to {last} of {feed} cannot be read", hint="run 'sneaker check --repair'"
-        )
+        raise StoreDamaged(f"messages {first} to {last} of {feed} cannot be read", hint="run 'sneaker check --repair'")
     return messages

@@ -21,7 +21,7 @@ from sneaker.caps import Caps
 from sneaker.exchange.home import Home, create_home, open_home
 from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.publish import contact_content, publish
-from sneaker.feed.message import Message
+from sneaker.feed.message import Head, Message, create_message
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
 
@@ -100,13 +100,26 @@ class Machine:
 
     def publish(self, content: dict[str, Any]) -> Message:
         with self.home() as home:
-            return publish(
-                home.store, self.keypair, self.caps, content, now_ms=now_ms, random_bytes=os.urandom
-            )
+            return publish(home.store, self.keypair, self.caps, content, now_ms=now_ms, random_bytes=os.urandom)
 
     def follow(self, *feeds: str) -> None:
         for feed in feeds:
             self.publish(contact_content(FeedRef.parse(feed), following=True))
+
+    def follow_all(self, feeds: Iterable[str]) -> None:
+        """Follow many feeds at once."""
+        with self.home() as home, Ingest(home.store, caps=self.caps, now_ms=now_ms, workers=1) as ingest:
+            head = home.store.head(self.keypair.public)
+            for feed in feeds:
+                content = contact_content(FeedRef.parse(feed), following=True)
+                message = create_message(self.keypair, head, now_ms(), content, self.caps.hmac_key)
+                ingest.add_message(message)
+                head = Head(message.sequence, message.key)
+
+    def open_clock(self) -> Callable[[], dict[str, int]]:
+        """A way to ask for the clock again and again without opening the store each time."""
+        store = open_home(self.path, self.caps).store
+        return lambda: {str(feed): sequence for feed, sequence in store.clock().items()}
 
     def block(self, feed: str) -> None:
         self.publish(contact_content(FeedRef.parse(feed), following=False, blocking=True))
@@ -149,9 +162,7 @@ class Machine:
         return orjson.loads(done.stdout)
 
     def peer(self, *arguments: str, listen: str = "127.0.0.1:0", prefix: Iterable[str] = ()) -> RunningPeer:
-        return RunningPeer(
-            [*prefix, *self.command("peer", "--listen", listen, *(arguments or ("--no-discovery",)))]
-        )
+        return RunningPeer([*prefix, *self.command("peer", "--listen", listen, *(arguments or ("--no-discovery",)))])
 
 
 def _environment() -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import js_oracle
-from tests.net.machines import Machine, clock_of, keys_of, small_log, wait_for
+from tests.net.machines import Machine, RunningPeer, clock_of, keys_of, small_log, wait_for
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(120)]
 
@@ -85,3 +87,129 @@ def test_everything_goes_to_them(program: str, we_dial: bool, log: Path, tmp_pat
                 wait_for(lambda: has_all(peer, clock), 40)
         wait_for(lambda: has_all(peer, clock), 20)
         assert js_keys(peer, list(clock), tmp_path) == keys_of(log)
+
+
+@pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
+def test_a_server_without_ebt(we_dial: bool, log: Path, tmp_path: Path) -> None:
+    clock = clock_of(log)
+    machine = Machine(tmp_path / "ours")
+    machine.follow(*clock)
+    own = {machine.id: len(clock)}
+    with running("server.cjs", tmp_path / "theirs", ebt=False) as peer:
+        assert not peer.ask("import", file=str(log))["refused"]
+        machine.follow(peer.id)
+        own[machine.id] += 1
+        peer.ask("follow", feed=machine.id)
+        with machine.peer(*(["--no-discovery", "--connect", peer.address] if we_dial else [])) as ours:
+            if not we_dial:
+                peer.ask("connect", address=ours.address)
+            wait_for(lambda: machine.clock().items() >= clock.items(), 40)
+            wait_for(lambda: has_all(peer, own), 20)
+            machine.publish({"type": "post", "text": "live from us"})
+            wait_for(lambda: has_all(peer, {machine.id: own[machine.id] + 1}), 10)
+            before = machine.clock()[peer.id]
+            peer.ask("publish", content={"type": "post", "text": "live from them"})
+            wait_for(lambda: machine.clock()[peer.id] == before + 1, 10)
+    assert machine.keys() >= keys_of(log)
+
+
+@contextmanager
+def friends(
+    program: str, tmp_path: Path, *, we_dial: bool, **config: object
+) -> Iterator[tuple[Machine, js_oracle.Peer, RunningPeer]]:
+    """Two peers that follow each other and are connected."""
+    machine = Machine(tmp_path / "ours")
+    with running(program, tmp_path / "theirs", **config) as peer:
+        machine.follow(peer.id)
+        peer.ask("follow", feed=machine.id)
+        with machine.peer(*(["--no-discovery", "--connect", peer.address] if we_dial else [])) as ours:
+            if not we_dial:
+                peer.ask("connect", address=ours.address)
+            wait_for(lambda: has_all(peer, {machine.id: 1}) and machine.clock().get(peer.id) == 1, 20)
+            yield machine, peer, ours
+
+
+@pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_live_updates(program: str, we_dial: bool, tmp_path: Path) -> None:
+    with friends(program, tmp_path, we_dial=we_dial) as (machine, peer, _):
+        for count in (2, 3, 4):
+            # Published by another process than the peer: it notices.
+            message = machine.publish({"type": "post", "text": f"number {count} \N{PEDESTRIAN}"})
+            started = time.monotonic()
+            wait_for(lambda count=count: has_all(peer, {machine.id: count}), 10)
+            assert time.monotonic() - started < 3
+            assert str(message.key) in js_keys(peer, [machine.id], tmp_path)
+            answer = peer.ask("publish", content={"type": "post", "text": f"theirs {count}"})
+            wait_for(lambda count=count: machine.clock()[peer.id] == count, 10)
+            assert str(machine.messages(peer.id)[-1].key) == answer["key"]
+
+
+@pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_blobs_both_ways(program: str, we_dial: bool, tmp_path: Path) -> None:
+    big = bytes(range(256)) * 12_000  # 3 MB, many packets
+    with friends(program, tmp_path, we_dial=we_dial) as (machine, peer, _):
+        ours = machine.add_blob(big)
+        peer.ask("want_blob", blob=ours, wait=True, timeout_s=30)
+        assert peer.ask("get_blob", blob=ours, file=str(tmp_path / "got")) == len(big)
+        assert (tmp_path / "got").read_bytes() == big
+
+        (tmp_path / "blob").write_bytes(big[1:])
+        theirs = peer.ask("add_blob", file=str(tmp_path / "blob"))
+        # We want what is mentioned by those we replicate.
+        content = {"type": "post", "text": "look", "mentions": [{"link": theirs, "name": "it"}]}
+        peer.ask("publish", content=content)
+        wait_for(lambda: machine.has_blob(theirs), 20)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_whom_we_block_is_refused(program: str, tmp_path: Path) -> None:
+    with friends(program, tmp_path, we_dial=False) as (machine, peer, ours):
+        assert machine.id in peer.ask("peers")
+        machine.block(peer.id)
+        wait_for(lambda: machine.id not in peer.ask("peers"), 10)
+        with pytest.raises(js_oracle.PeerError):
+            peer.ask("connect", address=ours.address)
+        peer.ask("publish", content={"type": "post", "text": "not for you"})
+        time.sleep(1)
+        assert machine.clock()[peer.id] == 1
+        assert not has_all(peer, {machine.id: 2})
+    done = machine.run("connect", "--", peer.address)
+    assert done.returncode != 1
+    assert machine.clock()[peer.id] == 1
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_who_blocks_us_says_nothing(program: str, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "ours")
+    with running(program, tmp_path / "theirs", **({"firewall": False} if program == "db2.cjs" else {})) as peer:
+        machine.follow(peer.id)
+        peer.ask("block", feed=machine.id)
+        time.sleep(1)
+        done = machine.run("connect", "--json", "--", peer.address)
+    assert done.returncode in (3, 54), done.stderr
+    assert machine.clock() == {machine.id: 1}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_kill_in_mid_transfer_costs_nothing(program: str, log: Path, tmp_path: Path) -> None:
+    clock = clock_of(log)
+    machine = Machine(tmp_path / "ours")
+    machine.follow(*clock)
+    with running(program, tmp_path / "theirs") as peer:
+        assert not peer.ask("import", file=str(log))["refused"]
+        for feed in clock:
+            peer.ask("request", feed=feed)
+        for delay in (0.35, 0.45, 0.6, 0.8):
+            process = subprocess.Popen(
+                machine.command("connect", "--", peer.address), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            time.sleep(delay)
+            process.kill()
+            process.wait()
+        report = machine.connect(peer.address)
+        assert report["level"]
+        assert report["messages"]["refused"] == 0
+    assert machine.keys() >= keys_of(log)
+    assert machine.run("check").returncode == 0

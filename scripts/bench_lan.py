@@ -1,0 +1,195 @@
+"""What scripts/bench-lan runs; see there.
+
+One peer holds a log, the other asks for every feed in it; the time runs from the call of ``connect`` until the last message is
+in the store of the one that lacked it, as its own clock says.  All peers are processes of their own on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from sneaker.caps import Caps  # noqa: E402
+from sneaker.exchange.home import open_home  # noqa: E402
+from sneaker.net.scheduler import Scheduler  # noqa: E402
+from sneaker.net.server import Server  # noqa: E402
+from sneaker.net.service import running_node  # noqa: E402
+from sneaker.wire.address import net_address, parse_address  # noqa: E402
+from tests import js_oracle  # noqa: E402
+from tests.net.machines import Machine, clock_of  # noqa: E402
+
+
+class Side:
+    """A peer of either kind: knows its address, connects, and says how many messages it holds."""
+
+    def __init__(self, address: str, connect: Callable[[str], None], count: Callable[[], int]) -> None:
+        self.address, self.connect, self.count = address, connect, count
+
+
+@contextmanager
+def sneaker(folder: Path, log: Path | None, clock: dict[str, int]) -> Iterator[Side]:
+    machine = Machine(folder)
+    if log is not None:
+        machine.take(log)
+    else:
+        machine.follow_all(clock)
+    control = machine.open_clock()
+    command = [sys.executable, str(Path(__file__)), "--peer", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        orders = process.stdin
+
+        def connect(address: str) -> None:
+            orders.write(address + "\n")
+            orders.flush()
+
+        try:
+            address = process.stdout.readline().strip()
+            yield Side(address, connect, lambda: sum(n for feed, n in control().items() if feed in clock))
+        finally:
+            orders.close()
+            process.wait(30)
+
+
+async def run_peer(path: Path) -> None:
+    """Run a sneaker peer that dials the addresses it reads from standard input, as a peer that heard a beacon does."""
+    home = open_home(path, Caps())
+    async with running_node(home, 2, lambda text: print(text, file=sys.stderr)) as node:
+        server = Server(node, "127.0.0.1", 0)
+        await server.start()
+        scheduler = Scheduler(node)
+        scheduler.start()
+        print(net_address("127.0.0.1", server.port, node.me), flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            scheduler.add(parse_address(line.strip()))
+        await scheduler.stop()
+        await server.stop()
+
+
+@contextmanager
+def db2(folder: Path, log: Path | None, clock: dict[str, int]) -> Iterator[Side]:
+    folder.mkdir()
+    with js_oracle.Peer("db2.cjs", path=str(folder)) as peer:
+        if log is not None:
+            refused = peer.ask("import", file=str(log), timeout_s=600)["refused"]
+            assert not refused, refused[:3]
+        for feed in clock:
+            peer.ask("request", feed=feed)
+
+        def count() -> int:
+            theirs: dict[str, int] = peer.ask("clock", timeout_s=600)
+            return sum(n for feed, n in theirs.items() if feed in clock)
+
+        yield Side(peer.address, lambda address: peer.ask("connect", address=address), count)
+
+
+KINDS: dict[str, Any] = {"sneaker": sneaker, "ssb-db2": db2}
+
+
+def measure(source: str, sink: str, log: Path, clock: dict[str, int]) -> float:
+    """Return messages per second from ``source`` to ``sink``; the sink dials."""
+    total = sum(clock.values())
+    with tempfile.TemporaryDirectory(prefix="sneaker-bench-") as name:
+        with (
+            KINDS[source](Path(name) / "source", log, clock) as one,
+            KINDS[sink](Path(name) / "sink", None, clock) as two,
+        ):
+            assert one.count() == total, (one.count(), total)
+            started = time.perf_counter()
+            two.connect(one.address)
+            while two.count() < total:
+                if time.perf_counter() - started > 600:
+                    raise SystemExit(f"{source} -> {sink}: only {two.count()} of {total} arrived")
+                time.sleep(0.02)
+            return total / (time.perf_counter() - started)
+
+
+def memory_of_many(log: Path, clock: dict[str, int], clients: int) -> tuple[float, float, float]:
+    """Return resident MB of a sneaker peer before and at most while it serves so many clients, and messages per second."""
+    with tempfile.TemporaryDirectory(prefix="sneaker-bench-") as name, ExitStack() as stack:
+        machine = Machine(Path(name) / "hub")
+        machine.take(log)
+        others = [Machine(Path(name) / f"client-{number}") for number in range(clients)]
+        for other in others:
+            other.follow_all(clock)
+        running = stack.enter_context(machine.peer())
+        before = highest = running.memory()
+        started = time.perf_counter()
+        processes = [
+            subprocess.Popen(other.command("connect", "--json", running.address), stdout=subprocess.PIPE)
+            for other in others
+        ]
+        while any(process.poll() is None for process in processes):
+            highest = max(highest, running.memory())
+            time.sleep(0.1)
+        seconds = time.perf_counter() - started
+        reports = [json.loads(process.communicate()[0]) for process in processes]
+        assert all(report["level"] for report in reports), [report["detail"] for report in reports]
+        assert all(other.clock().items() >= clock.items() for other in others)
+        return before / 1e6, highest / 1e6, clients * sum(clock.values()) / seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure syncing over a network.")
+    parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--pair", nargs=2, choices=KINDS, help="measure only this: source and sink")
+    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--log", type=Path, help="an NDJSON log to use instead of making one")
+    parser.add_argument("--clients", type=int, default=20, help="for the memory of a hub; 0 leaves that out")
+    parser.add_argument("--repeat", type=int, default=2, help="runs of each pair; the best counts")
+    options = parser.parse_args()
+    if options.peer is not None:
+        if os.environ.get("BENCH_PROFILE"):
+            import cProfile
+
+            profile = cProfile.Profile()
+            profile.runcall(asyncio.run, run_peer(options.peer))
+            profile.dump_stats(f"{os.environ['BENCH_PROFILE']}-{options.peer.name}")
+        else:
+            asyncio.run(run_peer(options.peer))
+        return
+    with tempfile.TemporaryDirectory(prefix="sneaker-bench-") as name:
+        log = options.log
+        if log is None:
+            log = Path(name) / "log.ndjson"
+            authors = str(max(1, options.messages // 100))
+            make = [str(ROOT / "scripts/fixtures"), "--messages", str(options.messages), "--authors", authors]
+            subprocess.run([*make, "--seed", "bench", "--out", str(log)], check=True, stdout=sys.stderr)
+        js_oracle.install(js_oracle.PEERS)
+        clock = clock_of(log)
+        pairs = [("ssb-db2", "ssb-db2"), ("ssb-db2", "sneaker"), ("sneaker", "ssb-db2"), ("sneaker", "sneaker")]
+        if options.pair:
+            pairs = [tuple(options.pair)]
+        rates = dict.fromkeys(pairs, 0.0)
+        for _ in range(options.repeat):
+            for pair in pairs:
+                rates[pair] = max(rates[pair], measure(*pair, log, clock))
+        base = rates[pairs[0]]
+        print(
+            f"{sum(clock.values())} messages of {len(clock)} feeds, {os.cpu_count()} cores; the one on the right dials"
+        )
+        for (source, sink), rate in rates.items():
+            print(f"{source:>8} -> {sink:<8} {rate:8.0f} messages/s  {rate / base:5.2f} x ssb-db2 -> ssb-db2")
+        if options.clients:
+            before, highest, rate = memory_of_many(log, clock, options.clients)
+            print(
+                f"a hub with {options.clients} clients at once: {before:.0f} MB before, {highest:.0f} MB at most, {rate:.0f} messages/s"
+            )
+
+
+if __name__ == "__main__":
+    main()
