@@ -2,8 +2,8 @@
 
 A plan is ranges of feeds without gaps.  Near feeds come first; among equals the order is that of scuttlebutt
 reconciliation (van Renesse, Dumitriu, Gough and Thomas, LADIS 2008): *depth* sends the feeds with the largest backlog
-first and drains them, *breadth* sends the next message of every feed in turn.  Both keep its invariant, that of one
-feed nothing is sent before all that precedes it.
+first and drains them, *breadth* deals a few messages of every feed in turn.  Both keep its invariant, that of one feed
+nothing is sent before all that precedes it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ from typing import NamedTuple
 
 from sneaker.refs import FeedRef
 
-__all__ = ["Order", "Range", "plan", "slowest"]
+__all__ = ["BREADTH_CHUNK", "Order", "Range", "joined", "plan", "slowest"]
+
+# What breadth order deals of each feed in one round.  The paper deals single messages; ours cost 64 bytes more for each
+# run that is not continued (author and previous), which for 16 ordinary messages is 2 %.
+BREADTH_CHUNK = 16
+
+_FAR = 1 << 30
 
 
 class Order(StrEnum):
-    """Which of two equally near feeds goes first."""
+    """What goes first of equally near feeds."""
 
     DEPTH = "depth"
     BREADTH = "breadth"
@@ -57,19 +63,44 @@ def plan(
     """Return what a reader at ``theirs`` lacks of ``ours``, the most important first.
 
     ``theirs`` is a hint and may claim anything; a feed of which they say to have more than we do is left out.
-    ``hops`` is the distance of feeds from us (feeds that are not in it come last).  Breadth order between messages is up
-    to whoever cuts the plan to a budget; between whole ranges it puts the smallest backlog first.
+    ``hops`` is the distance of feeds from us (feeds that are not in it come last).  In depth order each feed is one range.
+    In breadth order it is dealt out in ranges of BREADTH_CHUNK messages: of equally near feeds the first range of each,
+    then the second of each, and so on, the smallest backlog first within a round.
     """
     ranges = [
         Range(feed, theirs.get(feed, 0) + 1, last)
         for feed, last in ours.items()
         if last > theirs.get(feed, 0) and (wanted is None or wanted(feed))
     ]
-    far = 1 << 30
-    sign = -1 if order is Order.DEPTH else 1
 
-    def rank(item: Range) -> tuple[int, int, FeedRef]:
-        distance = hops.get(item.feed, far) if hops is not None else 0
-        return (distance if distance >= 0 else far, sign * item.messages, item.feed)
+    def distance(feed: FeedRef) -> int:
+        found = hops.get(feed, _FAR) if hops is not None else 0
+        return found if found >= 0 else _FAR
 
-    return sorted(ranges, key=rank)
+    if order is Order.DEPTH:
+        return sorted(ranges, key=lambda item: (distance(item.feed), -item.messages, item.feed))
+    dealt = [
+        (
+            (distance(item.feed), first - item.first, item.messages, item.feed),
+            first,
+            min(first + BREADTH_CHUNK - 1, item.last),
+        )
+        for item in ranges
+        for first in range(item.first, item.last + 1, BREADTH_CHUNK)
+    ]
+    dealt.sort()
+    return [Range(rank[3], first, last) for rank, first, last in dealt]
+
+
+def joined(ranges: Iterable[Range]) -> list[Range]:
+    """Return the ranges with those joined that continue an earlier one of the same feed."""
+    found: list[Range] = []
+    newest: dict[FeedRef, int] = {}
+    for item in ranges:
+        place = newest.get(item.feed)
+        if place is not None and found[place].last + 1 == item.first:
+            found[place] = found[place]._replace(last=item.last)
+        else:
+            newest[item.feed] = len(found)
+            found.append(item)
+    return found

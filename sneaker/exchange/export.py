@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sneaker.bundle.format import MAGIC
-from sneaker.bundle.plan import Order, Range, plan, slowest
+from sneaker.bundle.plan import Order, Range, joined, plan, slowest
 from sneaker.errors import OutputError, UsageError
 from sneaker.exchange.claims import note_card, note_clock
 from sneaker.exchange.home import Home
@@ -120,7 +120,7 @@ def blobs_to_send(
     if not held:
         return []
     chosen = {blob: BlobToSend(blob) for blob in sorted(wants) if blob in held}
-    for item in ranges:
+    for item in joined(ranges):
         for link in home.store.blob_links(item.feed, item.first, item.last):
             if link.blob in held:
                 chosen.setdefault(link.blob, BlobToSend(link.blob, (link.feed, link.sequence)))

@@ -17,7 +17,7 @@ from sneaker import __version__
 from sneaker.bundle.compression import DEFAULT_LEVEL
 from sneaker.bundle.format import FRAME_BYTES
 from sneaker.bundle.messages import MAX_RECORD_MESSAGES, encode_messages, split_runs
-from sneaker.bundle.plan import Range
+from sneaker.bundle.plan import Range, joined
 from sneaker.bundle.records import Header, encode_blob, encode_clock
 from sneaker.bundle.writer import BundleWriter
 from sneaker.caps import Caps
@@ -150,6 +150,7 @@ class _Packing:
             last = self.sent.get(item.feed, item.first - 1)
             if last < item.last:
                 self.packed.left.append(Range(item.feed, max(item.first, last + 1), item.last))
+        self.packed.sent, self.packed.left = joined(self.packed.sent), joined(self.packed.left)
         return self.packed
 
     # ------------------------------------------------------------------------------------------------ volumes
@@ -174,9 +175,9 @@ class _Packing:
         clock: Mapping[FeedRef, int] | None = None
         if number == 1:
             room = self._room(writer) // _CLOCK_SHARE
-            for item in job.ranges:
-                if item.first > 1:
-                    prerequisites.setdefault(item.feed, item.first - 1)
+            for item in job.ranges:  # a feed may come in several ranges: only its first one tells what goes before
+                prerequisites.setdefault(item.feed, item.first - 1)
+            prerequisites = {feed: sequence for feed, sequence in prerequisites.items() if sequence}
             if len(encode_clock(prerequisites)) > room:
                 prerequisites = {}
             clock = job.clock if len(encode_clock(job.clock)) <= room else None
