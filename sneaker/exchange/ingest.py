@@ -25,7 +25,6 @@ from sneaker.caps import Caps
 from sneaker.errors import InvalidMessage
 from sneaker.exchange.evidence import FeedEnd, find_contradiction, is_same, waiting_row
 from sneaker.exchange.reports import Code, IngestCounts, IngestReport, Refusal
-from sneaker.store.verification import Check, Verifier
 from sneaker.feed.compact import KIND_RAW, Compact, compact, expand, expand_run
 from sneaker.feed.content import Facts, read_facts
 from sneaker.feed.message import Message, signed_bytes, signed_text
@@ -34,6 +33,7 @@ from sneaker.feed.validate import parse_message, verify_message_signature
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.base import SEQUENCE_BITS, SEQUENCE_MASK, Batch, ForkRow, MessageRow, Store, Writer
+from sneaker.store.verification import Check, Verifier
 
 __all__ = ["Code", "Ingest", "IngestCounts", "IngestReport", "Refusal", "Run"]
 
@@ -328,11 +328,13 @@ class Ingest:
             before = _ref(previous)
             expanded = [message] if message is not None else expand_run(feed.ref, first + at, before, items)
             if expanded:
-                self._add_segment(feed, first + at, previous, expanded, items, waiting)
+                begin, before_key = first + at, previous
                 at += len(expanded)
                 previous = expanded[-1].key
-                if not waiting:
+                # Before it is handed over: a batch may be written meanwhile, and the feed have got even further.
+                if not waiting and first + at - 1 > feed.guess:
                     feed.guess, feed.guess_key = first + at - 1, previous
+                self._add_segment(feed, begin, before_key, expanded, items, waiting)
             if len(expanded) < len(items):
                 self._refuse_invalid(feed, first + at, previous, items[len(expanded)], count - at)
                 return
@@ -346,6 +348,7 @@ class Ingest:
         compacts: Sequence[Compact],
         waiting: bool,
     ) -> None:
+        feed.touched = self._batch_number
         row_id = feed.id << SEQUENCE_BITS | first
         author, hmac_key = feed.ref, self._hmac_key
         if hmac_key is None:
@@ -455,6 +458,9 @@ class Ingest:
             if not self._deferred:
                 return
             deferred, self._deferred, self._deferred_bytes = self._deferred, [], 0
+            for run, _ in deferred:
+                feed = self._feed(run.author)
+                feed.guess, feed.guess_key = feed.tail, feed.tail_key
             for run, message in deferred:
                 self._add(run, message)
 
@@ -479,6 +485,11 @@ class Ingest:
             self._accept(segment)
             return
         feed, sequence = segment.feed, segment.first + good
+        if not segment.waiting and (
+            segment.first > feed.tail + 1 or (segment.first == feed.tail + 1 and segment.previous != feed.tail_key)
+        ):
+            self._refuse_segment(segment)  # it was chained to a message that is bad itself
+            return
         if good:
             facts = [fact for fact in segment.facts if fact[0] < bad[0][0]]
             self._accept(_Segment(feed, segment.first, segment.previous, segment.rows[:good], facts, segment.waiting))
@@ -500,7 +511,7 @@ class Ingest:
             if segment.waiting:
                 self._let_wait(segment)
             else:
-                self.refuse(feed.ref, segment.first, Code.CHAIN_BROKEN, "a message before it was refused", len(rows))
+                self._refuse_segment(segment)
         elif segment.previous == feed.tail_key:
             self._append(segment)
         elif segment.waiting:
@@ -509,7 +520,13 @@ class Ingest:
                 feed.ref, segment.first, Code.FORKED, "it follows another message than the one held here", len(rows)
             )
         else:
-            self.refuse(feed.ref, segment.first, Code.CHAIN_BROKEN, "a message before it was refused", len(rows))
+            self._refuse_segment(segment)
+
+    def _refuse_segment(self, segment: _Segment) -> None:
+        """Refuse what was chained to a message that turned out bad."""
+        feed = segment.feed
+        self.refuse(feed.ref, segment.first, Code.CHAIN_BROKEN, "a message before it was refused", len(segment.rows))
+        feed.guess, feed.guess_key = feed.tail, feed.tail_key
 
     def _append(self, segment: _Segment) -> None:
         feed, rows, batch = segment.feed, segment.rows, self._batch

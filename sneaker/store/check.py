@@ -35,6 +35,7 @@ __all__ = ["CheckReport", "Problem", "check"]
 _PAGE = 64
 _CHUNKS_AHEAD = 64
 _MAX_PROBLEMS = 1000
+_LOCK_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def check(
 def _snapshot(path: Path, repair: bool) -> Iterator[sqlite3.Connection]:
     with contextlib.ExitStack() as stack, store_errors():
         if repair:
-            lock = WriterLock(path.with_name(path.name + ".lock"), 5.0)
+            lock = WriterLock(path.with_name(path.name + ".lock"), _LOCK_TIMEOUT_S)
             stack.callback(lock.release)
         connection = connect(path, writer=True)
         stack.callback(connection.close)

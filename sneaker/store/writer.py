@@ -165,8 +165,11 @@ class SqliteWriter:
     def _write_waiting(self, batch: Batch, done: Committed) -> set[int]:
         connection = self._connection
         feeds: set[int] = set()
+        stopped = {fork.row[0] >> SEQUENCE_BITS for fork in batch.forks}
         size = 0
         for row in batch.waiting:
+            if row[0] >> SEQUENCE_BITS in stopped:
+                continue
             there = connection.execute(_WAITING + " WHERE id = ?", (row[0],)).fetchone()
             if there is None:
                 connection.execute("INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)", row)
@@ -179,6 +182,7 @@ class SqliteWriter:
                 self._write_fork(ForkRow(there, row[1], batch.now_ms))
                 self._write_fork(ForkRow(row, there[1], batch.now_ms))
                 done.forked.append(row[0])
+                stopped.add(row[0] >> SEQUENCE_BITS)
         self._add_total(done.waited, size)
         self._waiting_feeds |= feeds
         return feeds

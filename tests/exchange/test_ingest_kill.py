@@ -1,0 +1,102 @@
+"""SIGKILL at any moment: what was reported is there, the store is sound, and importing again makes it whole."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sneaker.caps import MAIN_CAPS
+from sneaker.exchange.ingest import Ingest
+from sneaker.store.check import check
+from sneaker.store.sqlite import SqliteStore
+from tests.homes import fixture_log
+from tests.store.worlds import NOW_MS, contents
+
+# Takes in a log in an order that makes many messages wait, and says how many are accepted whenever it knows.
+SCRIPT = """
+import sys
+from pathlib import Path
+from sneaker.caps import MAIN_CAPS
+from sneaker.exchange import ingest as module
+from sneaker.exchange.ndjson import read_lines
+from sneaker.store import verification
+from sneaker.store.sqlite import SqliteStore
+
+module._MIN_BATCH = module._MAX_BATCH = 150
+verification.PROCESSES_FROM = 400
+total = 0
+def accepted(count):
+    global total
+    total += count
+    print(total, flush=True)
+with SqliteStore.open(Path(sys.argv[1])) as store:
+    with module.Ingest(store, caps=MAIN_CAPS, now_ms=lambda: 0, progress=accepted, workers=2) as ingest:
+        print("ready", flush=True)
+        with open(sys.argv[2], "rb") as log:
+            for line in read_lines(log):
+                ingest.add_json(line.value, line.key)
+print("done", flush=True)
+"""
+
+
+def shuffled(lines: list[bytes], seed: int) -> list[bytes]:
+    """Mix blocks of the log: gaps, and gaps that are filled later."""
+    blocks = [lines[start : start + 100] for start in range(0, len(lines), 100)]
+    random.Random(seed).shuffle(blocks)
+    return [line for block in blocks for line in block]
+
+
+def import_all(path: Path, lines: list[bytes]) -> None:
+    with SqliteStore.open(path) as store, Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
+        for line in lines:
+            ingest.add_json(line.split(b'"value":', 1)[1].rsplit(b',"timestamp":', 1)[0])
+
+
+@pytest.mark.timeout(300)
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    lines = fixture_log().splitlines(keepends=True)
+    log = tmp_path / "log.ndjson"
+    log.write_bytes(b"".join(shuffled(lines, 1)))
+    whole = tmp_path / "whole.sqlite"
+    import_all(whole, lines)
+    with SqliteStore.open(whole) as store:
+        expected = contents(store)
+
+    def start(path: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(path), str(log)], stdout=subprocess.PIPE)
+
+    with start(tmp_path / "timed.sqlite") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        began = time.monotonic()
+        process.stdout.read()
+        duration = time.monotonic() - began
+    assert process.returncode == 0
+
+    rng = random.Random(2)
+    cut_short = 0
+    for attempt in range(24):
+        path = tmp_path / f"{attempt}.sqlite"
+        with start(path) as process:
+            assert process.stdout is not None
+            # The first ones already while the file is being made.
+            if attempt >= 4:
+                process.stdout.readline()
+            time.sleep(rng.random() * duration * 1.1)
+            process.kill()
+            said = process.stdout.read().split()
+        numbers = [int(word) for word in said if word.isdigit()]
+        cut_short += b"done" not in said
+        with SqliteStore.open(path) as store:
+            report = check(store)
+            assert report.clean, report.problems
+            assert report.messages >= max(numbers, default=0)
+        import_all(path, shuffled(lines, attempt))
+        with SqliteStore.open(path) as store:
+            assert contents(store) == expected
+    assert cut_short >= 12

@@ -1,0 +1,187 @@
+"""The SQLite file: versions, damage, locks, several processes."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sneaker.errors import StoreDamaged, StoreError, StoreFull, StoreLocked, StoreVersion
+from sneaker.store import database, schema
+from sneaker.store.base import Note, Peer, PeerKind
+from sneaker.store.database import store_errors
+from sneaker.store.sqlite import SqliteStore
+from tests.store.worlds import batch, feed, keypair
+
+
+def make(path: Path, count: int = 50) -> Path:
+    with SqliteStore.open(path) as store, store.writer() as writer:
+        writer.commit(batch([(writer.next_feed_id(), feed(0, count))]))
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.sqlite"
+
+
+def test_the_file_is_private(path: Path) -> None:
+    make(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_it_survives_being_opened_again(path: Path) -> None:
+    make(path)
+    with SqliteStore.open(path) as store:
+        assert store.clock() == {keypair(0).public: 50}
+        with store.writer() as writer:
+            assert writer.next_feed_id() == 2
+
+
+def test_a_newer_version_is_left_alone(path: Path) -> None:
+    make(path)
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreVersion) as caught:
+        SqliteStore.open(path)
+    assert "newer" in str(caught.value.hint)
+    assert path.read_bytes() == before
+
+
+def test_older_versions_are_brought_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(path)
+    added = (("CREATE TABLE added (x) STRICT",), ("CREATE TABLE added (x INTEGER) STRICT",))
+    more = (*schema.MIGRATIONS, added[1], ("INSERT INTO added VALUES (1)",))
+    connection = sqlite3.connect(path, isolation_level=None)
+    schema.migrate(connection, more)
+    assert connection.execute("SELECT x FROM added").fetchall() == [(1,)]
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(more),)
+    # A step that fails leaves the file as it was before that step.
+    with pytest.raises(sqlite3.Error):
+        schema.migrate(connection, (*more, ("CREATE TABLE halfway (x) ", "nonsense")))
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(more),)
+    assert not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'halfway'").fetchall()
+    connection.close()
+
+
+def test_a_database_of_another_program(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    with pytest.raises(StoreDamaged):
+        SqliteStore.open(path)
+
+
+@pytest.mark.parametrize("data", [b"not a database, but long enough to look at it" * 100, bytes(5000)])
+def test_garbage(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    with pytest.raises(StoreDamaged) as caught:
+        SqliteStore.open(path)
+    assert caught.value.hint
+    assert path.read_bytes() == data
+
+
+def test_an_empty_file_is_a_new_store(path: Path) -> None:
+    path.touch()
+    with SqliteStore.open(path) as store:
+        assert store.clock() == {}
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        SqliteStore.open(tmp_path / "nowhere" / "store.sqlite")
+
+
+def test_errors_become_ours(path: Path) -> None:
+    for code, kind in {
+        sqlite3.SQLITE_FULL: StoreFull,
+        sqlite3.SQLITE_BUSY: StoreLocked,
+        sqlite3.SQLITE_BUSY_SNAPSHOT: StoreLocked,
+        sqlite3.SQLITE_CORRUPT: StoreDamaged,
+        sqlite3.SQLITE_NOTADB: StoreDamaged,
+        sqlite3.SQLITE_READONLY: StoreError,
+        sqlite3.SQLITE_IOERR: StoreError,
+    }.items():
+        error = sqlite3.OperationalError("boom")
+        error.sqlite_errorcode = code
+        with pytest.raises(kind) as caught, store_errors():
+            raise error
+        assert type(caught.value) is kind
+
+
+def test_another_process_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(path)
+    script = (
+        "import sys; from pathlib import Path; from sneaker.store.sqlite import SqliteStore\n"
+        "store = SqliteStore.open(Path(sys.argv[1])); writer = store.writer()\n"
+        "print('ready', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path.cwd()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        with SqliteStore.open(path) as store:
+            assert len(list(store.log())) == 50
+            with pytest.raises(StoreLocked) as caught:
+                store.writer(0.1)
+            assert caught.value.hint
+            # What does not extend feeds is not held up.
+            store.set_peer(Peer(keypair(1).public, PeerKind.CARD))
+            store.update_peer_clock(keypair(1).public, {keypair(0).public: Note(3)})
+        process.kill()
+    with SqliteStore.open(path) as store, store.writer(0.1):
+        pass
+
+
+def test_reading_while_a_transaction_is_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(path)
+    monkeypatch.setattr(database, "_BUSY_TIMEOUT_S", 0.1)
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    blocker.execute("UPDATE feed SET sequence = 7")
+    with SqliteStore.open(path) as store:
+        assert store.clock() == {keypair(0).public: 50}
+        assert len(list(store.messages(keypair(0).public))) == 50
+        with pytest.raises(StoreLocked):
+            store.set_peer(Peer(keypair(1).public, PeerKind.CARD))
+    blocker.close()
+
+
+def test_readers_do_not_hold_up_checkpoints(path: Path) -> None:
+    make(path, 600)
+    with SqliteStore.open(path) as store:
+        rows = store.rows(keypair(0).public)
+        log = store.log()
+        next(rows)
+        next(log)
+        other = sqlite3.connect(path, isolation_level=None)
+        assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        other.close()
+        assert len(list(rows)) == 599
+
+
+def test_damage_is_named(path: Path) -> None:
+    make(path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE message SET content = CAST('{}' AS BLOB) WHERE id & 255 = 20")
+    connection.commit()
+    connection.close()
+    with SqliteStore.open(path) as store:
+        with pytest.raises(StoreDamaged) as caught:
+            list(store.messages(keypair(0).public))
+        assert "message 20 of" in str(caught.value)
+        assert "check --repair" in str(caught.value.hint)
+
+
+def test_no_file_stays_open(path: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    make(path)
+    assert set(os.listdir("/proc/self/fd")) <= before
