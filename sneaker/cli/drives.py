@@ -14,6 +14,7 @@ from sneaker.bundle.plan import Order
 from sneaker.cli.app import JsonOption, app, command, home, now_ms, settings
 from sneaker.cli.bundles import export_json_of, import_json, print_import
 from sneaker.cli.show import amount, clean, counted, parse_size
+from sneaker.config import StickSettings, load_config
 from sneaker.errors import DriveError, ExitCode
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 drive = typer.Typer(name="drive", help="Enrol sticks and look after them.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(drive)
+app.add_typer(drive, name="drive")
 
 PathArgument = Annotated[
     Path, typer.Argument(metavar="PATH", help="Where the stick is mounted, or any folder.", show_default=False)
@@ -131,7 +132,7 @@ def forget(
 
 @drive.command("gc")
 def gc(path: PathArgument, json: JsonOption = False) -> int:
-    """Visit a stick, and remove or merge all own bundles that can be."""
+    """Visit a stick, read own bundles again, and replace them by what is needed."""
     return _visit(path, json, collect=True)
 
 
@@ -155,17 +156,27 @@ def sync(
     return _visit(
         path,
         json,
-        max_bytes=parse_size(max_size) if max_size else None,
         export=not no_export,
         dry_run=dry_run,
         order=order,
+        **({"max_bytes": parse_size(max_size)} if max_size else {}),
     )
+
+
+def stick_options(sticks: StickSettings) -> dict[str, Any]:
+    """Return the options of a visit that stand in the settings."""
+    return {
+        "stale_days": sticks.stale_days,
+        "min_free_bytes": sticks.min_free_bytes,
+        "max_bytes": sticks.max_bytes,
+    }
 
 
 def _visit(path: Path, json: bool, **options: Any) -> int:
     from sneaker.exchange.visit import VisitOptions, visit
 
     output = settings.output(json)
+    options = {**stick_options(load_config(settings.home).sticks), **options}
     with home() as opened, ExitStack() as stack:
         progress = stack.enter_context(output.progress(None, "reading the stick"))
         report = visit(opened, path, VisitOptions(**options), now_ms=now_ms, random_bytes=os.urandom, progress=progress)
@@ -185,6 +196,7 @@ def visit_json(report: VisitReport) -> dict[str, Any]:
             **_drive_json(report.drive),
             "machines": report.machines,
             "foreign": report.foreign,
+            "damaged": report.damaged,
             "free_bytes": report.free_bytes,
         },
         "problems": report.problems,
@@ -213,7 +225,9 @@ def print_visit(report: VisitReport, *, output_path: Path, dry_run: bool) -> Non
     if packed is not None and packed.left:
         print(f"did not fit: {sum(item.messages for item in packed.left):,} messages")
     if report.removed:
-        print(f"removed {counted(len(report.removed), 'bundle')} of ours that everybody has taken in")
+        print(f"removed {counted(len(report.removed), 'bundle')} of ours that nobody needs any more")
+    if report.damaged:
+        print(f"{counted(report.damaged, 'bundle')} on the stick cannot be read to the end; what is intact was taken")
     for problem in report.problems:
         print(f"problem: {clean(problem, 300)}")
     print("safe to remove" if report.safe_to_remove else f"NOT safe to remove: look at {clean(str(output_path))}")

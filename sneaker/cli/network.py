@@ -90,9 +90,9 @@ def peer(
     ] = None,
     hops: HopsOption = 2,
 ) -> None:
-    """Run the LAN peer: a normal SSB peer for all other SSB programs, until it is stopped.
+    """Run the LAN peer: a normal SSB peer for other programs.
 
-    Prints its addresses, one to a line, when it is ready.
+    It runs until it is stopped. Prints its addresses, one to a line, when it is ready.
     """
     from sneaker.net.service import serve
 
@@ -116,7 +116,7 @@ def connect(
     hops: HopsOption = 2,
     json: JsonOption = False,
 ) -> int:
-    """Sync with one peer until both sides have everything of each other, then exit."""
+    """Sync with one peer until both sides are level, then exit."""
     from sneaker.net.service import connect as connect_to
 
     target = _parse_address(address)
@@ -224,7 +224,10 @@ def call(
         int | None, typer.Option("--limit", metavar="N", min=1, help="Stop a source after N items.")
     ] = None,
 ) -> int:
-    """Call a method of a peer and print what it answers: JSON, a line for each item of a source."""
+    """Call a method of a peer and print what it answers.
+
+    That is JSON: one line, or a line for each item of a source.
+    """
     from sneaker.net.calling import call_peer
     from sneaker.wire.calls import CallKind
 
