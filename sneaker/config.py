@@ -6,6 +6,7 @@ misspelt one would otherwise be silently without effect.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sneaker.caps import MAIN_NETWORK_KEY, Caps, parse_cap
-from sneaker.errors import CapsError, ConfigError
+from sneaker.cli.show import parse_size
+from sneaker.errors import CapsError, ConfigError, UsageError
 from sneaker.refs import encode_base64
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "DriveSettings",
     "InboxSettings",
     "NotifySettings",
+    "StickSettings",
     "default_home",
     "format_config",
     "load_config",
@@ -60,6 +63,18 @@ class NotifySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StickSettings:
+    """Section ``sticks``: how visits treat sticks; sizes in bytes, in the file also as texts like "500M"."""
+
+    #: A machine whose card has not changed for so many days no longer keeps bundles on the stick.
+    stale_days: int = 90
+    #: What stays free on a stick.
+    min_free_bytes: int = 4 * 1024 * 1024
+    #: The most that one visit writes; None for what there is room for.
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The settings of one home; see the README's table for what each means."""
 
@@ -67,6 +82,7 @@ class Config:
     drives: DriveSettings = field(default_factory=DriveSettings)
     inbox: InboxSettings = field(default_factory=InboxSettings)
     notify: NotifySettings = field(default_factory=NotifySettings)
+    sticks: StickSettings = field(default_factory=StickSettings)
 
 
 def default_home() -> Path:
@@ -99,6 +115,7 @@ def load_config(home: Path) -> Config:
     drives = _section(table, "drives", {"filesystems", "mount", "unmount", "power_off"}, path)
     inbox = _section(table, "inbox", {"folders"}, path)
     notify = _section(table, "notify", {"desktop", "bell", "hook"}, path)
+    sticks = _section(table, "sticks", {"stale_days", "min_free", "max_size"}, path)
     if table:
         raise ConfigError(f"{path}: there is no setting {next(iter(table))!r}")
     return Config(
@@ -110,7 +127,34 @@ def load_config(home: Path) -> Config:
             bell=_truth(notify, "notify", "bell", path, default=False),
             hook=tuple(_texts(notify, "notify", "hook", path)),
         ),
+        sticks=_sticks(sticks, path),
     )
+
+
+def _sticks(section: dict[str, Any], path: Path) -> StickSettings:
+    default = StickSettings()
+    days = section.get("stale_days", default.stale_days)
+    if type(days) is not int or not 1 <= days <= 36500:
+        raise ConfigError(f"{path}: sticks.stale_days is not a number of days")
+    min_free = _size(section, "sticks", "min_free", path)
+    return StickSettings(
+        stale_days=days,
+        min_free_bytes=default.min_free_bytes if min_free is None else min_free,
+        max_bytes=_size(section, "sticks", "max_size", path),
+    )
+
+
+def _size(section: dict[str, Any], name: str, key: str, path: Path) -> int | None:
+    """Read a size: a number of bytes, or text as options take it; None if it is not set."""
+    value = section.get(key)
+    if value is None:
+        return None
+    if isinstance(value, str):
+        with contextlib.suppress(UsageError):
+            return parse_size(value)
+    elif type(value) is int and value >= 0:
+        return value
+    raise ConfigError(f'{path}: {name}.{key} is not a size such as 500_000 or "500M"')
 
 
 def _drives(section: dict[str, Any], path: Path) -> DriveSettings:

@@ -38,13 +38,14 @@ class HomeVisitor:
         """See ``drives.watch.Visitor``."""
         import os
 
+        from sneaker.cli.drives import stick_options
         from sneaker.exchange.home import open_home
         from sneaker.exchange.visit import VisitOptions, visit
 
         opened = open_home(self.home, self.config.caps)
         try:
             # A write-protected stick is only read; trying to write there would look like a stick that fails.
-            options = VisitOptions(export=not drive.read_only)
+            options = VisitOptions(export=not drive.read_only, **stick_options(self.config.sticks))
             report = visit(opened, drive.mount_point, options, now_ms=now_ms, random_bytes=os.urandom)
         finally:
             opened.store.close()

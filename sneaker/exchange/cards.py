@@ -1,26 +1,63 @@
-"""Cards as files: the signed have-list of this machine, written for others to export by."""
+"""This machine's card: its signed have-list, for sticks and for others to export by.
+
+Its counter grows with every card, whatever the clock of this machine does, and it is written into the store before anybody
+sees it: so no two cards of ours have the same counter, and a restored home goes on from the newest card that it finds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from sneaker.bundle.card import Card, encode_card
-from sneaker.exchange.home import Home
+from sneaker.bundle.card import Card, decode_card, encode_card
+from sneaker.errors import BundleError
+from sneaker.exchange.home import STORE_NAME, Home
 from sneaker.exchange.output import new_file, output_errors
 from sneaker.refs import BlobRef, FeedRef
+from sneaker.store.drives import DriveTables, KnownCard
 
-__all__ = ["make_card", "wanted_blobs", "write_card"]
+__all__ = ["current_card", "decode_known", "make_card", "wanted_blobs", "write_card"]
 
-# More wants than this do not fit into a card.
-_MAX_WANTS = 100_000
+# More wants make cards large, and nobody brings that many at once.
+MAX_WANTS = 20_000
+
+# A card that says nothing new is written again after this time: machines without a sign of life are forgotten.
+_REFRESH_MS = 7 * 24 * 60 * 60 * 1000
 
 
-def wanted_blobs(home: Home) -> frozenset[BlobRef]:
-    """Return the blobs that messages here mention and that are not here."""
-    linked = {link.blob for link in home.store.blob_links()}
-    missing = sorted(linked - set(home.blobs))
-    return frozenset(missing[:_MAX_WANTS])
+def decode_known(known: KnownCard | None) -> Card | None:
+    """Return a remembered card; None if there is none, or it cannot be read."""
+    if known is None:
+        return None
+    try:
+        return decode_card(known.data)
+    except BundleError:
+        return None
+
+
+def wanted_blobs(
+    home: Home, before: Card | None = None, clock: Mapping[FeedRef, int] | None = None
+) -> frozenset[BlobRef]:
+    """Return the blobs that messages here mention and that are not here.
+
+    ``before`` is an earlier card of ours: then only the messages since are looked through, and the blobs that it wanted.
+    """
+    ours = home.store.clock() if clock is None else clock
+    wanted: dict[BlobRef, None] = {}
+    since: Mapping[FeedRef, int] = {}
+    if before is not None and len(before.wants) < MAX_WANTS:
+        since = before.clock
+        wanted = dict.fromkeys(before.wants)
+    if since:
+        for feed, last in ours.items():
+            first = since.get(feed, 0) + 1
+            if first <= last:
+                wanted.update((link.blob, None) for link in home.store.blob_links(feed, first, last))
+    else:
+        wanted.update((link.blob, None) for link in home.store.blob_links())
+    held = set(home.blobs) if len(wanted) > MAX_WANTS else {blob for blob in wanted if home.blobs.has(blob)}
+    return frozenset(sorted(wanted.keys() - held)[:MAX_WANTS])
 
 
 def make_card(
@@ -41,8 +78,39 @@ def make_card(
     return encode_card(card, home.keypair)
 
 
+def current_card(
+    home: Home, tables: DriveTables, *, now_ms: int, seen: Card | None = None, taken: AbstractSet[int] = frozenset()
+) -> KnownCard:
+    """Return this machine's card as of now: the newest one if it still says how things are, else a new one.
+
+    It is the newest one remembered, unless ``seen``, a card of ours found elsewhere, is newer: this home may be a restored
+    copy.  A new one is remembered before it is returned; it gets none of the counters in ``taken``.
+    """
+    me = home.keypair.public
+    clock = home.store.clock()
+    sequence = clock.get(me, 0)
+    head = home.store.key_at(me, sequence) if sequence else None
+    while True:
+        known = tables.card(me)
+        mine = decode_known(known)
+        wants = wanted_blobs(home, mine, clock)
+        counters = [card.counter for card in (known, seen) if card is not None]
+        if known is not None and mine is not None and known.counter == max(counters) and known.counter not in taken:
+            is_recent = abs(now_ms - mine.time_ms) < _REFRESH_MS
+            if is_recent and (mine.clock, mine.wants, mine.head) == (clock, wants, head):
+                return known
+        counter = max(now_ms, 1, *(counter + 1 for counter in counters))
+        while counter in taken:
+            counter += 1
+        data = make_card(home, now_ms=now_ms, counter=counter, clock=clock, wants=wants)
+        made = KnownCard(me, counter, now_ms, data)
+        if tables.put_cards([made]):
+            return made  # else another process made one meanwhile
+
+
 def write_card(path: Path, home: Home, *, now_ms: int) -> None:
-    """Write a card as of now to a file; raises OutputError."""
-    data = make_card(home, now_ms=now_ms, counter=now_ms, clock=home.store.clock(), wants=wanted_blobs(home))
+    """Write this machine's card to a file; raises OutputError."""
+    with DriveTables.open(home.path / STORE_NAME) as tables:
+        data = current_card(home, tables, now_ms=now_ms).data
     with output_errors(path), new_file(path) as file:
         file.write(data)

@@ -52,7 +52,7 @@ def enrol(
     with Stick(path) as stick:
         made = stick.marker() is None
         if made:
-            with output_errors(path):
+            with output_errors(stick.root):
                 stick.create(Marker(random_bytes(16), home.caps.network_id, now_ms))
         return _remember(home, stick, label, now_ms), made
 

@@ -57,6 +57,14 @@ class KnownCard(NamedTuple):
     data: bytes
 
 
+_PUT_FILE = "INSERT OR REPLACE INTO drive_file VALUES (?, ?, ?, ?, ?, ?, ?)"
+_DROP_FILE = "DELETE FROM drive_file WHERE drive = ? AND name = ?"
+
+
+def _file_row(drive_id: bytes, file: StickFile) -> tuple[object, ...]:
+    return (drive_id, file.name, file.size, file.mtime_ns, str(file.state), bytes(file.exporter), file.coverage)
+
+
 class DriveTables:
     """Reads and writes the tables; each write is a small transaction of its own."""
 
@@ -123,20 +131,6 @@ class DriveTables:
             for name, size, mtime_ns, state, exporter, coverage in rows
         }
 
-    def put_files(self, drive_id: bytes, files: Iterable[StickFile]) -> None:
-        """Remember files."""
-        self._write(
-            "INSERT OR REPLACE INTO drive_file VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (drive_id, file.name, file.size, file.mtime_ns, str(file.state), bytes(file.exporter), file.coverage)
-                for file in files
-            ],
-        )
-
-    def drop_files(self, drive_id: bytes, names: Iterable[str]) -> None:
-        """Forget files."""
-        self._write("DELETE FROM drive_file WHERE drive = ? AND name = ?", [(drive_id, name) for name in names])
-
     # -- cards
 
     def cards(self) -> dict[FeedRef, KnownCard]:
@@ -144,9 +138,31 @@ class DriveTables:
         rows = self._all("SELECT machine, counter, seen_at_ms, data FROM card")
         return {FeedRef(row[0]): KnownCard(FeedRef(row[0]), *row[1:]) for row in rows}
 
-    def put_card(self, card: KnownCard) -> None:
-        """Remember a machine's newest card."""
-        self._write(
-            "INSERT OR REPLACE INTO card VALUES (?, ?, ?, ?)",
-            [(bytes(card.machine), card.counter, card.seen_at_ms, card.data)],
-        )
+    def card(self, machine: FeedRef) -> KnownCard | None:
+        """Return the newest card of a machine."""
+        rows = self._all("SELECT counter, seen_at_ms, data FROM card WHERE machine = ?", machine)
+        return KnownCard(machine, *rows[0]) if rows else None
+
+    def put_cards(self, cards: Iterable[KnownCard]) -> int:
+        """Remember cards that are newer than those known of their machines; return how many that were."""
+        with transaction(self._connection):
+            return self._put_cards(cards)
+
+    def _put_cards(self, cards: Iterable[KnownCard]) -> int:
+        return self._connection.executemany(
+            "INSERT INTO card VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET counter = excluded.counter,"
+            " seen_at_ms = excluded.seen_at_ms, data = excluded.data WHERE excluded.counter > counter",
+            [(bytes(card.machine), card.counter, card.seen_at_ms, card.data) for card in cards],
+        ).rowcount
+
+    # -- a visit
+
+    def remember(
+        self, drive: Drive, *, files: Iterable[StickFile], gone: Iterable[str], cards: Iterable[KnownCard]
+    ) -> None:
+        """Write down what a visit learnt, in one transaction; files are those that are new and those that are gone."""
+        with transaction(self._connection):
+            self._put_cards(cards)
+            self._connection.executemany(_PUT_FILE, [_file_row(drive.id, file) for file in files])
+            self._connection.executemany(_DROP_FILE, [(drive.id, name) for name in gone])
+            self._connection.execute("UPDATE drive SET visited_at_ms = ? WHERE id = ?", (drive.visited_at_ms, drive.id))

@@ -1,0 +1,69 @@
+"""How a visit to a stick is to go, and what it did: the values that its steps share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sneaker.bundle.plan import Order, Range
+from sneaker.exchange.importing import ImportReport
+from sneaker.exchange.packing import Packed
+from sneaker.refs import FeedRef
+from sneaker.store.drives import Drive
+
+__all__ = ["DEFAULT_MIN_FREE_BYTES", "DEFAULT_STALE_DAYS", "VisitOptions", "VisitReport", "add_packed"]
+
+# A machine whose card did not change for this long no longer keeps bundles on the stick.
+DEFAULT_STALE_DAYS = 90
+# What stays free on a stick: FAT behaves badly when it is full, and cards must always fit.
+DEFAULT_MIN_FREE_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class VisitOptions:
+    """How to visit; sizes in bytes."""
+
+    max_bytes: int | None = None
+    export: bool = True
+    dry_run: bool = False
+    order: Order = Order.DEPTH
+    stale_days: int = DEFAULT_STALE_DAYS
+    min_free_bytes: int = DEFAULT_MIN_FREE_BYTES
+    #: Read all own bundles again, and replace them by one that holds exactly what others still lack.
+    collect: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything on the stick may change."""
+        return self.export and not self.dry_run
+
+
+@dataclass(slots=True)
+class VisitReport:
+    """What a visit did.  ``problems`` are sentences for people; ``safe_to_remove`` is true once nothing will be written."""
+
+    drive: Drive
+    imported: ImportReport
+    exported: Packed | None = None
+    files: list[tuple[str, int]] = field(default_factory=list)
+    reader_clock: Mapping[FeedRef, int] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    machines: int = 0
+    foreign: int = 0
+    damaged: int = 0
+    free_bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+    safe_to_remove: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether all went as it should."""
+        return self.imported.complete and not self.problems and self.safe_to_remove
+
+
+def add_packed(total: Packed | None, part: Packed) -> Packed:
+    """Return what two packings put on the stick together; what the later one left behind is what is left."""
+    if total is None:
+        return part
+    joined: list[Range] = [*total.sent, *part.sent]
+    return Packed([*total.volumes, *part.volumes], joined, part.left, total.blobs + part.blobs, part.blobs_left)
