@@ -167,7 +167,7 @@ class _Download:
         self._restart_timer()
         self._talk.meeting.touch()
 
-    def end_received(self, error: PeerError | None, *, open: bool) -> None:
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
         if self._over:
             return
         try:
@@ -244,7 +244,7 @@ class BlobTalk:
                 exchange.answer(want, size)
         self._blobs.pump()
 
-    def end_received(self, error: PeerError | None, *, open: bool) -> None:
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
         """The peer has no blobs, or tells no more about them."""
         self.heard = True
 
@@ -310,5 +310,5 @@ class _Silent:
     def item_received(self, kind: BodyKind, body: bytes) -> None:
         """Nothing comes."""
 
-    def end_received(self, error: PeerError | None, *, open: bool) -> None:
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
         """The call is gone; whoever sends on it notices."""

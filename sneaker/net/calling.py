@@ -106,7 +106,7 @@ class _Source:
                 self._connection.end(self.call)
                 self.over.set_result(None)
 
-    def end_received(self, error: PeerError | None, *, open: bool) -> None:
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
         if self.over.done():
             return
         if error is None:

@@ -56,8 +56,8 @@ class Receiver(Protocol):
     def item_received(self, kind: BodyKind, body: bytes) -> None:
         """Take an item, and see to it that ``Connection.consumed`` is called for it one day."""
 
-    def end_received(self, error: PeerError | None, *, open: bool) -> None:
-        """Nothing more comes; if ``open``, our side of the call may still send and has to be ended."""
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
+        """Nothing more comes; if ``still_open``, our side of the call may still send and has to be ended."""
 
 
 class Connection:
@@ -350,7 +350,7 @@ class Connection:
             answer.set_exception(CallRefused(event.error.message))
         receiver = self._receivers.get(event.call) if event.open else self._receivers.pop(event.call, None)
         if receiver is not None:
-            receiver.end_received(event.error, open=event.open)
+            receiver.end_received(event.error, still_open=event.open)
 
     def _fail_calls(self) -> None:
         answers, self._answers = self._answers, {}
@@ -360,7 +360,7 @@ class Connection:
                 answer.exception()  # whoever waited may be gone
         receivers, self._receivers = self._receivers, {}
         for receiver in receivers.values():
-            receiver.end_received(PeerError(CLOSED_TEXT), open=False)
+            receiver.end_received(PeerError(CLOSED_TEXT), still_open=False)
 
     # ------------------------------------------------------------------------------------------ writing
 

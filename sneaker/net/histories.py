@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sneaker.errors import RemoteProtocolError, StoreDamaged
-from sneaker.net.intake import Offer
+from sneaker.net.intake import Offer, Outcome
 from sneaker.net.replication import read_run
 from sneaker.refs import FeedRef
 from sneaker.wire.calls import CallKind, PeerError, RequestReceived
@@ -43,7 +44,7 @@ class _Served:
     def item_received(self, kind: BodyKind, body: bytes) -> None:
         """A source takes nothing."""
 
-    def end_received(self, error: PeerError | None, *, open: bool) -> None:
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
         """The server notices by itself that the call is over."""
 
 
@@ -176,12 +177,9 @@ class _Fetch:
         for sequence, message in enumerate(ready, first):
             self._node.intake.offer(Offer(self, self._feed, sequence, message))
 
-    def settled(self, offer: Offer, head: int, is_new: bool, reason: str) -> None:
-        if head >= offer.sequence:
-            self._meeting.count_received(is_new)
-        else:
-            self._meeting.count_refused(offer.feed, offer.sequence, reason)
+    def settled(self, offers: list[Offer], before: Mapping[FeedRef, int], outcome: Outcome) -> None:
+        if self._meeting.count_settled(offers, before, outcome):
             self._meeting.connection.end(self._call, "these messages are not valid")
 
-    def end_received(self, error: PeerError | None, *, open: bool) -> None:
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
         """There is nothing more; a later connection asks again."""

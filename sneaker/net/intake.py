@@ -7,16 +7,20 @@ message is committed at once, under load thousands go into one transaction.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from sneaker.caps import Caps
 from sneaker.errors import SneakerError, StoreLocked
 from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.reports import Refusal
+from sneaker.feed.compact import Compact
+from sneaker.feed.quick import quick_look
+from sneaker.feed.run import Run
 from sneaker.refs import FeedRef
 from sneaker.store.base import Store
 
@@ -40,10 +44,10 @@ _RETRY_S = 0.5
 class Source(Protocol):
     """Who offers messages."""
 
-    def settled(self, offer: Offer, head: int, is_new: bool, reason: str) -> None:
-        """Hear what became of an offer: ``head`` is how far its feed is in the store now.
+    def settled(self, offers: list[Offer], before: Mapping[FeedRef, int], outcome: Outcome) -> None:
+        """Hear what became of offers; ``before`` is how far their feeds were.
 
-        If that is before the offer's sequence, it was refused, and ``reason`` says why if that is known.
+        Those beyond ``outcome.heads`` were refused; ``outcome.reason`` says why.
         """
 
 
@@ -68,9 +72,14 @@ class Outcome(NamedTuple):
     refusals: tuple[Refusal, ...] = ()
     forked: frozenset[FeedRef] = frozenset()
 
+    def reason(self, feed: FeedRef) -> str:
+        """Return why messages of a feed were refused, "" if that is not known."""
+        named = [refusal for refusal in self.refusals if refusal.feed in (feed, None)]
+        return f"{named[0].code}: {named[0].detail}" if named else ""
+
 
 class Intake:
-    """The thread.  ``offer`` from anywhere; ``on_outcome`` and ``on_failure`` are called in the thread."""
+    """The thread, and what the event loop sees of it; ``on_outcome`` and ``on_failure`` are called in the thread."""
 
     def __init__(
         self,
@@ -88,17 +97,20 @@ class Intake:
         self._on_outcome = on_outcome
         self._on_failure = on_failure
         self._queue: deque[Offer] = deque()
+        # What came since the loop last had nothing better to do: one wake-up of the thread for a hundred messages.
+        self._gathered: list[Offer] = []
         self._changed = threading.Condition()
         self._stopping = False
         self.waiting_bytes = 0
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Begin; ``offer`` and ``reported`` are to be called in the event loop that runs now."""
+        self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     def stop(self) -> None:
-        """Commit what has been offered, and end."""
+        """Commit what has been offered, and end; to be called in another thread, or when the loop may wait."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -116,15 +128,20 @@ class Intake:
 
     def offer(self, offer: Offer) -> None:
         """Hand over a message; returns at once."""
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(offer)
+        self.waiting_bytes += len(offer.raw)
+
+    def _hand_over(self) -> None:
         with self._changed:
-            self._queue.append(offer)
-            self.waiting_bytes += len(offer.raw)
+            self._queue.extend(self._gathered)
             self._changed.notify()
+        self._gathered = []
 
     def reported(self, outcome: Outcome) -> None:
         """Say that an outcome has been dealt with."""
-        with self._changed:
-            self.waiting_bytes -= sum([len(offer.raw) for offer in outcome.offers])
+        self.waiting_bytes -= sum([len(offer.raw) for offer in outcome.offers])
 
     # -- in the thread
 
@@ -162,8 +179,7 @@ class Intake:
         try:
             with Ingest(self._store, caps=self._caps, now_ms=self._now_ms) as ingest:
                 while batch:
-                    self._ingest(ingest, batch)
-                    heads = self._heads(batch)
+                    heads = self._ingest(ingest, batch)
                     before, accepted = accepted, ingest.counts().accepted
                     if any(heads[offer.feed] < offer.sequence for offer in batch):
                         break  # something was refused: why is said at the end
@@ -176,22 +192,57 @@ class Intake:
             self._on_outcome(Outcome(batch, heads, accepted - before, report.refusals, report.feeds_forked))
         return []
 
-    def _ingest(self, ingest: Ingest, batch: list[Offer]) -> None:
-        """Take in a batch, which grows by what comes until it is time to commit."""
+    def _ingest(self, ingest: Ingest, batch: list[Offer]) -> dict[FeedRef, int]:
+        """Take in a batch, which grows by what comes until it is time to commit; returns how far its feeds are then."""
         deadline = time.monotonic() + _COMMIT_AFTER_S
         at = 0
         while at < len(batch):
-            for offer in batch[at:]:
-                ingest.add_json(offer.raw)
+            _add_quickly(ingest, batch[at:])
             at = len(batch)
             if at < _COMMIT_AFTER and time.monotonic() < deadline:
                 batch.extend(self._take(0))
         ingest.flush()
-
-    def _heads(self, batch: list[Offer]) -> dict[FeedRef, int]:
-        heads = dict.fromkeys([offer.feed for offer in batch], 0)
-        for feed in heads:
-            head = self._store.head(feed)
-            if head is not None:
-                heads[feed] = head.sequence
+        heads = self._heads({offer.feed for offer in batch})
+        doubtful = {offer.feed for offer in batch if heads[offer.feed] < offer.sequence}
+        if doubtful:
+            # Before anything is called invalid it is read with all care: a quick look may see what is not there.
+            for offer in batch:
+                if offer.feed in doubtful:
+                    ingest.add_json(offer.raw)
+            ingest.flush()
+            heads.update(self._heads(doubtful))
         return heads
+
+    def _heads(self, feeds: Iterable[FeedRef]) -> dict[FeedRef, int]:
+        heads: dict[FeedRef, int] = {}
+        for feed in feeds:
+            head = self._store.head(feed)
+            heads[feed] = head.sequence if head is not None else 0
+        return heads
+
+
+def _add_quickly(ingest: Ingest, offers: list[Offer]) -> None:
+    """Hand over messages in runs, as far as they look like what they should be.
+
+    Parsing, printing and comparing one message after the other costs 35 us each, this 20 us; the check of the signature
+    is over what was made of a message, so nothing that its author did not sign can get in this way.
+    """
+    author, first, previous = FeedRef(bytes(32)), 0, None
+    run: list[Compact] = []
+    for offer in sorted(offers, key=_feed_of):
+        quick = quick_look(offer.raw)
+        if quick is None:
+            ingest.add_run(Run(author, first, previous, run))
+            run = []
+            ingest.add_json(offer.raw)
+        elif run and quick.author == author and quick.sequence == first + len(run):
+            run.append(quick.compact)
+        else:
+            ingest.add_run(Run(author, first, previous, run))
+            author, first, previous = quick.author, quick.sequence, quick.previous
+            run = [quick.compact]
+    ingest.add_run(Run(author, first, previous, run))
+
+
+def _feed_of(offer: Offer) -> FeedRef:
+    return offer.feed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from sneaker.errors import CallRefused
 from sneaker.net.blobs import BlobTalk
 from sneaker.net.connection import Connection
 from sneaker.net.histories import HistoryFetcher, HistoryServer
+from sneaker.net.intake import Offer, Outcome
 from sneaker.net.methods import Methods
 from sneaker.net.replication import EbtStream
 from sneaker.refs import FeedRef
@@ -161,20 +163,23 @@ class Meeting:
         self.tally.sent += count
         self.touch()
 
-    def count_received(self, is_new: bool) -> None:
-        """Note a message that is in the store now."""
-        if is_new:
-            self.tally.received += 1
-        else:
-            self.tally.known += 1
+    def count_settled(self, offers: list[Offer], before: Mapping[FeedRef, int], outcome: Outcome) -> list[Offer]:
+        """Note messages that are in the store now, and those that are not; returns the first one refused of each feed."""
+        heads, tally = outcome.heads, self.tally
+        refused: dict[FeedRef, Offer] = {}
+        for offer in offers:
+            if offer.sequence > heads[offer.feed]:
+                tally.refused += 1
+                refused.setdefault(offer.feed, offer)
+            elif offer.sequence > before[offer.feed]:
+                tally.received += 1
+            else:
+                tally.known += 1
+        for offer in refused.values():
+            if len(tally.refusals) < _MAX_REFUSALS_KEPT:
+                tally.refusals.append((offer.feed, offer.sequence, outcome.reason(offer.feed)))
         self.touch()
-
-    def count_refused(self, feed: FeedRef, sequence: int, reason: str) -> None:
-        """Note a message that was refused."""
-        self.tally.refused += 1
-        self.touch()
-        if len(self.tally.refusals) < _MAX_REFUSALS_KEPT:
-            self.tally.refusals.append((feed, sequence, reason))
+        return list(refused.values())
 
     def clock_received(self, changes: dict[FeedRef, int]) -> None:
         """Take down what the peer says it has; what it says about our own feed at once, so that we publish no fork."""

@@ -110,6 +110,6 @@ class _Ping:
         connection.consumed(self._call, len(body))
         connection.send(self._call, encode_json(self._meeting.node.now_ms()))
 
-    def end_received(self, error: PeerError | None, *, open: bool) -> None:
-        if open:
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
+        if still_open:
             self._meeting.connection.end(self._call)

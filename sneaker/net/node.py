@@ -15,7 +15,7 @@ from sneaker.exchange.home import Home
 from sneaker.graph import EdgeState
 from sneaker.net.blobs import Blobs
 from sneaker.net.connection import Connection
-from sneaker.net.intake import Intake, Outcome
+from sneaker.net.intake import Intake, Offer, Outcome, Source
 from sneaker.net.meeting import Meeting
 from sneaker.net.policy import DEFAULT_HOPS, Policy, read_policy
 from sneaker.refs import FeedRef
@@ -247,14 +247,13 @@ class Node:
         self.intake.reported(outcome)
         before = {feed: self.replicator.sequence(feed) for feed in outcome.heads}
         self._appended(outcome.heads)
-        reasons = {refused.feed: f"{refused.code}: {refused.detail}" for refused in reversed(outcome.refusals)}
-        anonymous = reasons.get(None, "")
         contacts = bool(outcome.forked)
-        for source, feed, sequence, raw in outcome.offers:
-            contacts = contacts or b'"contact"' in raw
+        sources: dict[Source, list[Offer]] = {}
         for offer in outcome.offers:
-            reason = reasons.get(offer.feed) or anonymous
-            offer.source.settled(offer, outcome.heads[offer.feed], offer.sequence > before[offer.feed], reason)
+            sources.setdefault(offer.source, []).append(offer)
+            contacts = contacts or b'"contact"' in offer.raw
+        for source, offers in sources.items():
+            source.settled(offers, before, outcome)
         for feed in outcome.forked:
             self.say(f"the feed {feed} is forked: its author signed two different messages for one place")
         if contacts:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sneaker.errors import RemoteProtocolError, StoreDamaged
 from sneaker.feed.compact import expand_run
 from sneaker.feed.message import Message
-from sneaker.net.intake import Offer
+from sneaker.net.intake import Offer, Outcome
 from sneaker.refs import FeedRef
 from sneaker.store.base import Store
 from sneaker.wire.calls import CallKind, PeerError
@@ -94,22 +95,20 @@ class EbtStream:
         if self._node.replicator.get_timer() is not None:
             self._node.replicator_changed()
 
-    def settled(self, offer: Offer, head: int, is_new: bool, reason: str) -> None:
-        """Hear that an offered message is in the store, or why its feed ends before it."""
-        self._connection.consumed(self.call, len(offer.raw))
-        if head >= offer.sequence:
-            self._meeting.count_received(is_new)
-            return
-        self._meeting.count_refused(offer.feed, offer.sequence, reason)
-        if not self._finished:
+    def settled(self, offers: list[Offer], before: Mapping[FeedRef, int], outcome: Outcome) -> None:
+        """Hear that offered messages are in the store, or that their feeds end before them."""
+        self._connection.consumed(self.call, sum([len(offer.raw) for offer in offers]))
+        for offer in self._meeting.count_settled(offers, before, outcome):
+            if self._finished:
+                return
             self.stream.refuse(offer.feed)
             self._refusals += 1
             if self._refusals == _MAX_REFUSALS:
                 self._connection.abort("the peer sends messages that are not valid")
 
-    def end_received(self, error: PeerError | None, *, open: bool) -> None:
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
         """The stream is over."""
-        if open:
+        if still_open:
             self._connection.end(self.call)
         self.finish()
         self._meeting.ebt_ended(self, error)

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from sneaker.errors import CallRefused, NetworkError, SneakerError
 from sneaker.exchange.home import Home
@@ -157,7 +158,8 @@ async def _sync(
     begun: asyncio.Future[Meeting] = asyncio.get_running_loop().create_future()
     meeting_task = asyncio.create_task(node.meet(connection, on_start=begun.set_result))
     try:
-        await asyncio.wait([begun, meeting_task], return_when=asyncio.FIRST_COMPLETED)
+        waiting: list[asyncio.Future[Any]] = [begun, meeting_task]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if not begun.done():
             return SyncReport(connection.peer, address, detail="it is connected already")
         report = await _until_level(node, begun.result(), address, live=live, progress=progress)
