@@ -15,9 +15,9 @@ __all__ = ["DEFAULT_PORT", "Server", "parse_listen"]
 DEFAULT_PORT = 8008
 
 # Handshakes in flight: each costs a socket, some kilobytes and half a millisecond of cryptography, and ends after 5 s.
-_MAX_HANDSHAKES = 50
+_MAX_HANDSHAKES = 64
 # Those of one address: a household or a village behind one router, but not one machine that drips bytes into all of them.
-_MAX_HANDSHAKES_EACH = 10
+_MAX_HANDSHAKES_EACH = 32
 
 _BACKLOG = 128
 

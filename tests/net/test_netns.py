@@ -127,8 +127,12 @@ def test_javascript_peers_are_found(program: str, tmp_path: Path) -> None:
         stack.enter_context(peer)
         machine.follow(peer.id)
         peer.ask("follow", feed=machine.id)
-        stack.enter_context(machine.peer("--discovery", listen="0.0.0.0:8008", prefix=["ip", "netns", "exec", names[0]]))
-        wait_for(lambda: machine.clock().get(peer.id) == 1 and peer.ask("clock").get(machine.id) == 1, 40, "the meeting")
+        stack.enter_context(
+            machine.peer("--discovery", listen="0.0.0.0:8008", prefix=["ip", "netns", "exec", names[0]])
+        )
+        wait_for(
+            lambda: machine.clock().get(peer.id) == 1 and peer.ask("clock").get(machine.id) == 1, 40, "the meeting"
+        )
 
 
 class InNamespace(js_oracle.Peer):

@@ -1,0 +1,604 @@
+"""Hostile peers: each ends its own connection or its own request, in bounded memory, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sneaker.caps import Caps
+from sneaker.errors import CallRefused, HandshakeError, NetworkError
+from sneaker.feed.message import Head, Message, create_message
+from sneaker.keys import Keypair
+from sneaker.net.connection import Connection
+from sneaker.net.greeting import dial
+from sneaker.refs import BlobRef, FeedRef
+from sneaker.wire.address import net_address, parse_address
+from sneaker.wire.boxstream import Boxer
+from sneaker.wire.calls import CallKind
+from sneaker.wire.handshake import ClientHandshake
+from sneaker.wire.packets import BodyKind, encode_packet
+from tests.net.attackers import Listener, guest, plain_socket, reads_end, shake_hands, somebody
+from tests.net.machines import Machine, RunningPeer, now_ms, wait_for
+
+pytestmark = pytest.mark.timeout(100)
+
+MB = 1_000_000
+
+
+class Victim:
+    """A running peer, a friend of it, and an enemy that it follows too."""
+
+    def __init__(self, machine: Machine, friend: Machine, enemy: Keypair, peer: RunningPeer) -> None:
+        self.machine, self.friend, self.enemy, self.peer = machine, friend, enemy, peer
+        self.address = peer.address
+
+    def is_well(self) -> None:
+        """A friend is served as ever."""
+        count = self.machine.clock()[self.machine.id]
+        text = f"message {count + 1}"
+        self.machine.publish({"type": "post", "text": text})
+        report = self.friend.connect(self.address)
+        assert report["level"], report
+        assert self.friend.clock()[self.machine.id] == count + 1
+        assert self.peer.process.poll() is None
+        assert not [line for line in self.peer.errors if "bug" in line or "Error" in line], self.peer.errors
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Victim]:
+    machine, friend, enemy = Machine(tmp_path / "victim"), Machine(tmp_path / "friend"), somebody()
+    machine.follow(friend.id, str(enemy.public))
+    friend.follow(machine.id)
+    with machine.peer() as peer:
+        yield Victim(machine, friend, enemy, peer)
+
+
+# ---------------------------------------------------------------------------------------------------- before the handshake
+
+
+def test_wrong_keys_and_wrong_networks(victim: Victim) -> None:
+    right = parse_address(victim.address)
+    assert right.host is not None
+    assert right.port is not None
+
+    async def attempts() -> None:
+        with pytest.raises(HandshakeError) as wrong_key:
+            await dial(net_address(right.host, right.port, somebody().public), somebody(), Caps())
+        assert wrong_key.value.message_number == 4
+        with pytest.raises((HandshakeError, NetworkError)):
+            await dial(right, somebody(), Caps(network_key=os.urandom(32)))
+
+    asyncio.run(attempts())
+    victim.is_well()
+
+
+def test_flipped_and_replayed_handshakes(victim: Victim) -> None:
+    key = parse_address(victim.address).key
+    assert key is not None
+    recorded: list[bytes] = []
+
+    def attempt(flip: int | None, replay: bool = False) -> bool:
+        """Returns whether the server hung up."""
+        handshake = ClientHandshake(Caps().network_key, somebody(), key, os.urandom(32))
+        hello = bytearray(recorded[0] if replay else handshake.data_to_send())
+        if flip is not None and flip < 64 * 8:
+            hello[flip // 8] ^= 1 << flip % 8
+        with plain_socket(victim.address) as sock:
+            sock.sendall(hello)
+            try:
+                challenge = sock.recv(64)
+            except ConnectionError:
+                return True
+            if not challenge:
+                return True
+            if replay:
+                sock.sendall(recorded[1])
+                return reads_end(sock)
+            handshake.receive_data(challenge)
+            handshake.next_event()
+            proof = bytearray(handshake.data_to_send())
+            if not recorded:
+                recorded.extend((bytes(hello), bytes(proof)))
+            if flip is not None and flip >= 64 * 8:
+                proof[flip // 8 - 64] ^= 1 << flip % 8
+            sock.sendall(proof)
+            sock.settimeout(0.3 if flip is None else 15)
+            return reads_end(sock)
+
+    assert not attempt(None)
+    assert attempt(None, replay=True)
+    for flip in range(0, 176 * 8, 37):
+        assert attempt(flip), flip
+    victim.is_well()
+
+
+def test_those_who_never_finish(victim: Victim) -> None:
+    before = victim.peer.memory()
+    sockets = [plain_socket(victim.address) for _ in range(150)]
+    started = time.monotonic()
+    dripping = sockets[0]
+    hello = os.urandom(64)
+    at = 0
+    while time.monotonic() - started < 7:
+        try:
+            dripping.send(hello[at : at + 1])
+        except ConnectionError:
+            break
+        at += 1
+        time.sleep(0.25)
+    assert 3 < time.monotonic() - started < 7, "a slow handshake is not ended in time"
+    assert victim.peer.memory() - before < 20 * MB
+    for sock in sockets:
+        sock.settimeout(5)
+        assert reads_end(sock)
+        sock.close()
+    victim.is_well()
+
+
+# ---------------------------------------------------------------------------------------------------- behind it
+
+
+def test_damaged_boxes_and_frames(victim: Victim) -> None:
+    def attack(data: bytes, *, flip: bool = False, boxed: bool = True) -> None:
+        with plain_socket(victim.address) as sock:
+            boxer = shake_hands(sock, victim.address, victim.enemy)
+            wire = bytearray(boxer.box(data) if boxed else data)
+            if flip:
+                wire[len(wire) // 2] ^= 4
+            sock.sendall(wire)
+            assert reads_end(sock)
+
+    call = encode_packet(1, b'{"name":["whoami"],"args":[]}')
+    attack(call, flip=True)
+    attack(os.urandom(500), boxed=False)
+    attack(b"\x02" + (1 << 30).to_bytes(4, "big") + (1).to_bytes(4, "big"))  # a frame of a gigabyte
+    attack(b"\x03" + (10).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes(10))  # an unknown kind of body
+    attack(os.urandom(20_000))
+    victim.is_well()
+
+
+def test_a_frame_that_never_ends(victim: Victim) -> None:
+    before = victim.peer.memory()
+    sockets = []
+    for _ in range(20):
+        sock = plain_socket(victim.address)
+        boxer = shake_hands(sock, victim.address, somebody())
+        sock.sendall(boxer.box(b"\x02" + (500_000).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes(400_000)))
+        sockets.append(sock)
+    time.sleep(1)
+    assert victim.peer.memory() - before < 40 * MB
+    victim.is_well()
+    for sock in sockets:
+        sock.close()
+
+
+@pytest.mark.parametrize("kind", ["async", "source", "unknown"])
+def test_a_flood_of_requests_by_one_who_does_not_listen(kind: str, victim: Victim) -> None:
+    before = victim.peer.memory()
+    bodies = {
+        "async": b'{"name":["manifest"],"args":[]}',
+        "source": b'{"name":["createHistoryStream"],"args":[{"id":"'
+        + victim.machine.id.encode()
+        + b'","live":true}],"type":"source"}',
+        "unknown": b'{"name":["no","such","thing"],"args":[1,2,3]}',
+    }
+    highest = 0
+    with plain_socket(victim.address, 2) as sock:
+        boxer = shake_hands(sock, victim.address, somebody())
+        number = 0
+        try:
+            for _ in range(1000):
+                packets = []
+                for _ in range(1000):
+                    number += 1
+                    packets.append(encode_packet(number, bodies[kind], stream=kind == "source"))
+                sock.sendall(boxer.box(b"".join(packets)))
+                highest = max(highest, victim.peer.memory())
+        except (TimeoutError, ConnectionError):
+            pass  # it reads no more of this: good
+        highest = max(highest, victim.peer.memory())
+        assert highest - before < 40 * MB, (highest - before) / MB
+        victim.is_well()
+
+
+def test_unknown_methods_end_only_themselves(victim: Victim) -> None:
+    async def attempt(connection: Connection, name: list[str], kind: str) -> None:
+        if kind == "async":
+            await connection.call(name)
+        else:
+            listener = Listener(connection)
+            listener.call = connection.open(name, CallKind.SOURCE, [], listener)
+            error = await listener.ended
+            assert error is not None
+            raise CallRefused(error.message)
+
+    async def attempts() -> None:
+        async with guest(victim.address) as connection:
+            for name in (
+                "publish",
+                "get",
+                "createLogStream",
+                "friends.hops",
+                "blobs.size",
+                "ebt.clock",
+                "status",
+                "x" * 150,
+            ):
+                for kind in ("async", "source"):
+                    with pytest.raises(CallRefused, match=r"is not in list of allowed methods|^no "):
+                        await attempt(connection, name.split("."), kind)
+            answer = await connection.call(["whoami"])
+            assert answer.value() == {"id": victim.machine.id}
+            manifest = (await connection.call(["manifest"])).value()
+            assert "publish" not in manifest
+            assert manifest["ebt"] == {"replicate": "duplex"}
+
+    asyncio.run(attempts())
+    victim.is_well()
+
+
+def test_strange_arguments(victim: Victim) -> None:
+    junk: list[Any] = [
+        None,
+        1,
+        -1,
+        1.5,
+        "x",
+        [],
+        {},
+        [[]],
+        {"id": 5},
+        {"id": "@x"},
+        {"id": victim.machine.id, "seq": "x"},
+        "&x.sha256",
+        {"key": [1]},
+        "\0" * 1000,
+    ]
+
+    async def attempts() -> None:
+        async with guest(victim.address) as connection:
+            for value in junk:
+                for name, kind in (
+                    ("blobs.has", CallKind.ASYNC),
+                    ("blobs.get", CallKind.SOURCE),
+                    ("blobs.getSlice", CallKind.SOURCE),
+                    ("createHistoryStream", CallKind.SOURCE),
+                    ("ebt.replicate", CallKind.DUPLEX),
+                    ("gossip.ping", CallKind.DUPLEX),
+                ):
+                    if kind is CallKind.ASYNC:
+                        try:
+                            await connection.call(name.split("."), [value])
+                        except CallRefused:
+                            pass
+                    else:
+                        listener = Listener(connection)
+                        listener.call = connection.open(name.split("."), kind, [value], listener)
+                        connection.end(listener.call)
+                        async with asyncio.timeout(5):
+                            await listener.ended
+            assert (await connection.call(["whoami"])).value() == {"id": victim.machine.id}
+
+    asyncio.run(attempts())
+    victim.is_well()
+
+
+# ---------------------------------------------------------------------------------------------------- replication
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["followed", "stranger"])
+def test_notes_for_a_million_feeds(known: bool, victim: Victim) -> None:
+    before = victim.peer.memory()
+    highest = 0
+
+    async def attack() -> None:
+        nonlocal highest
+        async with guest(victim.address, victim.enemy if known else None) as connection:
+            listener = Listener(connection)
+            listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+            await listener.wait(1)
+            for _ in range(200):
+                notes = {str(FeedRef(os.urandom(32))): 2 * 10**6 for _ in range(5000)}
+                body = json.dumps(notes).encode()
+                connection.send(listener.call, body)
+                try:
+                    await connection.room()
+                except NetworkError:
+                    return
+                highest = max(highest, victim.peer.memory())
+                listener.items.clear()
+            await asyncio.sleep(1)
+
+    asyncio.run(attack())
+    highest = max(highest, victim.peer.memory())
+    assert highest - before < (100 if known else 60) * MB, (highest - before) / MB
+    victim.is_well()
+
+
+def test_junk_in_notes(victim: Victim) -> None:
+    me = victim.machine.id
+    junk: list[bytes] = [
+        b"{}",
+        b'{"@x":1}',
+        f'{{"{me}":null}}'.encode(),
+        f'{{"{me}":"7"}}'.encode(),
+        f'{{"{me}":1e99}}'.encode(),
+        f'{{"{me}":-5}}'.encode(),
+        f'{{"{me}":9007199254740993}}'.encode(),
+        f'{{"{me}":[]}}'.encode(),
+        f'{{"clock":{{"{me}":{{}}}}}}'.encode(),
+        b'{"author":5,"sequence":1,"content":{}}',
+        b'{"__proto__":{"a":1}}',
+    ]
+
+    async def attack() -> None:
+        for item in [*junk, b"[]", b"5", b"not json", b'"text"', b"{" * 5000]:
+            async with guest(victim.address, victim.enemy) as connection:
+                listener = Listener(connection)
+                listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+                await listener.wait(1)
+                connection.send(listener.call, item)
+                if item in junk:
+                    assert (await connection.call(["whoami"])).value()
+                else:
+                    async with asyncio.timeout(5):
+                        await listener.ended
+
+    asyncio.run(attack())
+    victim.is_well()
+
+
+def chain(keypair: Keypair, count: int) -> list[Message]:
+    messages: list[Message] = []
+    head: Head | None = None
+    for number in range(count):
+        message = create_message(
+            keypair, head, 1_700_000_000_000 + number, {"type": "post", "text": f"number {number}"}
+        )
+        messages.append(message)
+        head = Head(message.sequence, message.key)
+    return messages
+
+
+async def replicate(address: str, keypair: Keypair, items: list[bytes], *, note: int | None = None) -> list[bytes]:
+    """Offer messages over EBT as an honest peer would, and return what the other side said after them."""
+    async with guest(address, keypair) as connection:
+        listener = Listener(connection)
+        listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+        await listener.wait(1)
+        count = 2 * len(items) if note is None else note
+        connection.send(listener.call, json.dumps({str(keypair.public): count}).encode())
+        await asyncio.sleep(0.2)
+        for item in items:
+            connection.send(listener.call, item)
+            await connection.room()
+        await asyncio.sleep(1.0)
+        return listener.items
+
+
+def spoiled(messages: list[Message]) -> dict[str, list[bytes]]:
+    """Ways to spoil the third of five messages."""
+    texts = [message.text for message in messages]
+    third = json.loads(texts[2])
+
+    def with_third(**changes: Any) -> list[bytes]:
+        return [*texts[:2], json.dumps({**third, **changes}).encode(), *texts[3:]]
+
+    signature = third["signature"]
+    turned = ("B" if signature[0] == "A" else "A") + signature[1:]
+    return {
+        "signature": with_third(signature=turned),
+        "text": with_third(content={"type": "post", "text": "not what was signed"}),
+        "timestamp": with_third(timestamp=5),
+        "previous": with_third(previous=json.loads(texts[0])["previous"]),
+        "previous-of-another": with_third(previous="%" + "A" * 43 + "=.sha256"),
+        "hash": with_third(hash="sha512"),
+        "field": with_third(extra=1),
+        "no-signature": with_third(signature=None),
+        "long": with_third(content={"type": "post", "text": "x" * 9000}),
+        "content": with_third(content=["post"]),
+        "no-type": with_third(content={"text": "no type"}),
+        "sequence": with_third(sequence=3.5),
+        "gap": [*texts[:2], *texts[3:]],
+        "order": [*texts[:2], texts[3], texts[2], texts[4]],
+        "nested": [
+            *texts[:2],
+            texts[2].replace(b'"text"', b'"a":' + b"[" * 4000 + b"]" * 4000 + b',"text"'),
+            *texts[3:],
+        ],
+        "huge": [*texts[:2], texts[2].replace(b'"number 2"', b'"' + b"y" * 300_000 + b'"'), *texts[3:]],
+    }
+
+
+def test_messages_that_are_wrong_in_each_way(victim: Victim) -> None:
+    names = list(spoiled(chain(victim.enemy, 5)))
+    enemies = {name: somebody() for name in names}
+    chains = {name: chain(enemy, 5) for name, enemy in enemies.items()}
+    victim.machine.follow_all(str(enemy.public) for enemy in enemies.values())
+    time.sleep(1)
+
+    async def offer(ways: dict[str, list[bytes]]) -> None:
+        await asyncio.gather(
+            *(replicate(victim.address, enemies[name], items, note=10) for name, items in ways.items())
+        )
+
+    asyncio.run(offer({name: spoiled(chains[name])[name] for name in names}))
+    held = {name: victim.machine.messages(str(enemies[name].public)) for name in names}
+    for name in names:
+        # Nothing but what the author signed, in order, is ever in the store.
+        assert held[name] == chains[name][: len(held[name])], name
+    # A message that came before its turn has only to wait. Of messages in a run, what they say of the one before is not
+    # looked at: what the author signed is put together from the messages themselves.
+    whole = {name for name in names if len(held[name]) == 5}
+    assert whole <= {"order", "previous", "previous-of-another"}
+    assert all(len(held[name]) == 2 for name in set(names) - whole), {name: len(held[name]) for name in names}
+    victim.is_well()
+    asyncio.run(offer({name: [message.text for message in chains[name]] for name in names}))
+    for name in names:
+        wait_for(lambda name=name: victim.machine.messages(str(enemies[name].public)) == chains[name], 5, name)
+    assert victim.machine.run("check").returncode == 0
+
+
+def test_a_fork_stops_its_feed_alone(victim: Victim) -> None:
+    messages = chain(victim.enemy, 5)
+    other = create_message(victim.enemy, Head(3, messages[2].key), 5, {"type": "post", "text": "another fourth"})
+    fifth = create_message(victim.enemy, Head(4, other.key), 6, {"type": "post", "text": "another fifth"})
+    asyncio.run(replicate(victim.address, victim.enemy, [message.text for message in messages[:4]]))
+    wait_for(lambda: len(victim.machine.messages(str(victim.enemy.public))) == 4, 5)
+    asyncio.run(replicate(victim.address, victim.enemy, [fifth.text], note=10))
+    with victim.machine.home() as home:
+        assert home.store.forked() == {victim.enemy.public}
+        assert [fork.key for fork in home.store.forks()] == [fifth.key]
+    asyncio.run(replicate(victim.address, victim.enemy, [messages[4].text], note=10))
+    assert victim.machine.messages(str(victim.enemy.public)) == messages[:4]
+    assert any("forked" in line for line in victim.peer.errors)
+    victim.is_well()
+
+
+def test_what_is_nobodys_business(victim: Victim, tmp_path: Path) -> None:
+    """A stranger gets nothing of those who block it, or whom we block; a blocked peer nothing at all."""
+    stranger, blocked = somebody(), somebody()
+    victim.machine.block(str(blocked.public))
+    asyncio.run(
+        replicate(
+            victim.address,
+            victim.enemy,
+            [
+                create_message(
+                    victim.enemy, None, 5, {"type": "contact", "contact": str(stranger.public), "blocking": True}
+                ).text
+            ],
+        )
+    )
+    wait_for(lambda: victim.machine.messages(str(victim.enemy.public)), 5)
+    time.sleep(0.6)
+
+    async def history(keypair: Keypair, feed: str) -> int:
+        async with guest(victim.address, keypair) as connection:
+            listener = Listener(connection)
+            listener.call = connection.open(["createHistoryStream"], CallKind.SOURCE, [{"id": feed}], listener)
+            await listener.ended
+            return len(listener.items)
+
+    assert asyncio.run(history(somebody(), str(victim.enemy.public))) == 1
+    assert asyncio.run(history(stranger, str(victim.enemy.public))) == 0
+    assert asyncio.run(history(stranger, victim.machine.id)) > 0
+
+    async def ebt(keypair: Keypair) -> list[bytes]:
+        async with guest(victim.address, keypair) as connection:
+            listener = Listener(connection)
+            listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+            await listener.wait(1)
+            connection.send(listener.call, json.dumps({str(victim.enemy.public): 0}).encode())
+            await asyncio.sleep(0.5)
+            return [item for item in listener.items if b'"content"' in item]
+
+    assert len(asyncio.run(ebt(somebody()))) == 1
+    assert asyncio.run(ebt(stranger)) == []
+    with pytest.raises(HandshakeError):
+        asyncio.run(history(blocked, victim.machine.id))
+    victim.is_well()
+
+
+def test_wants_of_strangers_are_not_ours(victim: Victim) -> None:
+    before = victim.peer.memory()
+
+    async def attack() -> None:
+        async with guest(victim.address) as connection:
+            served: list[int] = []
+
+            def serve(request: Any) -> None:
+                if request.name != ("blobs", "createWants"):
+                    raise CallRefused("no")
+                connection.attach(request.call, Listener(connection))
+                served.append(request.call)
+
+            connection.on_request = serve
+            wants = Listener(connection)
+            wants.call = connection.open(["blobs", "createWants"], CallKind.SOURCE, [], wants)
+            await wants.wait(1)
+            assert wants.items == [b"{}"]
+            while not served:
+                await asyncio.sleep(0.01)
+            for _ in range(50):
+                body = json.dumps({str(BlobRef(os.urandom(32))): -1 for _ in range(4000)}).encode()
+                connection.send(served[0], body)
+                await connection.room()
+            await asyncio.sleep(0.5)
+            assert wants.items == [b"{}"]
+
+    asyncio.run(attack())
+    assert victim.peer.memory() - before < 30 * MB
+    victim.is_well()
+
+
+def test_a_blob_that_is_another(victim: Victim) -> None:
+    """What was mentioned is fetched from whoever claims it, and what comes is thrown away if it is not that."""
+    data = b"x" * 100_000
+    blob = BlobRef.of(data)
+    victim.machine.publish({"type": "post", "text": "see", "mentions": [{"link": str(blob), "name": "it"}]})
+
+    async def attack(answer: bytes, repeat: int) -> int:
+        asked = 0
+        async with guest(victim.address, victim.enemy) as connection:
+
+            def serve(request: Any) -> None:
+                nonlocal asked
+                if request.name == ("blobs", "createWants"):
+                    connection.attach(request.call, Listener(connection))
+                    connection.send(request.call, json.dumps({str(blob): len(data)}).encode())
+                elif request.name == ("blobs", "get"):
+                    asked += 1
+                    connection.attach(request.call, Listener(connection))
+
+                    async def send() -> None:
+                        for _ in range(repeat):
+                            await connection.room()
+                            connection.send(request.call, answer, BodyKind.BINARY)
+                        connection.end(request.call)
+
+                    connection.spawn(send())
+                else:
+                    raise CallRefused("no")
+
+            connection.on_request = serve
+            await asyncio.sleep(1.5)
+        return asked
+
+    time.sleep(0.5)
+    assert asyncio.run(attack(b"y" * 50_000, 2)) == 1
+    assert not victim.machine.has_blob(str(blob))
+    before = victim.peer.memory()
+    assert asyncio.run(attack(b"z" * 60_000, 10_000)) == 1
+    assert victim.peer.memory() - before < 30 * MB
+    assert not victim.machine.has_blob(str(blob))
+    assert asyncio.run(attack(data[:50_000], 2)) == 1
+    assert victim.machine.has_blob(str(blob))
+    victim.is_well()
+
+
+def test_junk_on_the_beacon_ports(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    with machine.peer("--discovery") as peer, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for port in (8008, 26830):
+            for number in range(300):
+                sock.sendto(os.urandom(number), ("127.0.0.1", port))
+            sock.sendto(b"net:1.2.3.4:5~shs:" + b"A" * 43 + b"=", ("127.0.0.1", port))
+            sock.sendto(b";".join([b"net:x:1~noauth"] * 60), ("127.0.0.1", port))
+        time.sleep(0.5)
+        assert peer.process.poll() is None
+        assert now_ms()
+
+
+def test_boxers_are_what_we_think() -> None:
+    """The attackers use the same code as the victim: hold one of their tools against its definition."""
+    boxer = Boxer(bytes(32), bytes(24))
+    assert len(boxer.box(b"x" * 5000)) == 5000 + 2 * 34
