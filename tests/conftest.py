@@ -25,7 +25,15 @@ def pytest_report_header() -> list[str]:
     return lines
 
 
+#: What shares this machine's devices, networks or processor time with nothing else: one worker runs all of it.
+ALONE = {"fuse", "netns", "qemu", "udev"}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        group = "machine" if marks & ALONE else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
     run_slow = REQUIRE_ALL or config.getoption("--slow")
     skip_slow = pytest.mark.skip(reason="slow: run with --slow")
     for item in items:
