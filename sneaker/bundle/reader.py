@@ -7,8 +7,8 @@ the last event says whether the bundle was whole (``bundles-format.md``, "Readin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, StrEnum
-from typing import Final, Literal, NamedTuple
+from enum import StrEnum
+from typing import NamedTuple
 
 from sneaker.bundle.format import (
     FOOTER_BYTES,
@@ -42,6 +42,7 @@ from sneaker.bundle.records import (
     disagreement,
 )
 from sneaker.errors import BundleDamaged, BundleUnsupported
+from sneaker.events import NEED_DATA, NeedData
 from sneaker.feed.run import Run
 from sneaker.refs import BlobRef, FeedRef
 
@@ -62,19 +63,11 @@ __all__ = [
 ]
 
 
-class NeedData(Enum):
-    """The type of ``NEED_DATA``."""
-
-    NEED_DATA = 0
-
-
 # What the trailer's signature should cover, and what must therefore not stand behind it.
 _COVERED = frozenset(RecordType) - {RecordType.PARITY, RecordType.PADDING}
 
 # What is hashed and found wrong in an honest bundle is less than the bundle.
 _FREE_HASHING_BYTES = 64 * 1024 * 1024
-
-NEED_DATA: Final[Literal[NeedData.NEED_DATA]] = NeedData.NEED_DATA
 
 
 class Status(StrEnum):

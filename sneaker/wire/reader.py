@@ -11,23 +11,11 @@ from abc import ABC, abstractmethod
 from typing import Final, Generic, TypeVar
 
 from sneaker.errors import RemoteProtocolError
+from sneaker.events import NEED_DATA, NeedData
 
 __all__ = ["GOODBYE", "NEED_DATA", "Goodbye", "NeedData", "Reader"]
 
 Event_co = TypeVar("Event_co", covariant=True)
-
-
-class NeedData(enum.Enum):
-    """The type of NEED_DATA, an enum of one so that type checkers can tell it from events."""
-
-    NEED_DATA = "NEED_DATA"
-
-    def __repr__(self) -> str:
-        return self.value
-
-
-#: There is no event in the bytes received so far.
-NEED_DATA: Final = NeedData.NEED_DATA
 
 
 class Goodbye(enum.Enum):
