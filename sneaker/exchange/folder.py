@@ -21,7 +21,7 @@ from typing import BinaryIO, Self
 from sneaker.errors import DriveError, SourceError
 from sneaker.exchange.output import PART_SUFFIX
 
-__all__ = ["FULL_ERRORS", "MAX_ENTRIES", "Counting", "Entry", "Folder", "Listing"]
+__all__ = ["FULL_ERRORS", "MAX_ENTRIES", "Entry", "Folder", "Listing", "NewFile"]
 
 # What one visit looks at in a folder: files of ours, and things of any name. A stick with more is broken or hostile.
 MAX_ENTRIES = 100_000
@@ -52,20 +52,32 @@ class Listing:
     cut: bool = False
 
 
-class Counting:
-    """A file that counts and hashes what is written to it."""
+class NewFile:
+    """A file that is being written, under a temporary name still."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.written = 0
-        self.hash = hashlib.blake2b(digest_size=32)
+        #: To read back what was written; ``flush`` first.
+        self.file = file
+        self.digest = hashlib.blake2b(digest_size=32)
+        #: Set it, and the file does not get its name.
+        self.is_discarded = False
 
     def write(self, data: bytes) -> int:
         """Write all of ``data``."""
-        self._file.write(data)
-        self.hash.update(data)
-        self.written += len(data)
+        self.file.write(data)
+        self.digest.update(data)
         return len(data)
+
+    def flush(self) -> os.stat_result:
+        """See to it that all is on the medium, and return what the medium says of it."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        return os.fstat(self.file.fileno())
+
+    @property
+    def size(self) -> int:
+        """Bytes that the medium has taken so far."""
+        return os.fstat(self.file.fileno()).st_size
 
 
 class Folder:
@@ -229,7 +241,7 @@ class Folder:
         return True
 
     @contextlib.contextmanager
-    def writing(self, name: str, part_prefix: str = "") -> Iterator[Counting]:
+    def writing(self, name: str, part_prefix: str = "") -> Iterator[NewFile]:
         """Open a file that appears as ``name`` when the block ends well, synced and read back from the medium.
 
         Raises DriveError if what the medium gives back is not what was written, FileExistsError if somebody else took
@@ -246,11 +258,13 @@ class Folder:
             with os.fdopen(opened, "w+b") as raw:
                 with contextlib.suppress(OSError):
                     os.fchmod(raw.fileno(), _FILE_MODE)
-                file = Counting(raw)
+                file = NewFile(raw)
                 yield file
-                raw.flush()
-                os.fsync(raw.fileno())
-                _check_written(raw, file.hash.digest(), name)
+                file.flush()
+                _check_written(raw, file.digest.digest(), name)
+            if file.is_discarded:
+                os.unlink(temporary, dir_fd=self._descriptor)
+                return
             self._rename_new(temporary, name)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -78,7 +78,9 @@ def new_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(temporary, path)
+            # On vfat, the size stands in the entry of the new name only once the file is synced again.
+            os.fsync(file.fileno())
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

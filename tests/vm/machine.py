@@ -1,0 +1,277 @@
+"""A virtual machine with QEMU: sticks are plugged in and out, commands are run in it, and its plug is pulled."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.vm.image import Base
+
+__all__ = ["Machine", "Qmp"]
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+
+
+class Qmp:
+    """QEMU's machine protocol: commands and their answers, one JSON object to a line."""
+
+    def __init__(self, path: Path, timeout_s: float = 20) -> None:
+        self._socket = _connect(path, timeout_s)
+        self._socket.settimeout(timeout_s)
+        self._data = b""
+        #: Events that came meanwhile.
+        self.events: list[dict[str, Any]] = []
+        self._receive()  # the greeting
+        self.command("qmp_capabilities")
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\n" not in self._data:
+            more = self._socket.recv(65536)
+            if not more:
+                raise ConnectionError("QEMU hung up")
+            self._data += more
+        line, self._data = self._data.split(b"\n", 1)
+        value: dict[str, Any] = json.loads(line)
+        return value
+
+    def command(self, name: str, **arguments: Any) -> Any:
+        """Run a command and return what it answers; raises RuntimeError if it fails."""
+        request = {"execute": name, "arguments": {key.replace("_", "-"): value for key, value in arguments.items()}}
+        self._socket.sendall(json.dumps(request).encode() + b"\n")
+        while True:
+            answer = self._receive()
+            if "event" in answer:
+                self.events.append(answer)
+            elif "error" in answer:
+                raise RuntimeError(f"QEMU {name}: {answer['error']['desc']}")
+            elif "return" in answer:
+                return answer["return"]
+
+    def wait_for(self, event: str, timeout_s: float = 20) -> dict[str, Any]:
+        """Wait for an event and return it."""
+        end = time.monotonic() + timeout_s
+        while True:
+            for found in self.events:
+                if found["event"] == event:
+                    self.events.remove(found)
+                    return found
+            if time.monotonic() > end:
+                raise TimeoutError(f"QEMU never said {event}")
+            answer = self._receive()
+            if "event" in answer:
+                self.events.append(answer)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _connect(path: Path, timeout_s: float) -> socket.socket:
+    end = time.monotonic() + timeout_s
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(str(path))
+            return connection
+        except OSError:
+            connection.close()
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+class Machine:
+    """A machine with its disk ``image``; ``folder`` gets its sockets and the log of its console."""
+
+    def __init__(self, name: str, base: Base, image: Path, folder: Path) -> None:
+        self.name = name
+        self.base = base
+        self.image = image
+        self.folder = folder
+        self.log_path = folder / f"{name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.boots = 0
+        self._plugs = 0
+        self._plugged: str | None = None
+        self._requests = 0
+        self._agent: socket.socket | None = None
+        self._agent_data = b""
+        self._qmp: Qmp | None = None
+
+    # ------------------------------------------------------------------------------------------------ power
+
+    def start(self) -> None:
+        """Switch the machine on, without waiting for it; its console goes to the end of the log."""
+        self.boots += 1
+        for name in ("qmp", "agent"):
+            self._path(name).unlink(missing_ok=True)
+        console = f"file,id=console,path={self.log_path},append=on"
+        options = {
+            "-accel": "tcg,thread=multi",
+            "-machine": "q35",
+            "-cpu": "Nehalem",  # newer instructions are emulated more slowly than the older ones that do the same
+            "-smp": "2",
+            "-m": "1024",
+            "-display": "none",
+            "-kernel": str(self.base.kernel),
+            "-initrd": str(self.base.initrd),
+            "-append": "console=ttyS0 root=/dev/vda rw quiet mitigations=off",
+            "-qmp": f"unix:{self._path('qmp')},server=on,wait=off",
+            "-serial": "chardev:console",
+        }
+        command = [
+            "qemu-system-x86_64",
+            "-no-reboot",
+            "-nodefaults",
+            *(word for pair in options.items() for word in pair),
+        ]
+        command += ["-chardev", console]
+        command += ["-drive", f"file={self.image},if=virtio,format=raw,cache=writeback"]
+        command += ["-device", "qemu-xhci,id=xhci", "-device", "virtio-serial"]
+        command += ["-chardev", f"socket,id=agent,path={self._path('agent')},server=on,wait=off"]
+        command += ["-device", "virtserialport,chardev=agent,name=sneaker.agent"]
+        command += ["-device", "virtio-rng-pci"]
+        with self.log_path.open("ab") as log:
+            log.write(f"\n======== {self.name}: boot {self.boots}\n".encode())
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stderr=(self.folder / f"{self.name}.qemu").open("ab"), preexec_fn=_nice
+        )
+        self._qmp = Qmp(self._path("qmp"))
+        self._agent = _connect(self._path("agent"), 20)
+        self._agent_data = b""
+
+    def wait_until_up(self, timeout_s: float = 180) -> None:
+        """Wait until the machine runs commands and its person's services are up."""
+        self.run(["systemctl", "--user", "is-system-running", "--wait"], user="anna", timeout_s=timeout_s, check=False)
+
+    def cut_power(self) -> None:
+        """Pull the plug: nothing more is written from this moment on."""
+        self._end(signal.SIGKILL)
+
+    def shut_down(self) -> None:
+        """Switch the machine off as one should; pull the plug if that takes too long."""
+        if self.process is None:
+            return
+        with contextlib.suppress(Exception):
+            self.run(["systemctl", "poweroff", "--no-block"])
+            self.process.wait(60)
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
+        for connection in (self._qmp, self._agent):
+            if connection is not None:
+                connection.close()
+        self._qmp = self._agent = None
+        self._plugged = None
+
+    @property
+    def qmp(self) -> Qmp:
+        """The machine protocol; raises if the machine is off."""
+        if self._qmp is None:
+            raise RuntimeError(f"{self.name} is off")
+        return self._qmp
+
+    def _path(self, name: str) -> Path:
+        # A socket's path has at most 107 bytes.
+        return self.folder / f"{self.name}.{name}"
+
+    # ------------------------------------------------------------------------------------------------ sticks
+
+    def plug_in(self, stick: Path) -> None:
+        """Plug in a USB stick whose content is the image ``stick``."""
+        self._plugs += 1
+        name = f"stick{self.boots}x{self._plugs}"
+        self.qmp.command(
+            "blockdev-add",
+            node_name=name,
+            driver="raw",
+            file={"driver": "file", "filename": str(stick), "locking": "off"},
+        )
+        self.qmp.command("device_add", driver="usb-storage", drive=name, id=name, removable=True, bus="xhci.0")
+        self._plugged = name
+
+    def pull_out(self) -> None:
+        """Pull the stick out, whatever the machine is doing with it."""
+        name = self._plugged
+        if name is None:
+            raise RuntimeError(f"nothing is plugged into {self.name}")
+        self.qmp.command("device_del", id=name)
+        self._plugged = None
+        # The block device is busy for as long as requests are under way.
+        end = time.monotonic() + 20
+        while True:
+            try:
+                self.qmp.command("blockdev-del", node_name=name)
+                return
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+
+    # ------------------------------------------------------------------------------------------------ talking
+
+    def run(
+        self, argv: list[str], *, user: str = "root", timeout_s: float = 60, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the machine and wait for it."""
+        if self._agent is None:
+            raise RuntimeError(f"{self.name} is off")
+        self._requests += 1
+        request = {"id": self._requests, "argv": argv, "user": user, "timeout": timeout_s}
+        self._agent.settimeout(timeout_s + 30)
+        self._agent.sendall(json.dumps(request).encode() + b"\n")
+        while True:
+            while b"\n" not in self._agent_data:
+                more = self._agent.recv(65536)
+                if not more:
+                    raise ConnectionError(f"{self.name} hung up")
+                self._agent_data += more
+            line, self._agent_data = self._agent_data.split(b"\n", 1)
+            answer = json.loads(line)
+            if answer["id"] == self._requests:
+                break
+        done = subprocess.CompletedProcess(argv, answer["code"], answer["out"], answer["err"])
+        if check and done.returncode != 0:
+            raise RuntimeError(f"{self.name}: {' '.join(argv)} failed ({done.returncode}): {done.stdout}{done.stderr}")
+        return done
+
+    def sneaker(self, *arguments: str, check: bool = True, timeout_s: float = 120) -> str:
+        """Run sneaker as the person does and return what it prints."""
+        return self.run(["sneaker", "-q", *arguments], user="anna", check=check, timeout_s=timeout_s).stdout.strip()
+
+    def log(self) -> str:
+        """Return everything the console has said so far."""
+        with contextlib.suppress(FileNotFoundError):
+            return _ANSI.sub("", self.log_path.read_text(errors="replace"))
+        return ""
+
+    def wait_for(self, pattern: str, since: int = 0, timeout_s: float = 90) -> re.Match[str]:
+        """Wait until the console says what matches ``pattern``, after the first ``since`` characters of the log."""
+        end = time.monotonic() + timeout_s
+        compiled = re.compile(pattern)
+        while True:
+            log = self.log()
+            found = compiled.search(log, since)
+            if found is not None:
+                return found
+            if self.process is not None and self.process.poll() is not None:
+                raise RuntimeError(f"{self.name} ended while the test waited for {pattern!r}:\n{log[-3000:]}")
+            if time.monotonic() > end:
+                raise TimeoutError(f"{self.name} never said {pattern!r}; its last words:\n{log[since:][-6000:]}")
+            time.sleep(0.02)
+
+
+def _nice() -> None:
+    os.nice(5)

@@ -1,0 +1,63 @@
+"""Images of USB sticks: made, checked and looked at from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Stick", "make_stick"]
+
+# Where the partition begins on a stick that has one, as most are sold.
+_PARTITION_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Stick:
+    """A stick: ``kind`` is vfat, without a partition table, or exfat, in a partition."""
+
+    image: Path
+    kind: str
+
+    @property
+    def node(self) -> str:
+        """The device node of its file system in a machine where it is the only stick."""
+        return "/dev/sda1" if self.kind == "exfat" else "/dev/sda"
+
+    def check(self) -> tuple[bool, str]:
+        """Check its file system without changing it; return whether it is in order, and what the checker said."""
+        with _device(self) as device:
+            program = ["fsck.exfat", "-n"] if self.kind == "exfat" else ["fsck.vfat", "-n"]
+            done = subprocess.run([*program, device], capture_output=True, text=True, errors="replace", check=False)
+        return done.returncode == 0, (done.stdout + done.stderr).strip()
+
+
+@contextlib.contextmanager
+def _device(stick: Stick) -> Iterator[str]:
+    """Yield what the checkers open: the image itself, or a loop device on the partition in it."""
+    if stick.kind != "exfat":
+        yield str(stick.image)
+        return
+    command = ["losetup", "--find", "--show", f"--offset={_PARTITION_BYTES}", str(stick.image)]
+    device = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def make_stick(image: Path, kind: str, size_mb: int = 128) -> Stick:
+    """Make an empty stick."""
+    with image.open("wb") as file:
+        file.truncate(size_mb * 1024 * 1024)
+    stick = Stick(image, kind)
+    if kind == "exfat":
+        layout = f"label: dos\nstart={_PARTITION_BYTES // 512}, type=7\n"
+        subprocess.run(["sfdisk", "--quiet", str(image)], input=layout, text=True, check=True)
+        with _device(stick) as device:
+            subprocess.run(["mkfs.exfat", "-L", "STICK", device], capture_output=True, check=True)
+    else:
+        subprocess.run(["mkfs.vfat", "-F", "32", "-n", "STICK", str(image)], capture_output=True, check=True)
+    return stick

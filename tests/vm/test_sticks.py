@@ -1,0 +1,262 @@
+"""A real USB stick in real machines: carried, yanked out, and there when the power goes.
+
+Two virtual machines boot once and stay up.  ``hub`` has no desktop: the udev rule starts sneaker, which has udisks2 mount
+and unmount.  ``desk`` is somebody's machine: the service is enabled, and somebody else mounts.  Sticks are plugged into
+one or the other.  Printed is a transcript; ``scripts/vm-test`` shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.vm.image import CACHE, ROOT, base, build_wheels, make_machine
+from tests.vm.machine import Machine
+from tests.vm.sticks import Stick, make_stick
+
+pytestmark = [pytest.mark.qemu, pytest.mark.slow, pytest.mark.timeout(900)]
+
+# How often a stick is yanked and the power cut, half of them on each file system; the seed chooses the moments.
+TIMES = int(os.environ.get("SNEAKER_VM_TIMES") or 10)
+SEED = int(os.environ.get("SNEAKER_VM_SEED") or 20)
+KEEP = bool(os.environ.get("SNEAKER_VM_KEEP"))
+
+_STARTED = time.monotonic()
+
+
+def say(text: str) -> None:
+    print(f"{time.monotonic() - _STARTED:6.1f} s  {text}", flush=True)
+
+
+@dataclass
+class Machines:
+    """The two machines, and the folder with their disks and logs."""
+
+    hub: Machine
+    desk: Machine
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Machines]:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))
+    made: list[Machine] = []
+    try:
+        say("the base: Debian bookworm with systemd, udev and udisks2")
+        built_of = base()
+        say("sneaker: built as a wheel, installed with what it needs")
+        wheels = build_wheels(folder / "wheels", ROOT)
+        for name in ("hub", "desk"):
+            image = folder / f"{name}.img"
+            make_machine(built_of, image, wheels, name=name, mounts=name == "hub")
+            made.append(Machine(name, built_of, image, folder))
+        for machine in made:
+            machine.start()
+        for machine in made:
+            machine.wait_until_up()
+            say(f"{machine.name} is up")
+        yield Machines(made[0], made[1], folder)
+    finally:
+        for machine in made:
+            machine.shut_down()
+        for machine in made:
+            shutil.copy(machine.log_path, CACHE / f"{machine.name}.log")
+        if not KEEP:
+            shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module", params=["vfat", "exfat"])
+def stick(request: pytest.FixtureRequest, machines: Machines) -> Stick:
+    return make_stick(machines.folder / f"{request.param}.img", request.param)
+
+
+def mount(machine: Machine, stick: Stick) -> str:
+    """Mount the stick as a desktop does for its person; return where."""
+    for _ in range(100):
+        if machine.run(["test", "-b", stick.node], check=False).returncode == 0:
+            break
+        time.sleep(0.1)
+    machine.run(["udevadm", "settle"])
+    machine.run(["udisksctl", "mount", "--no-user-interaction", "-b", stick.node], user="anna")
+    return machine.run(["findmnt", "-n", "-o", "TARGET", stick.node]).stdout.strip()
+
+
+def unmount(machine: Machine, stick: Stick) -> None:
+    machine.run(["udisksctl", "unmount", "--no-user-interaction", "-b", stick.node], user="anna")
+
+
+def visit_at_hub(hub: Machine, stick: Stick) -> str:
+    """Plug the stick into the hub, wait until it says that it may go, pull it out; return what it said."""
+    at = len(hub.log())
+    started = time.monotonic()
+    hub.plug_in(stick.image)
+    found = hub.wait_for(r"sneaker\[\d+\]: \S*STICK\S*: (.*unmounted, pull it out.*)", at)
+    took = time.monotonic() - started
+    hub.pull_out()
+    say(f"hub: {found[1]}; from plug to word {took:.1f} s")
+    return found[1]
+
+
+def visit_at_desk(desk: Machine, stick: Stick) -> str:
+    """Plug the stick into the desk, where somebody mounts it; wait until it may go, unmount and pull it out."""
+    at = len(desk.log())
+    desk.plug_in(stick.image)
+    mount(desk, stick)
+    found = desk.wait_for(r"sneaker\[\d+\]: \S*STICK\S*: (.*safe to remove.*)", at)
+    unmount(desk, stick)
+    desk.pull_out()
+    say(f"desk: {found[1]}")
+    return found[1]
+
+
+def clock(machine: Machine) -> dict[str, int]:
+    found: dict[str, int] = json.loads(machine.sneaker("clock", "--json"))
+    return found
+
+
+def publish(machine: Machine, megabytes: float = 0) -> None:
+    """Publish a message, with an attachment of random bytes if asked for."""
+    words = ["publish", f"from {machine.name} at {time.monotonic():.1f}"]
+    if megabytes:
+        count = str(int(megabytes * 1_000_000))
+        machine.run(["sh", "-c", f"head -c {count} /dev/urandom > /tmp/attachment"], user="anna")
+        words += ["--attach", "/tmp/attachment"]
+    machine.sneaker(*words)
+
+
+def test_carried_to_and_fro(machines: Machines, stick: Stick) -> None:
+    hub, desk = machines.hub, machines.desk
+    say(f"---- a {stick.kind} stick is enrolled at the hub")
+    hub.plug_in(stick.image)
+    where = mount(hub, stick)
+    hub.sneaker("drive", "init", where)
+    unmount(hub, stick)
+    hub.pull_out()
+    before = clock(hub)
+    for machine in (hub, desk):
+        publish(machine)
+    visit_at_hub(hub, stick)
+    assert stick.check()[0], stick.check()[1]
+
+    say("---- at the desk it is not known, until somebody says so")
+    at = len(desk.log())
+    desk.plug_in(stick.image)
+    where = mount(desk, stick)
+    desk.wait_for(r"sneaker\[\d+\]: \S*STICK\S*: a sneaker stick that is not known here", at)
+    desk.sneaker("drive", "trust", where)
+    desk.run(["systemctl", "--user", "reload", "sneaker.service"], user="anna")
+    found = desk.wait_for(r"sneaker\[\d+\]: \S*STICK\S*: (.*safe to remove.*)", at)
+    say(f"desk: {found[1]}")
+    assert "new message" in found[1]
+    unmount(desk, stick)
+    desk.pull_out()
+
+    say("---- and back")
+    assert "new message" in visit_at_hub(hub, stick)
+    assert clock(hub) == clock(desk)
+    assert sum(clock(hub).values()) == sum(before.values()) + 2
+    assert "nothing new" in visit_at_hub(hub, stick)
+    ok, said = stick.check()
+    assert ok, said
+    say(f"{stick.kind}: fsck finds nothing")
+
+
+def moments(longest_s: float) -> Iterator[float]:
+    """Yield random moments, in seconds from the beginning of a visit, spread over all of it and a little more."""
+    rng = random.Random(SEED)
+    times = max(1, TIMES // 2)
+    for number in range(times):
+        yield (number + rng.random()) / times * longest_s * 1.1
+
+
+def measure(hub: Machine, stick: Stick) -> float:
+    """Return how long a visit with a large attachment takes, from the first word to the last."""
+    publish(hub, 2)
+    at = len(hub.log())
+    hub.plug_in(stick.image)
+    hub.wait_for(r"syncing, do not pull it out", at)
+    started = time.monotonic()
+    hub.wait_for("unmounted, pull it out", at)
+    took = time.monotonic() - started
+    hub.pull_out()
+    return took
+
+
+def verdict(stick: Stick) -> str:
+    """Return in a few words what fsck says of a stick that was treated badly."""
+    ok, said = stick.check()
+    lines = [
+        line for line in said.splitlines() if line and not line.startswith(("fsck.", "exfatprogs", str(stick.image)))
+    ]
+    return "clean" if ok else "; ".join(lines[:2])[:150]
+
+
+def disturb(
+    machines: Machines, stick: Stick, blow: Callable[[Machine], None], recover: Callable[[Machine], None]
+) -> None:
+    """Strike at random moments of visits; after each, the next insert has to end well, with nothing lost."""
+    hub, desk = machines.hub, machines.desk
+    longest = measure(hub, stick)
+    say(f"an undisturbed visit with 2 MB takes {longest:.1f} s")
+    total = sum(clock(hub).values())
+    struck = during = 0
+    for moment in moments(longest):
+        struck += 1
+        publish(hub, 2)
+        at = len(hub.log())
+        hub.plug_in(stick.image)
+        hub.wait_for(r"syncing, do not pull it out", at)
+        time.sleep(moment)
+        blow(hub)
+        was_over = "unmounted, pull it out" in hub.log()[at:]
+        during += not was_over
+        say(f"{struck:2}: after {moment:.2f} s{' (the visit was over)' if was_over else ''}; fsck: {verdict(stick)}")
+        recover(hub)
+        said = visit_at_hub(hub, stick)
+        assert "refused" not in said, said
+    assert sum(clock(hub).values()) == total + struck
+    visit_at_desk(desk, stick)
+    assert clock(desk) == clock(hub)
+    for machine in (hub, desk):
+        assert "clean" in machine.sneaker("check")
+    say(
+        f"{struck} times, {during} of them during the visit: both have all {total + struck} messages, and check finds nothing"
+    )
+
+
+def test_yanked_out(machines: Machines, stick: Stick) -> None:
+    """The stick is pulled out at random moments of the visit."""
+    say(f"---- {stick.kind}: yanked out during the visit")
+
+    def yank(hub: Machine) -> None:
+        hub.pull_out()
+
+    def nothing(hub: Machine) -> None:
+        """The machine goes on as if nothing had happened."""
+
+    disturb(machines, stick, yank, nothing)
+
+
+def test_power_cut(machines: Machines, stick: Stick) -> None:
+    """The hub loses its power at random moments of the visit, and boots again."""
+    say(f"---- {stick.kind}: the power is cut during the visit")
+
+    def cut(hub: Machine) -> None:
+        hub.cut_power()
+
+    def boot(hub: Machine) -> None:
+        hub.start()
+        hub.wait_until_up()
+        assert "clean" in hub.sneaker("check")
+
+    disturb(machines, stick, cut, boot)
