@@ -44,6 +44,10 @@ class FeedEnd:
         #: The batch in which something came for it last.
         self.touched = 0
 
+    def forget_guess(self) -> None:
+        """Begin again at what is proven."""
+        self.guess, self.guess_key = self.tail, self.tail_key
+
 
 def is_same(stored: MessageRow, item: Compact) -> bool:
     """Say whether ``item`` is the message that is stored, as far as can be told without expanding it.

@@ -101,6 +101,9 @@ def compact(message: Message) -> Compact:
     """Return the compact form of a message; what does not come back byte for byte is kept raw."""
     timestamp = message.timestamp
     if type(timestamp) is int and -_MAX_TIMESTAMP <= timestamp <= _MAX_TIMESTAMP:
+        ordinary = _compact_ordinary(message)
+        if ordinary is not None:
+            return ordinary
         small = _compact_content(message.content)
         if small is not None:
             kind, content = small
@@ -112,6 +115,38 @@ def compact(message: Message) -> Compact:
             except InvalidMessage:
                 pass
     return Compact(_RAW_FORM, 0, b"", message.text)
+
+
+def _compact_ordinary(message: Message) -> Compact | None:
+    """Return the compact form of a message like most, or None: then the long way has to decide.
+
+    Without parsing and hashing what was parsed and hashed already: logs bring messages one by one, and for them this is
+    5 us saved of 8.
+    """
+    author, sequence, previous, timestamp, value, signature, text, _ = message
+    if previous is None or type(value) is not dict:
+        return None
+    try:
+        content = _dumps(value)
+        pretty = _dumps({"content": value}, None, _PRETTY)
+    except (TypeError, ValueError):
+        return None
+    # Beyond what expand would refuse for its length, and numbers and keys that JavaScript writes in its own way.
+    if len(content) > MAX_MESSAGE_BYTES or is_suspect(pretty):
+        return None
+    rest = (
+        b2a_base64(previous, newline=False),
+        sequence,
+        timestamp,
+        pretty[1:-2],
+        b2a_base64(signature, newline=False)[:86],
+    )
+    templates = _templates(author)
+    if text == templates[0] % rest:
+        return Compact(_FORM_JSON, timestamp, signature, content)
+    if text == templates[1] % rest:
+        return Compact(_FORM_JSON | AUTHOR_FIRST, timestamp, signature, content)
+    return None
 
 
 def _compact_content(content: Content) -> tuple[int, bytes] | None:
@@ -160,7 +195,8 @@ def expand(author: FeedRef, sequence: int, previous: MessageRef | None, compact:
     return _new_tuple(Message, (author, sequence, previous, timestamp, value, signature, text, key))
 
 
-@lru_cache(maxsize=128)
+# Logs mix the messages of all feeds; 600 bytes for each.
+@lru_cache(maxsize=4096)
 def _templates(author: bytes) -> tuple[bytes, bytes]:
     """Return the templates of both field orders with the author filled in."""
     author_text = b2a_base64(author, newline=False)

@@ -321,6 +321,9 @@ class Store(Protocol):
     def own_sequence_seen(self, feed: FeedRef) -> OwnSeen:
         """Return the highest sequence of a feed that was shown or claimed anywhere; dismissed claims do not count."""
 
+    def data_version(self) -> int:
+        """Return a number that changes when anybody but this object has written to the store; cheap to ask for."""
+
     # -- derived from messages
 
     def edges(self, author: FeedRef | None = None) -> Iterator[Edge]:

@@ -19,9 +19,9 @@ __all__ = ["WriterLock", "connect", "store_errors", "transaction"]
 # against 4.2 us each), and fewer of them are dirtied when thousands of feeds grow at once.
 _PAGE_BYTES = 16384
 
-# Read cache of a connection.
-_CACHE_KIB = 8192
-_WRITER_CACHE_KIB = 16384
+# Page cache of a connection; a larger one does not make writing faster (measured with 4, 16 and 64 MiB).
+_CACHE_KIB = 4096
+_WRITER_CACHE_KIB = 8192
 
 # A checkpoint every 16 MiB: rarer ones do not save work that counts, and make the pause longer.
 _CHECKPOINT_PAGES = 16 * 1024 * 1024 // _PAGE_BYTES

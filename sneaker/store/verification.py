@@ -68,19 +68,21 @@ class Verifier:
         """Return how many chunks have been taken and not been given back."""
         return len(self._order)
 
-    def submit(self, checks: Sequence[Check]) -> None:
-        """Take a chunk, to be checked in the background."""
+    def submit(self, checks: Sequence[Check]) -> int:
+        """Take a chunk, to be checked in the background, and return its size in bytes."""
         self._submitted += len(checks)
         if self._workers is None and self._submitted >= PROCESSES_FROM and self._count > 1:
             self._workers = _start_workers(self._count)
         alive = [worker for worker in self._workers or () if worker.alive]
         if alive:
             worker = min(alive, key=lambda item: item.outstanding)
-            self._order.append(worker.submit(checks))
-            return
+            ticket = worker.submit(checks)
+            self._order.append(ticket)
+            return ticket.size
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="verify")
         self._order.append(self._pool.submit(check_signatures, checks))
+        return sum(96 + len(signed) for _, _, signed in checks)
 
     def keep_busy(self) -> None:
         """Hand on what did not fit into the pipes before; to be called now and then while doing something else."""
@@ -129,11 +131,12 @@ class Verifier:
 class _Ticket:
     """A chunk that a process works on; ``checks`` are kept until it has answered."""
 
-    __slots__ = ("checks", "worker")
+    __slots__ = ("checks", "size", "worker")
 
-    def __init__(self, worker: _Worker, checks: Sequence[Check]) -> None:
+    def __init__(self, worker: _Worker, checks: Sequence[Check], size: int) -> None:
         self.worker = worker
         self.checks = checks
+        self.size = size
 
 
 class _Worker:
@@ -171,7 +174,7 @@ class _Worker:
         self._sizes.append(count)
         self.outstanding += count
         self.write()
-        return _Ticket(self, checks)
+        return _Ticket(self, checks, len(message))
 
     def write(self) -> None:
         """Write what the pipe takes without waiting."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sneaker.caps import MAIN_CAPS, Caps
 from sneaker.errors import StoreFull, StoreLocked
 from sneaker.exchange import ingest as ingest_module
+from sneaker.exchange import proving
 from sneaker.exchange.ingest import Ingest, IngestReport, Run
 from sneaker.feed.compact import Compact, compact
 from sneaker.feed.message import Message, create_message
@@ -195,7 +196,7 @@ def test_feeds_that_are_not_wanted(store: Store) -> None:
 
 
 def test_the_list_of_refusals_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest_module, "_MAX_REFUSALS", 3)
+    monkeypatch.setattr(proving, "_MAX_REFUSALS", 3)
     report = taking(store, *feed(0, 10), wanted=lambda ref: False)
     assert report.refused == 10
     assert len(report.refusals) == 3
@@ -312,15 +313,10 @@ def test_a_made_up_message_does_not_wait(store: Store) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny bounds, so that little data crosses all of them."""
-    for name, value in {
-        "_CHUNK": 4,
-        "_CHUNKS_AHEAD": 3,
-        "_MIN_BATCH": 10,
-        "_MAX_BATCH": 25,
-        "_MAX_DEFERRED_BYTES": 5000,
-        "_MAX_FEEDS": 2,
-    }.items():
+    for name, value in {"_CHUNK": 4, "_CHUNKS_AHEAD": 3, "_MAX_DEFERRED_BYTES": 5000}.items():
         monkeypatch.setattr(ingest_module, name, value)
+    for name, value in {"_MIN_BATCH": 10, "_MAX_BATCH": 25, "_MAX_FEEDS": 2}.items():
+        monkeypatch.setattr(proving, name, value)
 
 
 @pytest.mark.usefixtures("small")
@@ -385,7 +381,7 @@ def test_one_at_a_time(store: Store) -> None:
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest_module, "_MIN_BATCH", 50)
+    monkeypatch.setattr(proving, "_MIN_BATCH", 50)
     messages = feed(0, 600)
     with SqliteStore.open(tmp_path / "store.sqlite") as store:
         taking(store, run(messages[:100]))
@@ -394,7 +390,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fill(limit: int) -> None:
             nonlocal accepted
             with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
-                connection = ingest._writer._connection  # type: ignore[union-attr]
+                connection = ingest._proven.writer._connection  # type: ignore[attr-defined]
                 pages = connection.execute("PRAGMA page_count").fetchone()[0]
                 connection.execute(f"PRAGMA max_page_count = {pages + limit}")
                 try:

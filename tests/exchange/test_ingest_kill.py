@@ -22,12 +22,13 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from sneaker.caps import MAIN_CAPS
-from sneaker.exchange import ingest as module
+from sneaker.exchange import proving
+from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.ndjson import read_lines
 from sneaker.store import verification
 from sneaker.store.sqlite import SqliteStore
 
-module._MIN_BATCH = module._MAX_BATCH = 150
+proving._MIN_BATCH = proving._MAX_BATCH = 150
 verification.PROCESSES_FROM = 400
 total = 0
 def accepted(count):
@@ -35,7 +36,7 @@ def accepted(count):
     total += count
     print(total, flush=True)
 with SqliteStore.open(Path(sys.argv[1])) as store:
-    with module.Ingest(store, caps=MAIN_CAPS, now_ms=lambda: 0, progress=accepted, workers=2) as ingest:
+    with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: 0, progress=accepted, workers=2) as ingest:
         print("ready", flush=True)
         with open(sys.argv[2], "rb") as log:
             for line in read_lines(log):
