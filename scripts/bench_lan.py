@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,10 @@ async def run_peer(path: Path) -> None:
             scheduler.add(parse_address(line.strip()))
         await scheduler.stop()
         await server.stop()
+    if os.environ.get("BENCH_CPU"):
+        own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = [usage.ru_utime + usage.ru_stime for usage in (own, children)]
+        print(f"{path.name}: {used[0]:.2f} s of CPU, {used[1]:.2f} s in its processes", file=sys.stderr)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ __all__ = [
     "DriveSettings",
     "InboxSettings",
     "NotifySettings",
+    "PeerSettings",
     "StickSettings",
     "default_home",
     "format_config",
@@ -63,6 +64,20 @@ class NotifySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """Section ``peer``: how this machine meets others on a network."""
+
+    #: Where to listen, "HOST:PORT"; None for all interfaces, and port 8008 or, if that is taken, another one.
+    listen: str | None = None
+    #: Find peers on the LAN, and be found.
+    discovery: bool = True
+    #: How far in the follow graph feeds are replicated.
+    hops: int = 2
+    #: Addresses to stay connected to.
+    connect: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StickSettings:
     """Section ``sticks``: how visits treat sticks; sizes in bytes, in the file also as texts like "500M"."""
 
@@ -82,6 +97,7 @@ class Config:
     drives: DriveSettings = field(default_factory=DriveSettings)
     inbox: InboxSettings = field(default_factory=InboxSettings)
     notify: NotifySettings = field(default_factory=NotifySettings)
+    peer: PeerSettings = field(default_factory=PeerSettings)
     sticks: StickSettings = field(default_factory=StickSettings)
 
 
@@ -115,6 +131,7 @@ def load_config(home: Path) -> Config:
     drives = _section(table, "drives", {"filesystems", "mount", "unmount", "power_off"}, path)
     inbox = _section(table, "inbox", {"folders"}, path)
     notify = _section(table, "notify", {"desktop", "bell", "hook"}, path)
+    peer = _section(table, "peer", {"listen", "discovery", "hops", "connect"}, path)
     sticks = _section(table, "sticks", {"stale_days", "min_free", "max_size"}, path)
     if table:
         raise ConfigError(f"{path}: there is no setting {next(iter(table))!r}")
@@ -127,7 +144,22 @@ def load_config(home: Path) -> Config:
             bell=_truth(notify, "notify", "bell", path, default=False),
             hook=tuple(_texts(notify, "notify", "hook", path)),
         ),
+        peer=_peer(peer, path),
         sticks=_sticks(sticks, path),
+    )
+
+
+def _peer(section: dict[str, Any], path: Path) -> PeerSettings:
+    listen, hops = section.get("listen"), section.get("hops", PeerSettings().hops)
+    if listen is not None and not (isinstance(listen, str) and listen):
+        raise ConfigError(f'{path}: peer.listen is not a text such as "192.168.1.2:8008"')
+    if type(hops) is not int or not 0 <= hops <= 10:
+        raise ConfigError(f"{path}: peer.hops is not a small number")
+    return PeerSettings(
+        listen=listen,
+        discovery=_truth(section, "peer", "discovery", path, default=True),
+        hops=hops,
+        connect=tuple(_texts(section, "peer", "connect", path)),
     )
 
 

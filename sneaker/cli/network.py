@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from sneaker.cli.app import JsonOption, command, home, settings
 from sneaker.cli.show import Output, clean, counted
+from sneaker.config import load_config
 from sneaker.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from sneaker.config import PeerSettings
     from sneaker.net.meeting import Tally
     from sneaker.net.service import PeerOptions, SyncReport
     from sneaker.wire.address import Address
 
-__all__ = ["peer_options", "run_until_stopped"]
+__all__ = ["TO_DO_ONCE", "Done", "Once", "peer_options", "peer_service", "run_until_stopped"]
 
 HopsOption = Annotated[
-    int, typer.Option("--hops", metavar="N", min=0, help="Replicate feeds up to this distance in the follow graph.")
+    int | None,
+    typer.Option(
+        "--hops",
+        metavar="N",
+        min=0,
+        help="Replicate feeds up to this distance in the follow graph. [default: 2, or as in the settings]",
+        show_default=False,
+    ),
+]
+DiscoveryOption = Annotated[
+    bool | None,
+    typer.Option("--discovery/--no-discovery", help="Find peers on the LAN, and be found.", show_default=False),
 ]
 AddressArgument = Annotated[
     str, typer.Argument(metavar="ADDRESS", help="net:HOST:PORT~shs:KEY, or HOST:PORT:@KEY.ed25519.")
@@ -47,13 +61,36 @@ def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
     return asyncio.run(guarded())
 
 
-def peer_options(listen: str | None, discovery: bool, hops: int, addresses: list[str] | None = None) -> PeerOptions:
-    """Return the options of a peer from what was typed; raises AddressError, NetworkError."""
-    from sneaker.net.server import DEFAULT_PORT, parse_listen
+def peer_options(
+    config: PeerSettings,
+    *,
+    listen: str | None = None,
+    discovery: bool | None = None,
+    hops: int | None = None,
+    connect_to: Sequence[str] = (),
+) -> PeerOptions:
+    """Return the options of a peer from the settings and what was typed; raises AddressError, NetworkError."""
+    from sneaker.net.server import parse_listen
     from sneaker.net.service import PeerOptions
 
-    host, port = parse_listen(listen) if listen is not None else ("", DEFAULT_PORT)
-    return PeerOptions(host, port, discovery, hops, [_parse_address(text) for text in addresses or ()])
+    where = listen if listen is not None else config.listen
+    host, port = parse_listen(where) if where is not None else ("", None)
+    return PeerOptions(
+        host,
+        port,
+        config.discovery if discovery is None else discovery,
+        config.hops if hops is None else hops,
+        [_parse_address(text) for text in (*config.connect, *connect_to)],
+    )
+
+
+async def peer_service(say: Callable[[str], None]) -> None:
+    """Run the peer of this home as its settings say, until this is cancelled: for 'run'."""
+    from sneaker.net.service import serve
+
+    options = peer_options(load_config(settings.home).peer)
+    with home() as opened:
+        await serve(opened, options, say=lambda text: say(clean(text, 300)))
 
 
 def _parse_address(text: str) -> Address:
@@ -79,16 +116,14 @@ def peer(
             show_default=False,
         ),
     ] = None,
-    discovery: Annotated[
-        bool, typer.Option("--discovery/--no-discovery", help="Find peers on the LAN, and be found.")
-    ] = True,
+    discovery: DiscoveryOption = None,
     connect_to: Annotated[
         list[str] | None,
         typer.Option(
             "--connect", metavar="ADDRESS", help="Stay connected to this peer; may be repeated.", show_default=False
         ),
     ] = None,
-    hops: HopsOption = 2,
+    hops: HopsOption = None,
 ) -> None:
     """Run the LAN peer: a normal SSB peer for other programs.
 
@@ -96,7 +131,13 @@ def peer(
     """
     from sneaker.net.service import serve
 
-    options = peer_options(listen, discovery, hops, connect_to)
+    options = peer_options(
+        load_config(settings.home).peer,
+        listen=listen,
+        discovery=discovery,
+        hops=hops,
+        connect_to=connect_to or (),
+    )
     output = settings.output()
 
     def ready(addresses: Any) -> None:
@@ -113,7 +154,7 @@ def connect(
     live: Annotated[
         bool, typer.Option("--live", help="Stay connected until the peer goes or this is stopped.")
     ] = False,
-    hops: HopsOption = 2,
+    hops: HopsOption = None,
     json: JsonOption = False,
 ) -> int:
     """Sync with one peer until both sides are level, then exit."""
@@ -127,7 +168,7 @@ def connect(
                 opened,
                 target,
                 say=lambda text: output.say(clean(text, 300)),
-                hops=hops,
+                hops=load_config(settings.home).peer.hops if hops is None else hops,
                 live=live,
                 progress=_progress(advance),
             )
@@ -177,33 +218,78 @@ def once(
         str | None,
         typer.Option("--listen", metavar="HOST:PORT", help="Where peers may dial us meanwhile.", show_default=False),
     ] = None,
-    discovery: Annotated[bool, typer.Option("--discovery/--no-discovery", help="Look for peers on the LAN.")] = True,
+    discovery: DiscoveryOption = None,
     connect_to: Annotated[
         list[str] | None,
         typer.Option(
             "--connect", metavar="ADDRESS", help="Sync with this peer too; may be repeated.", show_default=False
         ),
     ] = None,
-    hops: HopsOption = 2,
+    hops: HopsOption = None,
     json: JsonOption = False,
 ) -> int:
     """Sync with everybody in reach, fetch wanted blobs, and exit."""
+    options = peer_options(
+        load_config(settings.home).peer,
+        listen=listen,
+        discovery=discovery,
+        hops=hops,
+        connect_to=connect_to or (),
+    )
+    output = settings.output(json)
+    value: dict[str, Any] = {}
+    lines: list[str] = []
+    complete = True
+    for name, thing in TO_DO_ONCE:
+        done = thing(Once(options, timeout, output))
+        if done is None:
+            return 130
+        value[name] = done.value
+        lines += done.lines
+        complete = complete and done.complete
+    output.data(value, "\n".join(lines) or None)
+    return ExitCode.DONE if complete else ExitCode.PARTIAL
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What 'once' was asked for."""
+
+    peers: PeerOptions
+    timeout_s: float
+    output: Output
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of one thing that 'once' does: for ``--json``, for people, and whether all of it worked."""
+
+    value: Any
+    lines: list[str]
+    complete: bool
+
+
+def _meet_peers(asked: Once) -> Done | None:
     from sneaker.net.service import meet_all
 
-    options = peer_options(listen, discovery, hops, connect_to)
-    output = settings.output(json)
+    output = asked.output
     with home() as opened:
         reports = run_until_stopped(
-            meet_all(opened, options, say=lambda text: output.say(clean(text, 300)), timeout_s=timeout)
+            meet_all(opened, asked.peers, say=lambda text: output.say(clean(text, 300)), timeout_s=asked.timeout_s)
         )
     if reports is None:
-        return 130
-    text = "\n".join(_sync_line(report) for report in reports) if reports else "nobody is in reach"
-    output.data({"peers": [report.as_json() for report in reports]}, text)
+        return None
     for report in reports:
         _say_refusals(output, report)
-    complete = all(report.level and not report.tally.refused for report in reports)
-    return ExitCode.DONE if complete else ExitCode.PARTIAL
+    return Done(
+        [report.as_json() for report in reports],
+        [_sync_line(report) for report in reports] or ["no peer is in reach"],
+        all(report.level and not report.tally.refused for report in reports),
+    )
+
+
+#: What 'once' does, in this order: the name in ``--json``, and a function that returns None if it was stopped.
+TO_DO_ONCE: list[tuple[str, Callable[[Once], Done | None]]] = [("peers", _meet_peers)]
 
 
 @command()

@@ -27,6 +27,7 @@ __all__ = ["Node"]
 # Connections altogether, and those of them that may be strangers': who follows nobody's friends has to leave room.
 MAX_MEETINGS = 100
 MAX_STRANGERS = 30
+_STRANGER_IDLE_S = 30.0
 
 # How often the store is looked at for what other processes wrote; a look costs microseconds.
 _WATCH_S = 0.2
@@ -133,8 +134,18 @@ class Node:
             return False
         if peer in self.meetings:
             return True
-        strangers = sum(not self.policy.is_near(other) for other in self.meetings)
-        return len(self.meetings) < MAX_MEETINGS and (self.policy.is_near(peer) or strangers < MAX_STRANGERS)
+        near = self.policy.is_near(peer)
+        strangers = [meeting for meeting in self.meetings.values() if not meeting.is_near]
+        if len(self.meetings) < MAX_MEETINGS and (near or len(strangers) < MAX_STRANGERS):
+            return True
+        # A stranger that only sits there makes place.
+        idle = min(strangers, key=lambda meeting: meeting.active_at, default=None)
+        if idle is None or (not near and self.now() - idle.active_at < _STRANGER_IDLE_S):
+            return False
+        idle.detach()
+        self.keep(asyncio.create_task(idle.connection.close("others need the place")))
+        del self.meetings[idle.peer]
+        return True
 
     async def meet(
         self, connection: Connection, *, on_start: Callable[[Meeting], None] | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import contextlib
+import errno
 from collections import Counter
 
 from sneaker.errors import NetworkError, SneakerError
@@ -35,8 +36,8 @@ def parse_listen(text: str) -> tuple[str, int]:
 class Server:
     """Accepts connections for a node; limits what those who have not proven a key yet can cost."""
 
-    def __init__(self, node: Node, host: str, port: int) -> None:
-        """``host``: "" for all interfaces; ``port``: 0 for a free one."""
+    def __init__(self, node: Node, host: str, port: int | None) -> None:
+        """``host``: "" for all interfaces; ``port``: 0 for a free one, None for the usual one if that is free."""
         self._node = node
         self._host = host
         self._port = port
@@ -46,26 +47,29 @@ class Server:
     async def start(self) -> None:
         """Begin to listen; raises NetworkError."""
         try:
-            self._server = await asyncio.start_server(
-                self._accepted,
-                self._host or None,
-                self._port,
-                limit=STREAM_LIMIT_BYTES,
-                backlog=_BACKLOG,
-                family=socket.AF_UNSPEC,
-            )
-        except (OSError, OverflowError) as error:
-            reason = (getattr(error, "strerror", None) or str(error)).lower()
+            await self._listen(DEFAULT_PORT if self._port is None else self._port)
+        except OSError as error:
+            if self._port is None and error.errno == errno.EADDRINUSE:
+                # Another SSB program runs on this machine. Beacons say our port, so peers find us all the same.
+                with contextlib.suppress(OSError):
+                    await self._listen(0)
+                    return
+            reason = (error.strerror or str(error)).lower()
             raise NetworkError(
-                f"cannot listen on {self._host or '*'}:{self._port}: {reason}",
+                f"cannot listen on {self._host or '*'}:{self._port or DEFAULT_PORT}: {reason}",
                 hint="another SSB program may be running; give another port with --listen HOST:PORT",
             ) from None
+
+    async def _listen(self, port: int) -> None:
+        self._server = await asyncio.start_server(
+            self._accepted, self._host or None, port, limit=STREAM_LIMIT_BYTES, backlog=_BACKLOG
+        )
 
     @property
     def port(self) -> int:
         """The port that is listened on."""
         if self._server is None or not self._server.sockets:
-            return self._port
+            return self._port or DEFAULT_PORT
         return int(self._server.sockets[0].getsockname()[1])
 
     @property

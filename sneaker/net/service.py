@@ -19,7 +19,7 @@ from sneaker.net.meeting import Meeting, Tally
 from sneaker.net.node import Node
 from sneaker.net.policy import DEFAULT_HOPS
 from sneaker.net.scheduler import Scheduler
-from sneaker.net.server import DEFAULT_PORT, Server
+from sneaker.net.server import Server
 from sneaker.refs import FeedRef
 from sneaker.wire.address import Address, net_address
 
@@ -37,10 +37,13 @@ _STALLED_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class PeerOptions:
-    """How to run a peer: where to listen ("" is every interface), whom to stay connected to."""
+    """How to run a peer: where to listen ("" is every interface), whom to stay connected to.
+
+    ``port`` None is the usual one, or a free one if another SSB program on this machine has that.
+    """
 
     host: str = ""
-    port: int = DEFAULT_PORT
+    port: int | None = None
     discovery: bool = True
     hops: int = DEFAULT_HOPS
     addresses: Sequence[Address] = ()
@@ -191,7 +194,8 @@ async def _until_level(
             continue
         quiet = node.now() - meeting.active_at
         if quiet > _STALLED_S:
-            report.detail = "the peer announced more than it sent"
+            silent = meeting.ebt is not None and not meeting.ebt.heard
+            report.detail = "the peer does not replicate with us" if silent else "the peer announced more than it sent"
             break
         happened = meeting.tally != Tally()
         if meeting.is_busy or not node.is_settled or quiet < (_QUIET_S if happened else _NOTHING_S):
