@@ -16,10 +16,14 @@ from sneaker.errors import BundleDamaged, NotABundle
 from sneaker.keys import Keypair, verify_signature
 from sneaker.refs import BlobRef, FeedRef, MessageRef
 
-__all__ = ["CARD_MAGIC", "MAX_CARD_BYTES", "Card", "decode_card", "encode_card"]
+__all__ = ["CARD_MAGIC", "MAX_CARD_BYTES", "MAX_UNREADABLE", "Card", "decode_card", "encode_card"]
 
 CARD_MAGIC = b"\x89SNC\r\n\x1a\n"
 _HAS_HEAD = 1
+_HAS_UNREADABLE = 2
+# A stick with more damaged bundles than this is not worth saving.
+MAX_UNREADABLE = 1000
+_ID_BYTES = 16
 # MAX_CLOCK_FEEDS feeds take 7.4 MB; wants are fewer.
 MAX_CARD_BYTES = 12 * 1024 * 1024
 _MAX_WANTS = 100_000
@@ -33,7 +37,8 @@ class Card:
 
     ``counter`` grows with every card of this machine, ``time_ms`` is its clock, ``clock`` what it has (feed to
     sequence), ``wants`` the blobs it lacks.  ``head`` is the id of its own last message, as ``clock`` counts them: by it a
-    machine finds out that another one writes with its key, though both have as many messages.
+    machine finds out that another one writes with its key, though both have as many messages.  ``unreadable`` are the ids
+    of bundles that it found and could not read: what they hold has to come another way.
     """
 
     machine: FeedRef
@@ -43,6 +48,7 @@ class Card:
     clock: Mapping[FeedRef, int] = field(default_factory=dict)
     wants: frozenset[BlobRef] = frozenset()
     head: MessageRef | None = None
+    unreadable: frozenset[bytes] = frozenset()
 
 
 def encode_card(card: Card, keypair: Keypair) -> bytes:
@@ -55,10 +61,14 @@ def encode_card(card: Card, keypair: Keypair) -> bytes:
     if len(card.wants) > _MAX_WANTS:
         raise ValueError(f"a card with {len(card.wants)} wants")
     clock = encode_clock(card.clock)
-    flags = _HAS_HEAD if card.head is not None else 0
+    if len(card.unreadable) > MAX_UNREADABLE or any(len(bundle_id) != _ID_BYTES for bundle_id in card.unreadable):
+        raise ValueError("a card with impossible bundle ids")
+    flags = (_HAS_HEAD if card.head is not None else 0) | (_HAS_UNREADABLE if card.unreadable else 0)
     time_ms = max(0, card.time_ms)
     start = _HEAD.pack(CARD_MAGIC, 1, flags, 0, card.machine, card.network_id, card.counter, time_ms, len(clock))
     body = b"".join((start, clock, encode_varint(len(card.wants)), *sorted(card.wants), card.head or b""))
+    if card.unreadable:
+        body += b"".join((encode_varint(len(card.unreadable)), *sorted(card.unreadable)))
     return body + keypair.sign(_CONTEXT + body)
 
 
@@ -80,5 +90,7 @@ def decode_card(data: bytes) -> Card:
     clock = decode_clock(cursor.take(clock_bytes))
     wants = frozenset(BlobRef(cursor.take(32)) for _ in range(cursor.varint(_MAX_WANTS)))
     head = MessageRef(cursor.take(32)) if flags & _HAS_HEAD else None
+    number = cursor.varint(MAX_UNREADABLE) if flags & _HAS_UNREADABLE else 0
+    unreadable = frozenset(cursor.take(_ID_BYTES) for _ in range(number))
     cursor.finish()
-    return Card(FeedRef(machine), network_id, counter, time_ms, clock, wants, head)
+    return Card(FeedRef(machine), network_id, counter, time_ms, clock, wants, head, unreadable)

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from sneaker.bundle.card import Card, decode_card, encode_card
+from sneaker.bundle.card import MAX_UNREADABLE, Card, decode_card, encode_card
 from sneaker.errors import BundleError
 from sneaker.exchange.home import STORE_NAME, Home
 from sneaker.exchange.output import new_file, output_errors
+from sneaker.exchange.stick import from_base32
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.drives import DriveTables, KnownCard
 
@@ -61,7 +62,13 @@ def wanted_blobs(
 
 
 def make_card(
-    home: Home, *, now_ms: int, counter: int, clock: Mapping[FeedRef, int], wants: frozenset[BlobRef]
+    home: Home,
+    *,
+    now_ms: int,
+    counter: int,
+    clock: Mapping[FeedRef, int],
+    wants: frozenset[BlobRef],
+    unreadable: frozenset[bytes] = frozenset(),
 ) -> bytes:
     """Return this machine's signed card; ``counter`` has to be higher than that of any card before."""
     me = home.keypair.public
@@ -74,6 +81,7 @@ def make_card(
         clock=clock,
         wants=wants,
         head=home.store.key_at(me, sequence) if sequence else None,
+        unreadable=unreadable,
     )
     return encode_card(card, home.keypair)
 
@@ -90,6 +98,7 @@ def current_card(
     clock = home.store.clock()
     sequence = clock.get(me, 0)
     head = home.store.key_at(me, sequence) if sequence else None
+    unreadable = _unreadable_bundles(tables)
     while True:
         known = tables.card(me)
         mine = decode_known(known)
@@ -97,15 +106,22 @@ def current_card(
         counters = [card.counter for card in (known, seen) if card is not None]
         if known is not None and mine is not None and known.counter == max(counters) and known.counter not in taken:
             is_recent = abs(now_ms - mine.time_ms) < _REFRESH_MS
-            if is_recent and (mine.clock, mine.wants, mine.head) == (clock, wants, head):
+            state = (mine.clock, mine.wants, mine.head, mine.unreadable)
+            if is_recent and state == (clock, wants, head, unreadable):
                 return known
         counter = max(now_ms, 1, *(counter + 1 for counter in counters))
         while counter in taken:
             counter += 1
-        data = make_card(home, now_ms=now_ms, counter=counter, clock=clock, wants=wants)
+        data = make_card(home, now_ms=now_ms, counter=counter, clock=clock, wants=wants, unreadable=unreadable)
         made = KnownCard(me, counter, now_ms, data)
         if tables.put_cards([made]):
             return made  # else another process made one meanwhile
+
+
+def _unreadable_bundles(tables: DriveTables) -> frozenset[bytes]:
+    """Return the ids of bundles on any stick that we could not read; a bundle's name on a stick is its id."""
+    ids = (from_base32(name.partition(".")[0], 16) for name in tables.unusable_files(MAX_UNREADABLE))
+    return frozenset(bundle_id for bundle_id in ids if bundle_id is not None)
 
 
 def write_card(path: Path, home: Home, *, now_ms: int) -> None:

@@ -14,13 +14,13 @@ from sneaker.bundle.card import Card
 from sneaker.bundle.coverage import index_coverage, reach
 from sneaker.bundle.file import open_indexed
 from sneaker.bundle.plan import Range, joined, plan, slowest
-from sneaker.errors import BundleDamaged, DriveError, SourceError
+from sneaker.errors import BundleDamaged, BundleUnsupported, DriveError, SourceError
 from sneaker.exchange.export import BUNDLE_SUFFIX, DEFAULT_HOPS, sendable
 from sneaker.exchange.folder import FULL_ERRORS, Entry
 from sneaker.exchange.home import Home
 from sneaker.exchange.packing import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, pack
 from sneaker.exchange.shelf import Shelf
-from sneaker.exchange.stick import BUNDLES, Stick, base32
+from sneaker.exchange.stick import BUNDLES, CARDS, Stick, base32
 from sneaker.exchange.taking import MAX_STICK_BUNDLE_BYTES
 from sneaker.exchange.visitreport import VisitOptions, VisitReport, add_packed
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_SEQUENCE
@@ -33,6 +33,8 @@ __all__ = ["Leaving"]
 # So many own bundles of less than this size are packed into one.
 _COMPACT_COUNT = 16
 _COMPACT_BYTES = 4 * 1024 * 1024
+# Bundles up to this size are read once more if another machine could not read them.
+_VERIFY_BYTES = 64 * 1024 * 1024
 # How often a bundle is tried again, smaller, when a stick is full although it said that it is not.
 _ATTEMPTS = 5
 
@@ -113,9 +115,10 @@ class Leaving:
 
     def sweep(self) -> None:
         """Remove what an interrupted visit of ours left behind."""
-        folder = self._stick.folder(BUNDLES)
-        if folder is not None:
-            folder.remove_parts(self._part_prefix)
+        for name in (BUNDLES, CARDS):
+            folder = self._stick.folder(name)
+            if folder is not None:
+                folder.remove_parts(self._part_prefix)
 
     def clean(self) -> None:
         """Remove own bundles of which every other machine has everything, and wants no blob."""
@@ -130,6 +133,32 @@ class Leaving:
             if self._wants.isdisjoint(bundle.coverage.blobs)
             and all(lowest[feed] >= last for feed, _, last in bundle.coverage.ranges)
         )
+
+    def distrust(self) -> None:
+        """Look at the bundles that another machine could not read: do not count on those that are damaged.
+
+        Its word alone changes nothing. An own bundle goes if it is still seen to be one; what it held is written again.
+        """
+        doubted = {base32(bundle_id) + BUNDLE_SUFFIX for card in self._others for bundle_id in card.unreadable}
+        for bundle in [bundle for bundle in self._shelf.bundles() if bundle.name in doubted]:
+            if bundle.size > _VERIFY_BYTES or self._is_intact(bundle.name):
+                continue
+            if bundle.own and self._is_own(bundle.name):
+                self._remove([bundle.name])
+            else:
+                self._shelf.note(self._shelf.present[bundle.name], FileState.DAMAGED)
+
+    def _is_own(self, name: str) -> bool:
+        """Say whether a bundle still says, with our signature, that it is ours."""
+        folder = self._stick.folder(BUNDLES)
+        if folder is None:
+            return False
+        try:
+            with folder.open(name) as file:
+                indexed = open_indexed(file)
+        except (BundleUnsupported, SourceError, OSError):
+            return False
+        return indexed is not None and indexed.header.exporter == self._home.keypair.public
 
     def _remove(self, names: Iterable[str]) -> None:
         folder = self._stick.folder(BUNDLES)
@@ -181,7 +210,7 @@ class Leaving:
                     return False
                 for record in indexed.index.records:
                     indexed.read(record)
-        except (BundleDamaged, SourceError, OSError):
+        except (BundleDamaged, BundleUnsupported, SourceError, OSError):
             return False
         return True
 
@@ -246,15 +275,14 @@ class Leaving:
             try:
                 yield file.write
             finally:
-                self._written += file.written
-        with folder.open(name) as written:
-            indexed = open_indexed(written)
-            status = os.fstat(written.fileno())
-        if indexed is None:
-            raise DriveError(f"the stick does not give back the bundle {name} as it was written")
-        if not indexed.index.messages and not indexed.index.blobs:
-            folder.remove(name)  # not even one message fitted
-            return
-        self._report.files.append((f"{BUNDLES}/{name}", status.st_size))
-        entry = Entry(name, status.st_size, status.st_mtime_ns)
-        self._shelf.note(entry, FileState.OWN, self._home.keypair.public, index_coverage(indexed.index))
+                self._written += file.size
+            status = file.flush()
+            indexed = open_indexed(file.file)
+            if indexed is None:
+                raise DriveError(f"the stick does not give back the bundle {name} as it was written")
+            # Not even one message fitted, or it would hold one.
+            file.is_discarded = not indexed.index.messages and not indexed.index.blobs
+        if not file.is_discarded:
+            self._report.files.append((f"{BUNDLES}/{name}", status.st_size))
+            entry = Entry(name, status.st_size, status.st_mtime_ns)
+            self._shelf.note(entry, FileState.OWN, self._home.keypair.public, index_coverage(indexed.index))

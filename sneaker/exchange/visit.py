@@ -154,6 +154,7 @@ class _Visit:
         writes = self._options.writes
         for is_wanted, step in (
             (writes, leaving.sweep),
+            (writes, leaving.distrust),
             (writes, leaving.clean),
             (True, leaving.write),
             (writes, lambda: self._cards.write(self._part_prefix)),

@@ -131,6 +131,13 @@ class DriveTables:
             for name, size, mtime_ns, state, exporter, coverage in rows
         }
 
+    def unusable_files(self, limit: int) -> list[str]:
+        """Return the names of files on any drive that could not be read as they should, by name."""
+        rows = self._all(
+            "SELECT DISTINCT name FROM drive_file WHERE state IN ('damaged', 'foreign') ORDER BY name LIMIT ?", limit
+        )
+        return [name for (name,) in rows]
+
     # -- cards
 
     def cards(self) -> dict[FeedRef, KnownCard]:

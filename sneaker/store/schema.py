@@ -150,6 +150,7 @@ _THIRD = (
         dismissed INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (feed, source, key)
     ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX drive_file_unusable ON drive_file (name) WHERE state IN ('damaged', 'foreign')",
 )
 
 #: Statements that lead from version n to n + 1.

@@ -41,6 +41,7 @@ CARD = Card(
     clock={ADA.public: 3, keypair("ben").public: 2**31 - 1},
     wants=frozenset({BlobRef.of(b"one"), BlobRef.of(b"two")}),
     head=MessageRef(bytes(range(32))),
+    unreadable=frozenset({bytes(16), bytes(range(16))}),
 )
 SMALL = encode_card(CARD, ADA)
 
@@ -52,11 +53,17 @@ SMALL = encode_card(CARD, ADA)
     st.integers(0, 2**63 - 1),
     st.integers(0, 2**63 - 1),
     st.none() | keys.map(MessageRef),
+    st.frozensets(st.binary(min_size=16, max_size=16), max_size=5),
 )
 def test_round_trip(
-    clock: dict[FeedRef, int], wants: frozenset[BlobRef], counter: int, time_ms: int, head: MessageRef | None
+    clock: dict[FeedRef, int],
+    wants: frozenset[BlobRef],
+    counter: int,
+    time_ms: int,
+    head: MessageRef | None,
+    unreadable: frozenset[bytes],
 ) -> None:
-    card = Card(ADA.public, bytes(32), counter, time_ms, clock, wants, head)
+    card = Card(ADA.public, bytes(32), counter, time_ms, clock, wants, head, unreadable)
     assert decode_card(encode_card(card, ADA)) == card
 
 
@@ -106,6 +113,10 @@ def test_every_cut() -> None:
         body_of(flags=1) + bytes(31),
         body_of(flags=1) + bytes(33),
         body_of() + bytes(32),
+        body_of(flags=2),
+        body_of(flags=2) + encode_varint(1001) + bytes(16 * 1001),
+        body_of(flags=2) + b"\2" + bytes(31),
+        body_of(flags=2) + b"\1" + bytes(17),
         body_of(wants=b""),
         body_of()[:60],
     ],
