@@ -32,6 +32,8 @@ MAX_STICK_BUNDLE_BYTES = 1 << 30
 _SNIFF_BYTES = 64 * 1024
 # A damaged bundle of up to this size is tried again at every visit: it may have been the reader that was bad.
 _TRY_AGAIN_BYTES = 8 * 1024 * 1024
+# So many files that were no bundles are looked at again, for the same reason; only their beginnings are read.
+_MAX_LOOKS = 64
 # So many refused files are named in the report; of the rest, the number.
 _MAX_REFUSED = 200
 # After so many files in a row that cannot be read, the stick is what is broken.
@@ -67,6 +69,7 @@ class Taking:
         self._progress = progress
         self._clock = self._store.clock()
         self._refused = 0
+        self._looked_again = 0
         self._failures = 0
         me = session.home.keypair.public
         #: Feeds of which nothing more is taken, whatever lies there.
@@ -92,6 +95,8 @@ class Taking:
             known = self._shelf.known.get(entry.name)
             if known is None or self._is_worth_reading(entry, known):
                 self._take(folder, entry)
+                if known is not None and known.state is self._state_of(entry):
+                    self._say_no_more(known.state, entry)
         if self._refused > _MAX_REFUSED:
             self.problems.append(f"{self._refused - _MAX_REFUSED:,} more files on the stick were refused")
 
@@ -102,7 +107,8 @@ class Taking:
         if known.state is FileState.DAMAGED:
             return self._retry or entry.size <= _TRY_AGAIN_BYTES
         if known.state is FileState.FOREIGN:
-            return False
+            self._looked_again += 1
+            return self._retry or self._looked_again <= _MAX_LOOKS
         coverage = self._shelf.coverage(entry.name)
         if coverage is None or not self._wants.isdisjoint(coverage.blobs):
             return True
@@ -114,13 +120,30 @@ class Taking:
                 return True
         return False
 
+    def _state_of(self, entry: Entry) -> FileState | None:
+        found = self._shelf.learnt.get(entry.name)
+        return found.state if found is not None else None
+
+    def _say_no_more(self, state: FileState, entry: Entry) -> None:
+        """Do not report again what is as bad as it was; how many files are damaged stands in the report anyhow."""
+        reports = self._session.reports
+        if state in (FileState.DAMAGED, FileState.FOREIGN) and reports and reports[-1].path == _path_of(entry):
+            reports.pop()
+
     # ------------------------------------------------------------------------------------------------ one bundle
 
     def _take(self, folder: Folder, entry: Entry) -> None:
-        report = SourceReport(f"{BUNDLES}/{entry.name}")
+        report = SourceReport(_path_of(entry))
         try:
             with folder.open(entry.name) as file, StagedFile(file, self._session.home.path, self._progress) as copy:
-                self._take_copy(cast(BinaryIO, copy), entry, copy.size, report)
+                try:
+                    self._take_copy(cast(BinaryIO, copy), entry, copy.size, report)
+                except NotABundle:
+                    if not copy.bad_pages:
+                        raise
+                    raise OSError(errno.EIO, "what says that it is a bundle cannot be read") from None
+                if copy.bad_pages:  # perhaps they can be read another time
+                    self._shelf.note(Entry(entry.name, copy.size, 0), FileState.DAMAGED)
             self._failures = 0
         except FileNotFoundError:
             self._shelf.drop(entry.name)  # its owner has removed it meanwhile
@@ -193,6 +216,10 @@ class Taking:
         self._failures += 1
         if is_gone(cause) or self._failures >= _MAX_FAILURES:
             raise cause
+
+
+def _path_of(entry: Entry) -> str:
+    return f"{BUNDLES}/{entry.name}"
 
 
 def _seen(entry: Entry, size: int) -> Entry:
