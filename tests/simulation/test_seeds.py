@@ -1,0 +1,41 @@
+"""The simulation with given seeds: every promise holds after every step, and everybody ends up with everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sneaker.bundle.plan import Order
+from tests.simulation.folders import quick_folder
+from tests.simulation.world import World
+
+
+def run(seed: int, steps: int, folder: Path) -> World:
+    order = Order.BREADTH if seed % 2 else Order.DEPTH
+    budget = 64 * 1024 if seed % 5 == 4 else None
+    world = World(folder, seed, 3 + seed % 4, 1 + seed % 3, order=order, max_bytes=budget)
+    try:
+        for _ in range(steps):
+            world.step()
+        world.settle()
+    except BaseException:
+        print(f"seed {seed}:", *world.log[-40:], sep="\n  ")
+        raise
+    return world
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_short_life(seed: int) -> None:
+    with quick_folder() as folder:
+        world = run(seed, 80, folder)
+        assert world.visits > 40
+        assert world.delivery.delays
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(1000, 1030))
+def test_a_long_life(seed: int) -> None:
+    with quick_folder() as folder:
+        run(seed, 300, folder)
