@@ -262,10 +262,13 @@ class Folder:
                 yield file
                 file.flush()
                 _check_written(raw, file.digest.digest(), name)
-            if file.is_discarded:
-                os.unlink(temporary, dir_fd=self._descriptor)
-                return
-            self._rename_new(temporary, name)
+                if file.is_discarded:
+                    os.unlink(temporary, dir_fd=self._descriptor)
+                    return
+                self._rename_new(temporary, name)
+                # Linux's vfat gives the new name an entry that says "empty", and writes size and place into it when it
+                # writes the file's inode: a stick that is pulled out in between holds an empty file of that name.
+                os.fsync(raw.fileno())
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=self._descriptor)

@@ -140,9 +140,8 @@ class Machine:
         command += ["-device", "virtio-rng-pci"]
         with self.log_path.open("ab") as log:
             log.write(f"\n======== {self.name}: boot {self.boots}\n".encode())
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stderr=(self.folder / f"{self.name}.qemu").open("ab"), preexec_fn=_nice
-        )
+        with (self.folder / f"{self.name}.qemu").open("ab") as errors:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=errors, preexec_fn=_nice)
         self._qmp = Qmp(self._path("qmp"))
         self._agent = _connect(self._path("agent"), 20)
         self._agent_data = b""
