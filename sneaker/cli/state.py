@@ -107,6 +107,7 @@ def check(
 
     The file, every message's chain, key and signature, and all that is derived from messages.
     """
+    from sneaker.exchange.rebuilding import rebuild
     from sneaker.store.check import check as check_store
 
     output = settings.output(json)
@@ -114,6 +115,12 @@ def check(
         total = opened.store.counts().messages
         with output.progress(total, "checking", " messages") as progress:
             report = check_store(opened.store, caps=opened.caps, repair=repair, progress=progress)
+        if repair and report.file_damaged:
+            with output.progress(total, "rebuilding", " messages") as progress:
+                rebuilt = rebuild(opened.store, caps=opened.caps, now_ms=now_ms, progress=progress)
+            report.repaired = True
+            report.removed = max(0, rebuilt.before - rebuilt.messages)
+            output.say(f"the damaged file is kept at {rebuilt.kept}")
     value = report.as_json()
     if report.clean:
         text = f"clean: {counted(report.messages, 'message')} of {counted(report.feeds, 'feed')} are as their authors signed them"

@@ -67,6 +67,8 @@ class CheckReport:
     found: int = 0
     problems: list[Problem] = field(default_factory=list)
     repaired: bool = False
+    #: The file itself is damaged: only ``exchange.rebuilding`` can mend that.
+    file_damaged: bool = False
     #: Messages that the repair took out of their feeds: kept aside, or waiting for what is missing before them.
     removed: int = 0
 
@@ -79,6 +81,8 @@ class CheckReport:
     def summary(self) -> str:
         """One line on what was found and done."""
         text = f"{self.found} problems in {self.messages} messages of {self.feeds} feeds"
+        if self.file_damaged and not self.repaired:
+            return text + "; the file is damaged, 'sneaker check --repair' makes a new one out of what can be read"
         if not self.repaired:
             return text + ("" if self.clean else "; nothing was changed, 'sneaker check --repair' mends this")
         return f"{text}; mended, {self.removed} messages were taken out and can be imported again"
@@ -115,14 +119,15 @@ def check(
     """Check a store and return what is wrong with it; with ``repair``, mend that.
 
     Sees the store as it is at one moment, whoever writes meanwhile; repairing takes the writer's lock (StoreLocked).
-    ``progress`` is called with numbers of messages.  Raises StoreDamaged if the file cannot even be read.
+    ``progress`` is called with numbers of messages.  A file that cannot be read everywhere is not mended, it has to be
+    rebuilt (``file_damaged`` in the report).
     """
     if not isinstance(store, SqliteStore):
         raise StoreError("only a store on disk can be checked")
     with _snapshot(store.path, repair) as connection, contextlib.closing(Verifier(workers)) as verifier:
         checker = _Checker(connection, verifier, caps.hmac_key, progress or (lambda count: None))
         report = checker.run()
-        if repair and not report.clean:
+        if repair and not report.clean and not report.file_damaged:
             report.removed = mend(connection, checker.feeds, checker.bad_waiting, checker.orphans, now_ms())
             connection.execute("COMMIT")
             report.repaired = True
@@ -164,10 +169,22 @@ class _Checker:
         self._chunks: deque[tuple[list[int], bool]] = deque()
 
     def run(self) -> CheckReport:
-        connection, report = self._connection, self.report
-        for (line,) in connection.execute("PRAGMA quick_check(20)").fetchall():
-            if line != "ok":
-                report.add(Problem("file-damaged", f"SQLite says: {line}"))
+        """Look at everything; what SQLite cannot read is a problem like others."""
+        try:
+            for (line,) in self._connection.execute("PRAGMA quick_check(20)").fetchall():
+                if line != "ok":
+                    self._file_damaged(f"SQLite says: {line}")
+            self._run()
+        except sqlite3.DatabaseError as error:
+            self._file_damaged(f"SQLite cannot go on: {error}")
+        return self.report
+
+    def _file_damaged(self, detail: str) -> None:
+        self.report.file_damaged = True
+        self.report.add(Problem("file-damaged", detail))
+
+    def _run(self) -> None:
+        connection = self._connection
         for feed_id, ref, sequence, key in connection.execute("SELECT id, ref, sequence, key FROM feed"):
             self.feeds[feed_id] = CheckedFeed(FeedRef(ref), sequence, key)
         for feed_id in sorted(self.feeds):
@@ -177,9 +194,8 @@ class _Checker:
             self._collect(wait=True)
         self._check_heads()
         for code, detail in compare_derived(connection, self.feeds):
-            report.add(Problem(code, detail))
+            self.report.add(Problem(code, detail))
         self._find_orphans()
-        return report
 
     # -- messages
 

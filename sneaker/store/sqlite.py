@@ -309,6 +309,11 @@ class SqliteStore(PeerTables):
         with store_errors():
             self._connection.close()
 
+    def reopen(self) -> None:
+        """Open the file again, after another has been put in its place."""
+        self._connection = connect(self.path)
+        self._feed_ids.clear()
+
     def __enter__(self) -> Self:
         return self
 

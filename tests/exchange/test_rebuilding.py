@@ -1,0 +1,169 @@
+"""Files that rot: whatever page is lost, all that can be read is saved, and the rest can be brought again."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sneaker.caps import MAIN_CAPS
+from sneaker.errors import StoreDamaged, StoreError, StoreLocked
+from sneaker.exchange.ingest import Ingest
+from sneaker.exchange.rebuilding import rebuild
+from sneaker.store.base import Note, Peer, PeerKind
+from sneaker.store.check import check
+from sneaker.store.sqlite import SqliteStore
+from tests.store.memory import MemoryStore
+from tests.store.worlds import NOW_MS, contents, feed, keypair, run
+
+LENGTH = 400
+ME = keypair(0).public
+PAGE = 16384
+
+
+def fill(store: SqliteStore) -> None:
+    with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
+        for number in range(4):
+            ingest.add_run(run(feed(number, LENGTH)))
+        ingest.add_run(run(feed(4, 40)[10:]))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "store.sqlite"
+    with SqliteStore.open(path, ME) as store:
+        fill(store)
+        store.set_peer(Peer(keypair(3).public, PeerKind.CARD, 1, 2, 3))
+        store.update_peer_clock(keypair(3).public, {ME: Note(LENGTH)})
+        with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
+            ingest.add_run(run(feed(5, 10)))
+            ingest.add_run(run(feed(5, 9, shared=5, branch="b")))
+    return path
+
+
+def pages_of(path: Path, table: str) -> list[int]:
+    """Return the offsets of a table's leaf pages."""
+    connection = sqlite3.connect(path)
+    try:
+        found = connection.execute(
+            "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY pageno", (table,)
+        ).fetchall()
+    except sqlite3.OperationalError:
+        pytest.skip("this SQLite has no dbstat")
+    finally:
+        connection.close()
+    return [(number - 1) * PAGE for (number,) in found]
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def test_a_sound_store_comes_out_the_same(path: Path) -> None:
+    done: list[int] = []
+    with SqliteStore.open(path, ME) as store:
+        before, forks, peers = contents(store), list(store.forks()), store.peers()
+        rebuilt = rebuild(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, progress=done.append)
+        assert contents(store) == before
+        assert list(store.forks()) == forks
+        assert store.peers() == peers
+        assert store.peer_clock(keypair(3).public) == {ME: Note(LENGTH)}
+        assert rebuilt.aside == 0
+        assert sum(done) == rebuilt.messages == rebuilt.before
+        assert check(store).clean
+        with store.writer():
+            pass
+    assert rebuilt.kept.exists()
+    assert {item.name for item in path.parent.iterdir()} == {path.name, path.name + ".lock", rebuilt.kept.name}
+
+
+RUIN: dict[str, Callable[[random.Random], bytes]] = {
+    "zeros": lambda rng: bytes(PAGE),
+    "noise": lambda rng: rng.randbytes(PAGE),
+    "sector": lambda rng: bytes(512),
+}
+
+
+@pytest.mark.parametrize("how", RUIN)
+@pytest.mark.parametrize(
+    "table", ["message", "edge", "blob_link", "waiting", "peer_clock", "feed", "sqlite_autoindex_feed_1"]
+)
+def test_a_page_is_lost(path: Path, table: str, how: str) -> None:
+    rng = random.Random(f"{table} {how}")
+    with SqliteStore.open(path) as store:
+        whole = contents(store)
+    pages = pages_of(path, table)
+    overwrite(path, rng.choice(pages), RUIN[how](rng))
+    with SqliteStore.open(path, ME) as store:
+        report = check(store)
+        assert not report.clean
+        assert check(store, repair=True).repaired is not report.file_damaged
+        if report.file_damaged:
+            assert "makes a new one" in report.summary
+            rebuilt = rebuild(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS)
+            assert rebuilt.kept.exists()
+        after = check(store)
+        assert after.clean, after.problems
+        # One page holds some forty messages, all of one feed or two.
+        kept = [store.clock().get(keypair(number).public, 0) for number in range(4)]
+        assert sum(number == LENGTH for number in kept) >= 2
+        # However much of it is lost, the own feed is not forgotten.
+        seen = store.own_sequence_seen(ME)
+        assert max(seen.proven, seen.claimed) >= LENGTH or table == "feed"
+        with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
+            ingest.add_run(run(feed(5, 10)))
+        fill(store)
+        healed = contents(store)
+        if table != "feed":  # that a feed is forked was noted there
+            assert healed == whole
+        assert check(store).clean
+
+
+def test_many_pages_are_lost(path: Path) -> None:
+    rng = random.Random(5)
+    for offset in rng.sample(pages_of(path, "message"), 20):
+        overwrite(path, offset, rng.randbytes(PAGE))
+    with SqliteStore.open(path, ME) as store:
+        rebuild(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS)
+        assert check(store).clean
+        fill(store)
+        for number in range(4):
+            assert store.clock()[keypair(number).public] == LENGTH
+
+
+def test_a_file_that_cannot_even_be_opened(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2 // PAGE * PAGE)
+    data = path.read_bytes()
+    with pytest.raises(StoreDamaged) as caught:
+        SqliteStore.open(path, ME)
+    assert caught.value.hint
+    assert path.read_bytes() == data
+
+
+def test_no_feed_can_be_read(path: Path) -> None:
+    for table in ("feed", "sqlite_autoindex_feed_1"):
+        for offset in pages_of(path, table):
+            overwrite(path, offset, b"\xff" * PAGE)
+    data = path.read_bytes()
+    with SqliteStore.open(path, ME) as store:
+        assert check(store).file_damaged
+        with pytest.raises(StoreDamaged) as caught:
+            rebuild(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS)
+        assert caught.value.hint
+    assert path.read_bytes() == data
+    assert {item.name for item in path.parent.iterdir()} == {path.name, path.name + ".lock"}
+
+
+def test_who_may_rebuild(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SqliteStore.open(path) as store:
+        with store.writer(), pytest.raises(StoreLocked):
+            rebuild(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS)
+        assert store.clock()
+    with pytest.raises(StoreError):
+        rebuild(MemoryStore(), caps=MAIN_CAPS, now_ms=lambda: NOW_MS)
