@@ -111,6 +111,7 @@ class Intake:
 
     def stop(self) -> None:
         """Commit what has been offered, and end; to be called in another thread, or when the loop may wait."""
+        self._hand_over()
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -134,10 +135,10 @@ class Intake:
         self.waiting_bytes += len(offer.raw)
 
     def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
         with self._changed:
-            self._queue.extend(self._gathered)
+            self._queue.extend(gathered)
             self._changed.notify()
-        self._gathered = []
 
     def reported(self, outcome: Outcome) -> None:
         """Say that an outcome has been dealt with."""

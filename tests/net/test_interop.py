@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import js_oracle
-from tests.net.machines import Machine, RunningPeer, clock_of, keys_of, small_log, wait_for
+from tests.net.machines import ROOT, Machine, RunningPeer, clock_of, keys_of, small_log, wait_for
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(120)]
 
@@ -213,3 +213,60 @@ def test_a_kill_in_mid_transfer_costs_nothing(program: str, log: Path, tmp_path:
         assert report["messages"]["refused"] == 0
     assert machine.keys() >= keys_of(log)
     assert machine.run("check").returncode == 0
+
+
+# ---------------------------------------------------------------------------------------------------- ten thousand messages
+
+
+@pytest.fixture(scope="session")
+def big_log(pytestconfig: pytest.Config) -> Path:
+    """10,000 messages of 100 feeds, made once and kept in pytest's cache."""
+    if reason := js_oracle.available():
+        pytest.skip(reason)
+    path = pytestconfig.cache.mkdir("logs") / "log-10000-100.ndjson"
+    if not path.exists():
+        make = [str(ROOT / "scripts/fixtures"), "--messages", "10000", "--authors", "100", "--seed", "bench"]
+        subprocess.run([*make, "--out", str(path)], check=True, timeout=200)
+    return path
+
+
+def split_log(log: Path, folder: Path) -> tuple[Path, Path]:
+    """Share the feeds of a log out to two files."""
+    halves: tuple[list[bytes], list[bytes]] = ([], [])
+    feeds = sorted(clock_of(log))
+    side = {feed.encode(): number % 2 for number, feed in enumerate(feeds)}
+    for line in log.read_bytes().splitlines(keepends=True):
+        halves[side[line.split(b'"author":"', 1)[1].split(b'"', 1)[0]]].append(line)
+    paths = folder / "left.ndjson", folder / "right.ndjson"
+    for path, lines in zip(paths, halves, strict=True):
+        path.write_bytes(b"".join(lines))
+    return paths
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_ten_thousand_messages_both_ways(program: str, we_dial: bool, big_log: Path, tmp_path: Path) -> None:
+    """Each side has half of the feeds and wants all."""
+    ours_log, theirs_log = split_log(big_log, tmp_path)
+    clock = clock_of(big_log)
+    machine = Machine(tmp_path / "ours")
+    machine.take(ours_log)
+    machine.follow_all(clock)
+    with running(program, tmp_path / "theirs") as peer:
+        assert not peer.ask("import", file=str(theirs_log), timeout_s=200)["refused"]
+        for feed in clock:
+            peer.ask("request", feed=feed)
+        if we_dial:
+            report = machine.connect(peer.address, timeout_s=200)
+            assert report["level"]
+            assert report["messages"]["accepted"] == sum(clock_of(theirs_log).values())
+            assert report["messages"]["sent"] == sum(clock_of(ours_log).values())
+        else:
+            with machine.peer() as ours:
+                peer.ask("connect", address=ours.address)
+                wait_for(lambda: has_all(peer, clock) and machine.clock().items() >= clock.items(), 120)
+        wait_for(lambda: has_all(peer, clock), 30)
+        assert js_keys(peer, list(clock), tmp_path) == keys_of(big_log)
+    assert machine.keys() >= keys_of(big_log)

@@ -7,11 +7,12 @@ import shutil
 import socket
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import pytest
 
+from sneaker.errors import HandshakeError
 from tests.net.machines import Machine, clock_of, keys_of, small_log, wait_for
 
 pytestmark = pytest.mark.timeout(100)
@@ -296,7 +297,51 @@ def test_connect_live_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
         assert b"Traceback" not in output[1], output[1]
 
 
-def test_a_full_disk_ends_the_peer_with_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.root
+def test_a_full_disk_ends_the_peer_with_a_sentence(log: Path, tmp_path: Path) -> None:
     one = Machine(tmp_path / "one")
-    with one.peer() as peer:
-        assert peer.process.poll() is None
+    clock = clock_of(log)
+    one.take(log)
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1000k", "tmpfs", str(small)], check=True)
+    try:
+        two = Machine(small / "home")
+        two.follow_all(clock)
+        with one.peer() as peer:
+            done = two.run("connect", peer.address)
+        assert done.returncode == 44, done.stderr
+        assert "full" in done.stderr
+        assert "Traceback" not in done.stderr
+        held = two.clock()
+        for feed in clock:
+            assert two.messages(feed) == one.messages(feed)[: held.get(feed, 0)]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_strangers_leave_room_for_friends(tmp_path: Path) -> None:
+    import asyncio
+
+    from tests.net.attackers import guest
+
+    hub, friend = Machine(tmp_path / "hub"), Machine(tmp_path / "friend")
+    hub.follow(friend.id)
+    friend.follow(hub.id)
+
+    async def crowd(address: str) -> None:
+        async with AsyncExitStack() as stack:
+            inside = 0
+            for _ in range(45):
+                try:
+                    await stack.enter_async_context(guest(address))
+                    inside += 1
+                except HandshakeError:
+                    pass
+            assert inside == 30
+            report = await asyncio.to_thread(friend.connect, address)
+            assert report["level"]
+
+    with hub.peer() as peer:
+        asyncio.run(crowd(peer.address))
+    assert friend.clock() == {hub.id: 1, friend.id: 1}

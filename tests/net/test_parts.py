@@ -1,0 +1,189 @@
+"""The parts of a peer that decide things, each by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sneaker.errors import NetworkError, SneakerError
+from sneaker.exchange.ingest import Ingest
+from sneaker.feed.message import Head, create_message
+from sneaker.keys import Keypair
+from sneaker.net.intake import Intake, Offer, Outcome
+from sneaker.net.interfaces import find_interfaces
+from sneaker.net.node import Node
+from sneaker.net.policy import read_policy
+from sneaker.net.scheduler import Scheduler
+from sneaker.net.server import parse_listen
+from sneaker.refs import FeedRef
+from sneaker.wire.address import net_address
+from tests.net.attackers import somebody
+from tests.net.machines import Machine, now_ms
+
+
+def test_what_can_be_typed_to_listen_on() -> None:
+    assert parse_listen("127.0.0.1:9000") == ("127.0.0.1", 9000)
+    assert parse_listen(":9000") == ("", 9000)
+    assert parse_listen("10.0.0.1") == ("10.0.0.1", 8008)
+    assert parse_listen("[::1]:7") == ("::1", 7)
+    assert parse_listen("[::1]") == ("::1", 8008)
+    for text in ("x:y", "x:70000", "x:-1"):
+        with pytest.raises(NetworkError):
+            parse_listen(text)
+
+
+def test_interfaces_have_addresses() -> None:
+    for interface in find_interfaces():
+        assert interface.name != "lo"
+        assert interface.address.count(".") == interface.broadcast.count(".") == 3
+
+
+def test_policy(tmp_path: Path) -> None:
+    me, friend, far, farther, enemy = (Machine(tmp_path / name) for name in ("me", "friend", "far", "farther", "enemy"))
+    me.follow(friend.id)
+    me.block(enemy.id)
+    friend.follow(far.id, enemy.id)
+    friend.block(farther.id)
+    far.follow(farther.id)
+    with me.home() as home:
+        for other in (friend, far):
+            with Ingest(home.store, caps=me.caps, now_ms=now_ms, workers=1) as ingest:
+                for message in other.messages(other.id):
+                    ingest.add_message(message)
+        policy = read_policy(home.store, me.keypair.public, 2)
+        assert policy.wanted == {machine.keypair.public for machine in (me, friend, far)}
+        assert policy.blocked == {enemy.keypair.public}
+        assert not policy.is_welcome(enemy.keypair.public)
+        assert policy.is_welcome(farther.keypair.public)
+        assert policy.withheld(farther.keypair.public) == {friend.keypair.public}
+        assert read_policy(home.store, me.keypair.public, 0).wanted == {me.keypair.public, friend.keypair.public}
+        assert farther.keypair.public not in read_policy(home.store, me.keypair.public, 3).wanted
+
+
+class Sink:
+    """Collects what became of offers."""
+
+    def settled(self, offers: list[Offer], before: object, outcome: Outcome) -> None:
+        raise AssertionError("the node calls this, not the intake")
+
+
+def chain(keypair: Keypair, count: int) -> list[bytes]:
+    texts, head = [], None
+    for number in range(count):
+        message = create_message(keypair, head, 1_700_000_000_000 + number, {"type": "post", "text": f"{number}"})
+        texts.append(message.text)
+        head = Head(message.sequence, message.key)
+    return texts
+
+
+def test_intake_commits_before_it_reports_and_lets_others_write(tmp_path: Path) -> None:
+    machine, author = Machine(tmp_path / "machine"), somebody()
+    outcomes: list[Outcome] = []
+    failures: list[SneakerError] = []
+    texts = chain(author, 300)
+
+    async def main() -> None:
+        with machine.home() as home:
+
+            def report(outcome: Outcome) -> None:
+                for feed, head in outcome.heads.items():
+                    found = home.store.head(feed)
+                    assert found is not None
+                    assert found.sequence >= head, "reported before it was on the disk"
+                outcomes.append(outcome)
+
+            intake = Intake(home.store, machine.caps, now_ms=now_ms, on_outcome=report, on_failure=failures.append)
+            intake.start()
+            source = Sink()
+            for sequence, text in enumerate(texts[:200], 1):
+                intake.offer(Offer(source, author.public, sequence, text))
+            while sum(len(outcome.offers) for outcome in outcomes) < 200:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            # Nothing to do: the lock is free at once.
+            started = time.monotonic()
+            home.store.writer(timeout_s=0.5).close()
+            assert time.monotonic() - started < 0.3
+            # Somebody else writes for a while: what comes meanwhile waits.
+            with home.store.writer():
+                for sequence, text in enumerate(texts[200:], 201):
+                    intake.offer(Offer(source, author.public, sequence, text))
+                await asyncio.sleep(0.3)
+                assert sum(len(outcome.offers) for outcome in outcomes) == 200
+            await asyncio.to_thread(intake.stop)
+            for outcome in outcomes:
+                intake.reported(outcome)
+            assert intake.is_idle
+
+    asyncio.run(main())
+    assert not failures
+    assert sum(outcome.accepted for outcome in outcomes) == 300
+    assert [message.text for message in machine.messages(str(author.public))] == texts
+    assert not [thread for thread in threading.enumerate() if thread.name == "intake"]
+
+
+def test_intake_says_why_and_goes_on(tmp_path: Path) -> None:
+    machine, good, bad = Machine(tmp_path / "machine"), somebody(), somebody()
+    outcomes: list[Outcome] = []
+    goods, bads = chain(good, 20), chain(bad, 20)
+    bads[9] = bads[9].replace(b'"text": "9"', b'"text": "8"')
+
+    async def main() -> None:
+        with machine.home() as home:
+            intake = Intake(home.store, machine.caps, now_ms=now_ms, on_outcome=outcomes.append, on_failure=pytest.fail)
+            intake.start()
+            for sequence in range(1, 21):
+                intake.offer(Offer(Sink(), bad.public, sequence, bads[sequence - 1]))
+                intake.offer(Offer(Sink(), good.public, sequence, goods[sequence - 1]))
+            await asyncio.to_thread(intake.stop)
+
+    asyncio.run(main())
+    assert machine.clock() == {str(good.public): 20, str(bad.public): 9}
+    last = outcomes[-1]
+    assert last.heads == {good.public: 20, bad.public: 9}
+    assert last.reason(bad.public).startswith("signature-invalid")
+    assert last.reason(good.public) == ""
+
+
+def test_whom_the_scheduler_dials(tmp_path: Path) -> None:
+    """Friends on the LAN and peers that a person named; a stranger never."""
+    machine, friend = Machine(tmp_path / "machine"), Machine(tmp_path / "friend")
+    machine.follow(friend.id)
+    dialled: list[FeedRef] = []
+
+    async def main() -> None:
+        with machine.home() as home:
+            node = Node(home)
+            await node.start()
+            server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            scheduler = Scheduler(node)
+            original = scheduler._dial
+
+            async def dial(candidate: object) -> None:
+                dialled.append(candidate.address.key)
+                await original(candidate)
+
+            scheduler._dial = dial  # type: ignore[method-assign,assignment]
+            scheduler.start()
+            named = somebody().public
+            scheduler.found(net_address("127.0.0.1", port, somebody().public))
+            scheduler.found(net_address("127.0.0.1", port, friend.keypair.public))
+            scheduler.found(net_address("127.0.0.1", port, machine.keypair.public))
+            scheduler.add(net_address("127.0.0.1", port, named))
+            for number in range(1000):
+                scheduler.found(net_address("127.0.0.1", port, FeedRef(number.to_bytes(32, "big"))))
+            assert len(scheduler._candidates) <= 500
+            await asyncio.sleep(4)
+            assert set(dialled) == {friend.keypair.public, named}
+            # Ever less eagerly: a peer that refused us is not asked twice in four seconds.
+            assert dialled.count(named) == 1
+            await scheduler.stop()
+            server.close()
+            await node.stop()
+
+    asyncio.run(main())
