@@ -96,13 +96,14 @@ class _Visit:
         self._cards = StickCards(home, stick, tables, now_ms)
         self._shelf = Shelf(tables.files(drive.id))
         self._problems: list[str] = []
-        self._is_gone = False
+        self._has_ended = False
         self._is_new_visit = True
 
     def run(self) -> VisitReport:
         report = self._take()
-        if not self._is_gone:
+        if not self._has_ended:
             self._leave(report)
+        self._sync(report)
         if not self._options.dry_run:
             self._remember()
         report.drive = self._drive
@@ -117,7 +118,9 @@ class _Visit:
         with importing(home, now_ms=self._now_ms, dry_run=self._options.dry_run, progress=self._progress) as session:
             with self._survived(ends=True):
                 self._cards.read(session)
-                own = self._cards.own
+            own = self._cards.own
+            # Bundles are taken in even if the cards cannot be read; but then nobody knows what to leave.
+            with self._survived(ends=True):
                 taking = Taking(
                     session,
                     self._stick,
@@ -159,24 +162,27 @@ class _Visit:
             (True, leaving.write),
             (writes, lambda: self._cards.write(self._part_prefix)),
         ):
-            if is_wanted and not self._is_gone:
+            if is_wanted and not self._has_ended:
                 with self._survived():
                     step()
+
+    def _sync(self, report: VisitReport) -> None:
+        """See to it that nothing is left to be written, whatever went wrong before."""
         with self._survived(ends=True):
             report.free_bytes = self._stick.free_bytes()
             self._stick.sync()
-            report.safe_to_remove = not self._is_gone
+            report.safe_to_remove = True
 
     def _remember(self) -> None:
         """Write down what was learnt of the stick; what came from it is committed by now."""
         shelf, cards = self._shelf, self._cards
-        gone = [] if self._is_gone else shelf.gone()
+        gone = [] if self._has_ended else shelf.gone()
         if not (shelf.learnt or gone or cards.learnt or self._is_new_visit):
             return
         self._tables.remember(self._drive, files=shelf.learnt.values(), gone=gone, cards=cards.learnt)
         self._is_new_visit = False
         cards.learnt.clear()
-        if not self._is_gone:
+        if not self._has_ended:
             shelf.remembered()
 
     @contextlib.contextmanager
@@ -189,10 +195,10 @@ class _Visit:
             yield
         except OSError as error:
             self._add_problem(f"the stick failed: {reason_of(error)}")
-            self._is_gone = self._is_gone or ends or is_gone(error)
+            self._has_ended = self._has_ended or ends or is_gone(error)
         except (DriveError, SourceError, OutputError) as error:
             self._add_problem(error.message)
-            self._is_gone = self._is_gone or ends
+            self._has_ended = self._has_ended or ends
 
     def _add_problem(self, problem: str) -> None:
         if problem not in self._problems:
