@@ -8,13 +8,15 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sneaker.cli.app import JsonOption, command, settings
+from sneaker.cli.network import TO_DO_ONCE, Done, Once, peer_service, run_until_stopped
+from sneaker.cli.show import clean
 from sneaker.config import Config, load_config
-from sneaker.errors import ExitCode
+from sneaker.errors import ExitCode, NetworkError
 
 if TYPE_CHECKING:
     from sneaker.cli.telling import Reporter
@@ -30,6 +32,8 @@ InboxOption = Annotated[
         "--inbox", metavar="DIR", help="Take in bundles that arrive in this folder; may be given several times."
     ),
 ]
+
+_PEER_RETRY_S = 60
 
 #: Something that runs until it is cancelled.
 Service = Callable[[], Awaitable[None]]
@@ -156,28 +160,60 @@ def watch(
     if not once:
         _serve(watching)
         return ExitCode.DONE
+    reporter = watching.reporter
+    if not _attend_once(watching):
+        return 130
+    if not reporter.events:
+        reporter.output.say("no enrolled stick is plugged in, and the inboxes hold nothing for us")
+    return ExitCode.PARTIAL if reporter.incomplete else ExitCode.DONE
 
-    async def main() -> None:
+
+def _attend_once(watching: _Watching) -> bool:
+    """Attend to what is there now; return False if that was stopped."""
+
+    async def main() -> bool:
         await watching.watcher.once()
         for box in watching.inboxes:
             await box.once()
+        return True
 
     try:
-        asyncio.run(main())
+        return run_until_stopped(main()) is not None
     finally:
         watching.reporter.close()
-    if not watching.reporter.events:
-        watching.reporter.output.say("no enrolled stick is plugged in, and the inboxes hold nothing for us")
-    return ExitCode.PARTIAL if watching.reporter.incomplete else ExitCode.DONE
+
+
+def _sync_drives(asked: Once) -> Done | None:
+    """What 'once' does about drives and inboxes."""
+    watching = _prepare([], json=False)
+    lines: list[str] = []
+    values: list[dict[str, Any]] = []
+
+    def collect(line: str, value: dict[str, Any]) -> None:
+        lines.append(line)
+        values.append(value)
+
+    watching.reporter.collect = collect
+    if not _attend_once(watching):
+        return None
+    return Done(values, lines or ["no enrolled stick is plugged in"], not watching.reporter.incomplete)
+
+
+TO_DO_ONCE.insert(0, ("drives", _sync_drives))
 
 
 @command()
 def run(inbox: InboxOption = None, json: JsonOption = False) -> None:
     """Do 'watch' and 'peer' in one; what the user service starts."""
     watching = _prepare(inbox or [], json)
-    _serve(watching, _more_services())
+    _serve(watching, [lambda: _peer(watching.reporter.output.say)])
 
 
-def _more_services() -> list[Service]:
-    """Return what 'run' does besides watching drives and inboxes."""
-    return []
+async def _peer(say: Callable[[str], None]) -> None:
+    """Run the LAN peer; a network that is not there, or a port, must not keep sticks from being synced."""
+    while True:
+        try:
+            await peer_service(say)
+        except NetworkError as error:
+            say(f"the peer does not run: {clean(error.message, 300)}; trying again in {_PEER_RETRY_S} s")
+        await asyncio.sleep(_PEER_RETRY_S)

@@ -40,6 +40,8 @@ class Reporter:
     output: Output
     settings: NotifySettings
     manager: ServiceManager
+    #: Takes lines and objects in place of stdout.
+    collect: Callable[[str, dict[str, Any]], None] | None = None
     #: Whether something went wrong that an exit code should say.
     incomplete: bool = False
     events: int = 0
@@ -56,8 +58,11 @@ class Reporter:
             self.incomplete = self.incomplete or not event.summary.complete
         elif isinstance(event, InboxTaken):
             self.incomplete = self.incomplete or not event.taken.whole
-        self.output.data(value, line)
-        sys.stdout.flush()
+        if self.collect is not None:
+            self.collect(line, value)
+        else:
+            self.output.data(value, line)
+            sys.stdout.flush()
         self.manager.status(line)
         if notification is not None:
             self._notify(notification)

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,23 +21,33 @@ from tests.drives.loop import LoopStick, make_image, udev_daemon
 pytestmark = [pytest.mark.timeout(120)]
 
 
+def run_sneaker(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sneaker", "--home", home, "-q", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def sneaker(home: Path, *arguments: str | Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "sneaker", "--home", home, "-q", *arguments], capture_output=True, text=True, check=False
-    )
+    done = run_sneaker(home, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-class Watching:
-    """A running 'sneaker watch --json'."""
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
 
-    def __init__(self, home: Path, *arguments: str | Path) -> None:
+
+class Watching:
+    """A running 'sneaker watch --json', or 'run'."""
+
+    def __init__(self, home: Path, *arguments: str | Path, command: str = "watch") -> None:
         self.events: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.buffer = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sneaker", "--home", home, "watch", "--json", *arguments],
+            [sys.executable, "-m", "sneaker", "--home", home, command, "--json", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -236,3 +247,52 @@ def test_settings_are_checked_before_anything_starts(homes: tuple[Path, Path]) -
         [sys.executable, "-m", "sneaker", "--home", anna / "no", "run"], capture_output=True, check=False
     )
     assert done.returncode == 15
+
+
+@pytest.mark.udev
+def test_run_is_watch_and_peer_in_one(homes: tuple[Path, Path], stick: LoopStick) -> None:
+    """A stick is visited and a peer synced by the same process; a message from the stick goes on to the peer."""
+    anna, bela = homes
+    carol = anna.parent / "carol"
+    sneaker(carol, "init")
+    sneaker(carol, "publish", "hello from carol")
+    port = free_port()
+    (anna / "config.toml").write_text(
+        f'[notify]\ndesktop = false\n[peer]\nlisten = "127.0.0.1:{port}"\ndiscovery = false\n'
+    )
+    for home, other in ((anna, carol), (anna, bela), (bela, anna), (bela, carol)):
+        sneaker(home, "follow", sneaker(other, "id"))
+    stick.plug_in()
+    stick.mount()
+    sneaker(carol, "drive", "init", stick.mount_point)
+    sneaker(carol, "sync", stick.mount_point)
+    sneaker(anna, "drive", "trust", stick.mount_point)
+    watching = Watching(anna, command="run")
+    try:
+        assert watching.wait("visited", stick.mount_point)["messages_in"] == 1
+        key = sneaker(anna, "id").removeprefix("@").removesuffix(".ed25519")
+        for attempt in range(20):
+            done = run_sneaker(bela, "connect", f"net:127.0.0.1:{port}~shs:{key}")
+            if done.returncode == 0:
+                break
+            time.sleep(0.2 * attempt)
+        assert done.returncode == 0, done.stderr
+        assert watching.stop() == 0
+    finally:
+        watching.close()
+    assert sneaker(bela, "clock", "--json") == sneaker(anna, "clock", "--json")
+
+
+@pytest.mark.udev
+def test_once_syncs_sticks_too(homes: tuple[Path, Path], stick: LoopStick) -> None:
+    anna, _ = homes
+    (anna / "config.toml").write_text(
+        f'[notify]\ndesktop = false\n[peer]\nlisten = "127.0.0.1:{free_port()}"\ndiscovery = false\n'
+    )
+    stick.plug_in()
+    stick.mount()
+    sneaker(anna, "drive", "init", stick.mount_point)
+    done = json.loads(run_sneaker(anna, "once", "--json", "--timeout", "5").stdout)
+    mine = [event for event in done["drives"] if event.get("mount_point") == str(stick.mount_point)]
+    assert [event["event"] for event in mine] == ["syncing", "visited"]
+    assert "peers" in done
