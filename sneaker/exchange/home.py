@@ -12,7 +12,7 @@ from sneaker.keys import Keypair, load_secret, save_secret
 from sneaker.store.base import Store
 from sneaker.store.blobs import BlobStore
 
-__all__ = ["SECRET_NAME", "STORE_NAME", "Home", "create_home", "open_home"]
+__all__ = ["SECRET_NAME", "STORE_NAME", "Home", "create_home", "open_home", "reopen_store"]
 
 SECRET_NAME = "secret"  # noqa: S105 (the name of a file)
 STORE_NAME = "store.sqlite"
@@ -44,6 +44,11 @@ def _open_store(path: Path, keypair: Keypair) -> Store:
     from sneaker.store.sqlite import SqliteStore
 
     return SqliteStore.open(path / STORE_NAME, keypair.public)
+
+
+def reopen_store(home: Home) -> Store:
+    """Open the store of a home once more, for another thread to read in: each sees what is committed when it asks."""
+    return _open_store(home.path, home.keypair)
 
 
 def create_home(path: Path, keypair: Keypair, config_text: str, config_name: str, *, adopted: bool = False) -> None:

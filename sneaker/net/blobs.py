@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sneaker.errors import CallRefused, ConnectionLost, RemoteProtocolError, SneakerError
 from sneaker.limits import MAX_BLOB_CHUNK_BYTES
 from sneaker.refs import BlobRef, FeedRef
+from sneaker.store.base import Store
 from sneaker.store.blobs import BlobStore
 from sneaker.wire.blobs import (
     NO_BLOB_TEXT,
@@ -78,20 +79,20 @@ class Blobs:
         hops = self._node.policy.hops
         feeds = sorted(hops, key=lambda feed: (hops[feed], feed))
         if len(self._own) < _MAX_OWN_WANTS:
-            self.want(await asyncio.to_thread(self._find_missing, feeds))
+            self.want(await self._node.in_background(lambda store: self._find_missing(store, feeds)))
 
     def want_linked(self, feed: FeedRef, first: int, last: int) -> None:
         """Want what new messages mention."""
         if last - first < _LOOK_BACK and len(self._own) < _MAX_OWN_WANTS and self._node.policy.is_near(feed):
             self.want([link.blob for link in self._node.store.blob_links(feed, first, last)])
 
-    def _find_missing(self, feeds: list[FeedRef]) -> list[BlobRef]:
+    def _find_missing(self, store: Store, feeds: list[FeedRef]) -> list[BlobRef]:
         found: dict[BlobRef, None] = {}
         for feed in feeds:
-            head = self._node.store.head(feed)
+            head = store.head(feed)
             if head is None:
                 continue
-            for link in self._node.store.blob_links(feed, head.sequence - _LOOK_BACK, head.sequence):
+            for link in store.blob_links(feed, head.sequence - _LOOK_BACK, head.sequence):
                 if not self.store.has(link.blob):
                     found[link.blob] = None
             if len(found) >= _MAX_OWN_WANTS:

@@ -7,11 +7,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from sneaker.errors import SneakerError
-from sneaker.exchange.home import Home
+from sneaker.errors import ConnectionLost, SneakerError
+from sneaker.exchange.home import Home, reopen_store
 from sneaker.graph import EdgeState
 from sneaker.net.blobs import Blobs
 from sneaker.net.connection import Connection
@@ -19,10 +20,10 @@ from sneaker.net.intake import Intake, Offer, Outcome, Source
 from sneaker.net.meeting import Meeting
 from sneaker.net.policy import DEFAULT_HOPS, Policy, read_policy
 from sneaker.refs import FeedRef
-from sneaker.store.base import Note, Peer, PeerKind
+from sneaker.store.base import Note, Peer, PeerKind, Store
 from sneaker.wire.replicator import Replicator
 
-__all__ = ["Node"]
+__all__ = ["Node", "text_of"]
 
 # Connections altogether, and those of them that may be strangers': who follows nobody's friends has to leave room.
 MAX_MEETINGS = 100
@@ -42,6 +43,9 @@ _CLOCK_MAX_AGE_MS = 24 * 3600 * 1000
 # Two threads that do much in Python beside calls into libsodium: with the usual 5 ms, every call that lets go of the
 # interpreter would wait so long to get it back.
 _SWITCH_INTERVAL_S = 0.0005
+
+
+Result = TypeVar("Result")
 
 
 class Node:
@@ -64,8 +68,13 @@ class Node:
         self.hops = hops
         self.policy: Policy = read_policy(home.store, self.me, hops)
         self.replicator = Replicator(home.store.clock(), self.policy.wanted, carry=True, closed=self.policy.blocked)
+        # A connection of SQLite's shows all its users the moment at which the first of them began to read. So every thread
+        # has one of its own: what the intake has committed it must see at once.
+        self._intake_store = reopen_store(home)
+        self._background_store = reopen_store(home)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="background")
         self.intake = Intake(
-            home.store,
+            self._intake_store,
             home.caps,
             now_ms=now_ms,
             on_outcome=self._outcome_from_thread,
@@ -108,6 +117,13 @@ class Node:
             await asyncio.wait(self._tasks, timeout=5)
         await asyncio.to_thread(self.intake.stop)
         await asyncio.sleep(0)  # what the thread reported last
+        self._executor.shutdown()
+        self._intake_store.close()
+        self._background_store.close()
+
+    async def in_background(self, work: Callable[[Store], Result]) -> Result:
+        """Do something with the store that takes a while, without holding up anybody."""
+        return await self._loop.run_in_executor(self._executor, work, self._background_store)
 
     def now(self) -> float:
         """Return the time of the event loop."""
@@ -173,6 +189,8 @@ class Node:
             self._own_meetings.discard(meeting)
             if self.meetings.get(peer) is meeting:
                 del self.meetings[peer]
+            if connection.error is not None and not isinstance(connection.error, ConnectionLost):
+                self.say(f"{peer} at {connection.remote}: {text_of(connection.error)}")
             await self._save_clock(meeting)
             self._changed()
         return meeting
@@ -226,12 +244,12 @@ class Node:
         """Write down what a peer said; raises StoreError."""
         record = Peer(peer, PeerKind.EBT, met_at_ms=self.now_ms())
 
-        def write() -> None:
-            self.store.set_peer(record)
+        def write(store: Store) -> None:
+            store.set_peer(record)
             if notes:
-                self.store.update_peer_clock(peer, notes)
+                store.update_peer_clock(peer, notes)
 
-        await asyncio.to_thread(write)
+        await self.in_background(write)
 
     async def _save_clock(self, meeting: Meeting) -> None:
         if meeting.peer == self.me or not (meeting.is_near or meeting.connection.dialled):
@@ -305,7 +323,7 @@ class Node:
                 self._appended({self.me: head.sequence})
                 self.wake_all()
                 self.refresh_policy()
-            clock = await asyncio.to_thread(self.store.clock)
+            clock = await self.in_background(lambda store: store.clock())
             if self._appended(clock):
                 self.wake_all()
                 self.refresh_policy()
@@ -347,7 +365,7 @@ class Node:
 
     async def _read_policy(self) -> None:
         try:
-            self._set_policy(await asyncio.to_thread(read_policy, self.store, self.me, self.hops))
+            self._set_policy(await self.in_background(lambda store: read_policy(store, self.me, self.hops)))
         finally:
             self._reading_policy = False
 
@@ -394,6 +412,13 @@ class Node:
                 for meeting in list(self.meetings.values()):
                     await self._save_clock(meeting)
                 await self.blobs.want_missing()
+
+
+def text_of(error: Exception) -> str:
+    """Return what went wrong as part of a sentence."""
+    if isinstance(error, SneakerError):
+        return error.message
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 
 async def _discard(connection: Connection) -> None:

@@ -16,7 +16,7 @@ from sneaker.net.discovery import Discovery
 from sneaker.net.greeting import dial
 from sneaker.net.interfaces import find_interfaces
 from sneaker.net.meeting import Meeting, Tally
-from sneaker.net.node import Node
+from sneaker.net.node import Node, text_of
 from sneaker.net.policy import DEFAULT_HOPS
 from sneaker.net.scheduler import Scheduler
 from sneaker.net.server import Server
@@ -216,7 +216,7 @@ async def _until_level(
 def _reason(error: Exception | None) -> str:
     if error is None:
         return "the peer ended the connection"
-    return error.message if isinstance(error, SneakerError) else str(error).lower() or "the connection broke"
+    return text_of(error)
 
 
 async def meet_all(
