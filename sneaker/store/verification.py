@@ -31,7 +31,7 @@ __all__ = ["PROCESSES_FROM", "Check", "Verifier", "available_cores"]
 Check = tuple[bytes, bytes, bytes]
 
 # Signatures after which processes pay: two of them have cost as much as checking a thousand.
-PROCESSES_FROM = 2000
+PROCESSES_FROM = 1000
 
 # What a pipe should hold, so that its worker is busy while we are writing a batch to the disk.
 _PIPE_BYTES = 1024 * 1024
