@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +37,6 @@ class HomeVisitor:
 
     def visit(self, drive: MountedDrive) -> VisitSummary:
         """See ``drives.watch.Visitor``."""
-        import os
-
         from sneaker.cli.drives import stick_options
         from sneaker.exchange.home import open_home
         from sneaker.exchange.visit import VisitOptions, visit
@@ -59,6 +58,9 @@ class HomeVisitor:
             words += f"; {counted(sum(item.messages for item in packed.left), 'message')} did not fit"
         if taken.refused or not report.imported.complete:
             words += "; something on it was refused or damaged, 'sneaker sync' says what"
+        damaged = not drive.read_only and _is_read_only(drive)
+        if damaged:
+            words += f"; its file system is damaged and has become read-only: unmount it, and repair it {_how(drive)}"
         # These sentences name files of the stick's folder, whose names are checked before anything else.
         words = "; ".join([words, *(clean(problem, 200) for problem in report.problems[:3])])
         return VisitSummary(
@@ -68,7 +70,21 @@ class HomeVisitor:
             safe_to_remove=report.safe_to_remove,
             complete=report.complete,
             words=words,
+            damaged=damaged,
         )
+
+
+def _is_read_only(drive: MountedDrive) -> bool:
+    try:
+        return bool(os.statvfs(drive.mount_point).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def _how(drive: MountedDrive) -> str:
+    """Return how a file system is repaired; its type is the kernel's word."""
+    program = {"vfat": "fsck.vfat -a", "exfat": "fsck.exfat -p"}.get(drive.fs_type, "fsck")
+    return f"with '{program} {clean(drive.device, 40)}'"
 
 
 def what_came(messages_in: int, people: int, messages_out: int) -> str:

@@ -21,8 +21,8 @@ __all__ = ["UdisksMounter"]
 _NAME = "org.freedesktop.UDisks2"
 _MANAGER = "/org/freedesktop/UDisks2/Manager"
 _MOUNT_OPTIONS = "nosuid,nodev,noexec"
-# A large stick that was pulled out too early last time is checked by the kernel first.
-_TIMEOUT_S = 120
+# Repairing the file system of a large stick takes minutes.
+_TIMEOUT_S = 600
 _WORDS = {
     "NotAuthorized": "this user may not mount drives: polkit says no",
     "NotAuthorizedCanObtain": "this user may not mount drives without a password",
@@ -30,6 +30,7 @@ _WORDS = {
     "AlreadyMounted": "it is mounted already",
     "NotMounted": "it is not mounted",
     "DeviceBusy": "something still uses it",
+    "NotSupported": "this system has no means to do that",
     "OptionNotPermitted": "udisks does not permit the mount options",
 }
 _NOT_AUTHORIZED_HINT = "'sneaker setup --print' shows a polkit rule that allows it"
@@ -65,6 +66,18 @@ class UdisksMounter:
             udisks.call(path, f"{_NAME}.Filesystem", "Unmount", {}, drive.device)
             if self.power_off:
                 udisks.power_off(path, drive.device)
+
+    def repair(self, drive: MountedDrive) -> None:
+        """Unmount a drive, have its file system repaired, and mount it again."""
+        filesystem = f"{_NAME}.Filesystem"
+        with _Connection(self.bus) as udisks:
+            path = udisks.find(drive.device)
+            udisks.call(path, filesystem, "Unmount", {}, drive.device)
+            try:
+                if udisks.call(path, filesystem, "Repair", {}, drive.device) == (False,):
+                    raise DriveError(f"{drive.device}: its file system cannot be repaired")
+            finally:
+                udisks.call(path, filesystem, "Mount", {"options": ("s", _MOUNT_OPTIONS)}, drive.device)
 
 
 class _Connection:
@@ -109,10 +122,10 @@ class _Connection:
         reply = self._ask(path, "org.freedesktop.DBus.Properties", "Get", "ss", (interface, name))
         return _body(reply, f"udisks does not say its {name}", path)[0][1]
 
-    def call(self, path: str, interface: str, method: str, options: dict[str, Any], node: str) -> None:
-        """Call a method that takes only options; nobody is asked for a password."""
+    def call(self, path: str, interface: str, method: str, options: dict[str, Any], node: str) -> Any:
+        """Call a method that takes only options, and return what it answers; nobody is asked for a password."""
         options = {**options, "auth.no_user_interaction": ("b", True)}
-        _body(self._ask(path, interface, method, "a{sv}", (options,)), f"{method.lower()} failed", node)
+        return _body(self._ask(path, interface, method, "a{sv}", (options,)), f"{method.lower()} failed", node)
 
     def power_off(self, path: str, node: str) -> None:
         """Switch off the drive that holds a block device; a drive that cannot be switched off stays as it is."""

@@ -53,8 +53,8 @@ class VisitSummary:
     """What a visit did.
 
     ``complete`` is false if something was refused, damaged or did not fit.  Not ``safe_to_remove`` means that the drive
-    failed on the way: it will be visited again.  ``words`` is one sentence for a person, made of our own words and
-    numbers only.
+    failed on the way: it will be visited again.  ``damaged`` says that the system found its file system broken meanwhile
+    and made it read-only.  ``words`` is one sentence for a person.
     """
 
     messages_in: int
@@ -63,6 +63,7 @@ class VisitSummary:
     safe_to_remove: bool
     complete: bool
     words: str
+    damaged: bool = False
 
 
 class Visitor(Protocol):
@@ -86,6 +87,10 @@ class Mounter(Protocol):
 
     def release(self, drive: MountedDrive) -> None:
         """Unmount a drive, and switch it off if so configured. Raises DriveError."""
+        ...
+
+    def repair(self, drive: MountedDrive) -> None:
+        """Unmount a drive, have its file system checked and repaired, and mount it again. Raises DriveError."""
         ...
 
 
@@ -221,6 +226,7 @@ class Watcher:
     #: What we asked to be mounted, or found mounted: once it is unmounted, it stays so until it is plugged in again.
     _offered: dict[MediumKey, asyncio.Task[None] | None] = field(default_factory=dict)
     _mounted_here: set[MediumKey] = field(default_factory=set)
+    _repaired: set[MediumKey] = field(default_factory=set)
     _stopping: bool = False
 
     def look(self) -> None:
@@ -379,6 +385,8 @@ class Watcher:
             delay = self._retry_delay(error, attempt)
             self.tell(VisitFailed(drive, error, delay))
             return delay
+        if summary.damaged and await self._repair(attendance):
+            return None
         # What somebody else mounted, somebody may be looking at.
         released = drive.medium in self._mounted_here and await self._release(drive)
         attendance.told_removed = attendance.told_removed or released
@@ -401,6 +409,7 @@ class Watcher:
         for key in [key for key in self._offered if key not in there and key not in mounted]:
             task = self._offered.pop(key)
             self._mounted_here.discard(key)
+            self._repaired.discard(key)
             if task is not None:
                 task.cancel()
         for key in mounted:
@@ -424,6 +433,23 @@ class Watcher:
                 self._mounted_here.discard(key)
                 if attempt == self.settings.attempts:
                     self.tell(Trouble(device.node, error.message))
+
+    async def _repair(self, attendance: _Attendance) -> bool:
+        """Have a damaged file system repaired, once for each medium; it is visited anew then. Only what we mounted."""
+        drive, mounter = attendance.drive, self.mounter
+        if mounter is None or drive.medium not in self._mounted_here or drive.medium in self._repaired:
+            return False
+        self._repaired.add(drive.medium)
+        self.tell(Trouble(drive.device, "the file system on it is damaged; having it repaired"))
+        try:
+            await run_in_thread(lambda: mounter.repair(drive))
+        except DriveError as error:
+            self.tell(Trouble(drive.device, error.message))
+            return False
+        # It may come back under the same mount id, and has to count as new all the same.
+        self._attended.pop((drive.medium, drive.mount_id), None)
+        self.look()
+        return True
 
     async def _release(self, drive: MountedDrive) -> bool:
         mounter = self.mounter

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import pytest
 
 from sneaker.desktop.notify import Happening, Hook, Notification, Notifier
+from tests.desktop.bus import BusError, Service, message_bus
 
 DONE = Notification(
     Happening.DONE,
@@ -29,64 +27,30 @@ DONE = Notification(
 def session_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     if shutil.which("dbus-daemon") is None:
         pytest.skip("not installed: dbus-daemon")
-    config = tmp_path / "bus.conf"
-    config.write_text(
-        "<busconfig><type>session</type>"
-        f"<listen>unix:path={tmp_path}/bus</listen><auth>EXTERNAL</auth>"
-        '<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>'
-    )
-    with subprocess.Popen(
-        ["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address"], stdout=subprocess.PIPE, text=True
-    ) as daemon:
-        assert daemon.stdout is not None
-        address = daemon.stdout.readline().strip()
+    with message_bus(tmp_path) as address:
         monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
-        try:
-            yield address
-        finally:
-            daemon.terminate()
+        yield address
 
 
 class Desktop:
     """A notification service, as a desktop has one."""
 
     def __init__(self, address: str, refuse: bool = False) -> None:
-        from jeepney import message_bus
-        from jeepney.io.blocking import Proxy, open_dbus_connection
-
         self.shown: list[tuple[Any, ...]] = []
         self.refuse = refuse
-        self.connection = open_dbus_connection(address)
-        assert Proxy(message_bus, self.connection).RequestName("org.freedesktop.Notifications") == (1,)
-        self.thread = threading.Thread(target=self.serve, daemon=True)
-        self.thread.start()
+        self.service = Service(address, "org.freedesktop.Notifications", self.answer)
 
-    def close(self) -> None:
-        self.connection.sock.shutdown(socket.SHUT_RDWR)
-        self.thread.join(5)
-        self.connection.close()
-
-    def serve(self) -> None:
-        from jeepney import HeaderFields, MessageType, new_error, new_method_return
-
-        while True:
-            try:
-                message = self.connection.receive()
-            except Exception:
-                return
-            if message.header.message_type is not MessageType.method_call:
-                continue
-            assert message.header.fields[HeaderFields.member] == "Notify"
-            self.shown.append(message.body)
-            if self.refuse:
-                self.connection.send(new_error(message, "org.freedesktop.Notifications.Error.No"))
-            else:
-                self.connection.send(new_method_return(message, "u", (len(self.shown) + 40,)))
+    def answer(self, path: str, interface: str, method: str, body: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+        assert (path, method) == ("/org/freedesktop/Notifications", "Notify")
+        self.shown.append(body)
+        if self.refuse:
+            raise BusError("org.freedesktop.Notifications.Error.No")
+        return "u", (len(self.shown) + 40,)
 
 
 def test_over_dbus_and_the_second_replaces_the_first(session_bus: str, request: pytest.FixtureRequest) -> None:
     desktop = Desktop(session_bus)
-    request.addfinalizer(desktop.close)
+    request.addfinalizer(desktop.service.close)
     notifier = Notifier()
     assert notifier.show(Notification(Happening.SYNCING, "syncing", "do not pull it out", topic="drive")) == "dbus"
     assert notifier.show(DONE) == "dbus"
@@ -114,7 +78,7 @@ def test_notify_send_is_next(
         monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={tmp_path}/nothing")
     else:
         desktop = Desktop(request.getfixturevalue("session_bus"), refuse=True)
-        request.addfinalizer(desktop.close)
+        request.addfinalizer(desktop.service.close)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     program = fake_program(tmp_path, "notify-send")
     assert Notifier().show(DONE) == "notify-send"

@@ -343,6 +343,7 @@ class FakeMounter:
     where: dict[int, Path]
     fail: int = 0
     mounted: list[int] = field(default_factory=list)
+    repaired: list[int] = field(default_factory=list)
     released: list[int] = field(default_factory=list)
 
     def mount(self, device: BlockDevice) -> bool:
@@ -360,6 +361,11 @@ class FakeMounter:
         self.released.append(drive.number)
         self.drives.there.remove(drive)
         self.drives.lying.append(make_device(drive.number, drive.sequence))
+
+    def repair(self, drive: MountedDrive) -> None:
+        self.repaired.append(drive.number)
+        if self.fail:
+            raise DriveError("udisks cannot repair that")
 
 
 def make_device(number: int, sequence: int = 1) -> BlockDevice:
@@ -433,5 +439,31 @@ def test_mounting_is_tried_again_and_then_said(tmp_path: Path) -> None:
         mounter = FakeMounter(drives, {}, fail=99)
         async with Running(Watcher(FileVisitor(), drives, told, mounter, settings=QUICK)):
             assert await told.wait(Trouble) == [Trouble("/dev/sd1", "udisks says no")]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("fail", "breaks"), [(0, 1), (0, 9), (1, 9)])
+def test_a_damaged_file_system_is_repaired_once_and_visited_anew(tmp_path: Path, fail: int, breaks: int) -> None:
+    class Breaking(FileVisitor):
+        def visit(self, drive: MountedDrive) -> VisitSummary:
+            summary = super().visit(drive)
+            return replace(summary, complete=False, damaged=True) if len(self.visits) <= breaks else summary
+
+    async def scenario() -> None:
+        told, drives, visitor = Told(), FakeDrives(), Breaking()
+        mounter = FakeMounter(drives, {1: stick(tmp_path)})
+        async with Running(Watcher(visitor, drives, told, mounter, settings=QUICK)) as watcher:
+            drives.lying.append(make_device(1))
+            watcher.look()
+            await told.wait(VisitStarted)
+            mounter.fail = fail
+            (done,) = await told.wait(VisitDone)
+            await asyncio.sleep(0.1)
+        assert isinstance(done, VisitDone)
+        assert done.summary.complete == (breaks == 1)
+        assert mounter.repaired == [1]
+        assert len(visitor.visits) == (1 if fail else 2)
+        assert len(told.of(VisitDone)) == 1
 
     asyncio.run(scenario())

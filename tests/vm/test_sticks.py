@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import tempfile
 import time
@@ -171,59 +172,60 @@ def test_carried_to_and_fro(machines: Machines, stick: Stick) -> None:
     say(f"{stick.kind}: fsck finds nothing")
 
 
-def moments(longest_s: float) -> Iterator[float]:
-    """Yield random moments, in seconds from the beginning of a visit, spread over all of it and a little more."""
-    rng = random.Random(SEED)
-    times = max(1, TIMES // 2)
-    for number in range(times):
-        yield (number + rng.random()) / times * longest_s * 1.1
-
-
 def measure(hub: Machine, stick: Stick) -> float:
-    """Return how long a visit with a large attachment takes, from the first word to the last."""
-    publish(hub, 2)
-    at = len(hub.log())
-    hub.plug_in(stick.image)
-    hub.wait_for(r"syncing, do not pull it out", at)
-    started = time.monotonic()
-    hub.wait_for("unmounted, pull it out", at)
-    took = time.monotonic() - started
-    hub.pull_out()
-    return took
+    """Return how many seconds a visit with a large attachment takes, by its own account, when nothing is in its way."""
+    times = []
+    for _ in range(2):
+        publish(hub, 2)
+        found = re.search(r"\(([0-9.]+) s\)", visit_at_hub(hub, stick))
+        times.append(float(found[1]) if found else 1.0)
+    return min(times)
+
+
+# What fsck says of every vfat that was not unmounted, and what it says it would do.
+_HARMLESS = re.compile(
+    r"fsck\.|exfatprogs|There are differences between boot sector|This is mostly harmless|  \d+:\d\d/\d\d|"
+    r"  Not automatically fixing|Dirty bit is set| Automatically removing dirty bit|Free cluster summary|"
+    r"  Auto-correcting|Leaving filesystem unchanged|/.*: \d+ files|/.*: clean|volume is not unmounted|$"
+)
 
 
 def verdict(stick: Stick) -> str:
     """Return in a few words what fsck says of a stick that was treated badly."""
     ok, said = stick.check()
-    lines = [
-        line for line in said.splitlines() if line and not line.startswith(("fsck.", "exfatprogs", str(stick.image)))
-    ]
-    return "clean" if ok else "; ".join(lines[:2])[:150]
+    found = [line.strip() for line in said.splitlines() if not _HARMLESS.match(line)]
+    if found:
+        return "; ".join(found[:3])[:200]
+    return "clean" if ok else "not unmounted, otherwise clean"
 
 
 def disturb(
-    machines: Machines, stick: Stick, blow: Callable[[Machine], None], recover: Callable[[Machine], None]
+    machines: Machines, stick: Stick, blow: Callable[[Machine, int], None], recover: Callable[[Machine], None]
 ) -> None:
     """Strike at random moments of visits; after each, the next insert has to end well, with nothing lost."""
     hub, desk = machines.hub, machines.desk
     longest = measure(hub, stick)
-    say(f"an undisturbed visit with 2 MB takes {longest:.1f} s")
     total = sum(clock(hub).values())
+    rng = random.Random(SEED)
+    times = max(1, TIMES // 2)
     struck = during = 0
-    for moment in moments(longest):
+    # Moments are spread over the visit; on a machine with other work, some come when it is over, and count for nothing.
+    while during < times and struck < 2 * times:
+        moment = (during + rng.random()) / times * longest
         struck += 1
         publish(hub, 2)
         at = len(hub.log())
         hub.plug_in(stick.image)
         hub.wait_for(r"syncing, do not pull it out", at)
         time.sleep(moment)
-        blow(hub)
+        blow(hub, at)
         was_over = "unmounted, pull it out" in hub.log()[at:]
         during += not was_over
         say(f"{struck:2}: after {moment:.2f} s{' (the visit was over)' if was_over else ''}; fsck: {verdict(stick)}")
         recover(hub)
         said = visit_at_hub(hub, stick)
         assert "refused" not in said, said
+    assert during >= times // 2, "the visits were over too soon for this machine; run it again when there is less to do"
     assert sum(clock(hub).values()) == total + struck
     visit_at_desk(desk, stick)
     assert clock(desk) == clock(hub)
@@ -238,8 +240,9 @@ def test_yanked_out(machines: Machines, stick: Stick) -> None:
     """The stick is pulled out at random moments of the visit."""
     say(f"---- {stick.kind}: yanked out during the visit")
 
-    def yank(hub: Machine) -> None:
+    def yank(hub: Machine, since: int) -> None:
         hub.pull_out()
+        hub.wait_for(r"pulled out too early|unmounted, pull it out", since)
 
     def nothing(hub: Machine) -> None:
         """The machine goes on as if nothing had happened."""
@@ -251,12 +254,11 @@ def test_power_cut(machines: Machines, stick: Stick) -> None:
     """The hub loses its power at random moments of the visit, and boots again."""
     say(f"---- {stick.kind}: the power is cut during the visit")
 
-    def cut(hub: Machine) -> None:
+    def cut(hub: Machine, since: int) -> None:
         hub.cut_power()
 
     def boot(hub: Machine) -> None:
         hub.start()
         hub.wait_until_up()
-        assert "clean" in hub.sneaker("check")
 
     disturb(machines, stick, cut, boot)

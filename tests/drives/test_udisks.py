@@ -1,0 +1,132 @@
+"""Mounting through udisks2, against a stand-in on a real bus; the virtual machines have the real one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sneaker.drives.udev import BlockDevice
+from sneaker.drives.udisks import UdisksMounter
+from sneaker.errors import DriveError
+from tests.desktop.bus import BusError, Service, message_bus
+from tests.drives.fakes import make_drive
+
+NAME = "org.freedesktop.UDisks2"
+STICK = "/org/freedesktop/UDisks2/block_devices/sda"
+DRIVE = "/org/freedesktop/UDisks2/drives/Stick"
+DEVICE = BlockDevice("/dev/sda", 0x800, "vfat", None, "STICK", 7, False)
+
+
+class Udisks:
+    """A udisks2 that knows one stick."""
+
+    def __init__(self) -> None:
+        self.properties: dict[tuple[str, str], tuple[str, Any]] = {
+            (STICK, "HintAuto"): ("b", True),
+            (STICK, "HintIgnore"): ("b", False),
+            (STICK, "Drive"): ("o", DRIVE),
+            (DRIVE, "CanPowerOff"): ("b", True),
+        }
+        self.calls: list[tuple[str, str, dict[str, Any]]] = []
+        self.fail: dict[str, str] = {}
+        self.repairs = True
+
+    def answer(self, path: str, interface: str, method: str, body: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+        if method == "ResolveDevice":
+            return "ao", ([STICK] if body[0]["path"] == ("s", "/dev/sda") else [],)
+        if method == "Get":
+            return "v", (self.properties[path, body[1]],)
+        if method in self.fail:
+            raise BusError(self.fail[method])
+        self.calls.append((path, method, {name: value for name, (_, value) in body[0].items()}))
+        if method == "Repair":
+            return "b", (self.repairs,)
+        return ("s", ("/media/anna/STICK",)) if method == "Mount" else ("", ())
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Iterator[str]:
+    if shutil.which("dbus-daemon") is None:
+        pytest.skip("not installed: dbus-daemon")
+    with message_bus(tmp_path) as address:
+        yield address
+
+
+@pytest.fixture
+def udisks(bus: str) -> Iterator[Udisks]:
+    made = Udisks()
+    service = Service(bus, NAME, made.answer)
+    yield made
+    service.close()
+
+
+def test_mount_without_programs_devices_and_questions(bus: str, udisks: Udisks) -> None:
+    assert UdisksMounter(bus=bus).mount(DEVICE)
+    assert udisks.calls == [(STICK, "Mount", {"options": "nosuid,nodev,noexec", "auth.no_user_interaction": True})]
+
+
+@pytest.mark.parametrize(("name", "value"), [("HintAuto", False), ("HintIgnore", True)])
+def test_what_people_do_not_plug_in_is_not_mounted(bus: str, udisks: Udisks, name: str, value: bool) -> None:
+    udisks.properties[STICK, name] = ("b", value)
+    assert not UdisksMounter(bus=bus).mount(DEVICE)
+    assert not udisks.calls
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_release(bus: str, udisks: Udisks, can: bool) -> None:
+    drive = replace(make_drive(Path("/media/anna/STICK")), device="/dev/sda")
+    udisks.properties[DRIVE, "CanPowerOff"] = ("b", can)
+    UdisksMounter(unmount=False, bus=bus).release(drive)
+    assert not udisks.calls
+    UdisksMounter(bus=bus).release(drive)
+    assert [call[:2] for call in udisks.calls] == [(STICK, "Unmount")]
+    udisks.calls.clear()
+    UdisksMounter(power_off=True, bus=bus).release(drive)
+    assert [call[:2] for call in udisks.calls] == [(STICK, "Unmount"), (DRIVE, "PowerOff")][: 2 if can else 1]
+
+
+def test_repair(bus: str, udisks: Udisks) -> None:
+    """What cannot be repaired is mounted again all the same."""
+    drive = replace(make_drive(Path("/media/anna/STICK")), device="/dev/sda")
+    UdisksMounter(bus=bus).repair(drive)
+    assert [call[1] for call in udisks.calls] == ["Unmount", "Repair", "Mount"]
+    udisks.calls.clear()
+    udisks.fail["Repair"] = "org.freedesktop.UDisks2.Error.NotSupported"
+    with pytest.raises(DriveError, match="no means"):
+        UdisksMounter(bus=bus).repair(drive)
+    assert [call[1] for call in udisks.calls] == ["Unmount", "Mount"]
+    udisks.calls.clear()
+    udisks.fail.clear()
+    udisks.repairs = False
+    with pytest.raises(DriveError, match="cannot be repaired"):
+        UdisksMounter(bus=bus).repair(drive)
+    assert [call[1] for call in udisks.calls] == ["Unmount", "Repair", "Mount"]
+
+
+def test_failures_in_our_own_words(bus: str, udisks: Udisks) -> None:
+    """udisks quotes labels in its errors; none of its words get through."""
+    for name, words in {
+        "org.freedesktop.UDisks2.Error.NotAuthorizedCanObtain": "without a password",
+        "org.freedesktop.UDisks2.Error.AlreadyMounted": "mounted already",
+        "org.freedesktop.UDisks2.Error.Failed": "mount failed (Failed)",
+        "org.freedesktop.DBus.Error.ServiceUnknown": "not installed",
+    }.items():
+        udisks.fail["Mount"] = name
+        with pytest.raises(DriveError) as caught:
+            UdisksMounter(bus=bus).mount(DEVICE)
+        assert words in caught.value.message
+        assert "\x1b" not in caught.value.message
+    with pytest.raises(DriveError, match="does not know /dev/sdz"):
+        UdisksMounter(bus=bus).mount(replace(DEVICE, node="/dev/sdz"))
+
+
+def test_nobody_there(bus: str, tmp_path: Path) -> None:
+    with pytest.raises(DriveError, match="not installed"):
+        UdisksMounter(bus=bus).mount(DEVICE)
+    with pytest.raises(DriveError, match="cannot reach"):
+        UdisksMounter(bus=f"unix:path={tmp_path}/nothing").mount(DEVICE)
