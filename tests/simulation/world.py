@@ -49,11 +49,10 @@ class Machine:
     reported: dict[FeedRef, int] = field(default_factory=dict)
     best: dict[FeedRef, int] = field(default_factory=dict)
     backup: dict[FeedRef, int] | None = None
-    #: A restored copy that has not got its own messages back; what it was shown of them since.
+    #: A restored copy that has not got its own messages back; what it was shown of them since.  It may wait for ever:
+    #: messages that nobody took before they were forgotten are lost.
     restored: bool = False
     shown: int = 0
-    #: Some of its messages are lost for good, and others still claim to have seen them.
-    bereft: bool = False
 
     @property
     def ref(self) -> FeedRef:
@@ -91,6 +90,8 @@ class World:
         self.message_bytes = message_bytes
         self.now = 1_700_000_000_000
         self.visits = 0
+        #: Time hardly passes while things settle, or cards would be written again because they are a week old.
+        self.settling = False
         self.log: list[str] = []
         self.delivery = Delivery()
         #: Each feed as the world knows it: ids, bytes, and when each message was published.
@@ -120,7 +121,7 @@ class World:
 
     def _say(self, text: str) -> None:
         self.log.append(text)
-        self.now += self.chance.randrange(_HOUR_MS)
+        self.now += self.chance.randrange(_HOUR_MS) if not self.settling else 1000
 
     # ------------------------------------------------------------------------------------------------ machines
 
@@ -152,8 +153,6 @@ class World:
                 else:
                     messages = self._publish_many(home, count)
             except ForkError:
-                if machine.bereft:
-                    return
                 raise Violation(f"machine {number} refuses to publish without reason") from None
             for message in messages:
                 if message.sequence != len(feed) + 1 or message.previous != (feed[-1][0] if feed else None):
@@ -205,17 +204,6 @@ class World:
         shutil.copytree(machine.path.with_name(machine.path.name + "-backup"), machine.path)
         machine.reported = dict(machine.backup)
         machine.restored, machine.shown = True, 0
-        self._forget_what_is_lost(machine)
-
-    def _forget_what_is_lost(self, machine: Machine) -> None:
-        """Shorten the feed to what anybody can still bring back; if all of that is here, nothing was lost."""
-        feed = machine.ref
-        left = [machine.reported.get(feed, 0)]
-        left += [other.reported.get(feed, 0) for other in self.machines if other is not machine]
-        left += [file.lasts.get(feed, 0) for stick in self.sticks for file in stick.files.values()]
-        if max(left) < len(self.feeds[feed]):
-            machine.bereft = True
-            del self.feeds[feed][max(left) :]
 
     # ------------------------------------------------------------------------------------------------ visits
 
@@ -309,7 +297,6 @@ class World:
             self._say(f"lose {stick} {victim.name}")
             victim.unlink()
             place.accept()
-            self._after_loss()
 
     def rot(self, stick: int) -> None:
         """A bit of a bundle changes where it lies."""
@@ -328,18 +315,11 @@ class World:
             name = str(victim.relative_to(place.path))
             place.rotten.setdefault(name, place.files[name].exporter)
             place.accept()
-            self._after_loss()
 
     def lose_stick(self, stick: int) -> None:
         """A stick is lost, and a new one comes in its place."""
         self._say(f"lose_stick {stick}")
         self.sticks[stick].wipe()
-        self._after_loss()
-
-    def _after_loss(self) -> None:
-        for machine in self.machines:
-            if machine.restored:
-                self._forget_what_is_lost(machine)
 
     def replicate(self, source: int, target: int) -> None:
         """Copy what one stick has and another lacks: what a replicator or a helpful person does."""
@@ -367,7 +347,6 @@ class World:
             shutil.rmtree(place.path)
             shutil.copytree(image, place.path)
             place.accept()
-            self._after_loss()
 
     def litter(self, stick: int) -> None:
         """Put something there that is nobody's, or not what it seems."""
@@ -433,9 +412,9 @@ class World:
     def settle(self, rounds: int = 12) -> int:
         """Let sticks circulate undisturbed; return after how many rounds everybody had everything.
 
-        Then two more rounds must change nothing: no bundle and no card is written any more.  Raises Violation.
+        Then the sticks must come to rest: no bundle and no card is written any more.  Raises Violation.
         """
-        budget, self.max_bytes = self.max_bytes, None
+        budget, self.max_bytes, self.settling = self.max_bytes, None, True
         needed = 0
         for number in range(rounds):
             if self._is_level():
@@ -444,12 +423,18 @@ class World:
             self._circulate()
         else:
             raise Violation(f"after {rounds} rounds some still lack messages: {self._lacking()}")
-        self._circulate()
-        self._circulate()
-        before = [dict(stick.files) for stick in self.sticks]
-        self._circulate()
-        if [stick.files for stick in self.sticks] != before:
-            raise Violation("the sticks do not come to rest")
+        for _ in range(rounds):
+            before = [dict(stick.files) for stick in self.sticks]
+            self._circulate()
+            changed = [
+                name
+                for stick, files in zip(self.sticks, before, strict=True)
+                for name in sorted(stick.files.keys() ^ files.keys())
+            ]
+            if not changed:
+                break
+        else:
+            raise Violation(f"the sticks do not come to rest: {changed}")
         left = [
             name
             for stick in self.sticks
@@ -463,7 +448,7 @@ class World:
                 found = check(home.store, caps=home.caps)
                 if not found.clean:
                     raise Violation(f"a store is damaged: {found.problems[:3]}")
-        self.max_bytes = budget
+        self.max_bytes, self.settling = budget, False
         return needed
 
     def _circulate(self) -> None:
@@ -471,12 +456,19 @@ class World:
             for number in range(len(self.machines)):
                 self.visit(number, stick)
 
+    def _expected(self, feed: FeedRef) -> int:
+        """Return how much of a feed everybody has to have in the end: all of it, or what could be saved of it."""
+        author = next(machine for machine in self.machines if machine.ref == feed)
+        if not author.restored:
+            return len(self.feeds[feed])
+        return max(machine.reported.get(feed, 0) for machine in self.machines)
+
     def _lacking(self) -> dict[str, dict[str, tuple[int, int]]]:
         return {
             machine.path.name: {
-                str(feed)[:6]: (machine.reported.get(feed, 0), len(published))
-                for feed, published in self.feeds.items()
-                if machine.reported.get(feed, 0) < len(published)
+                str(feed)[:6]: (machine.reported.get(feed, 0), self._expected(feed))
+                for feed in self.feeds
+                if machine.reported.get(feed, 0) < self._expected(feed)
             }
             for machine in self.machines
         }
