@@ -97,7 +97,10 @@ def test_cut_and_damaged_files_yield_what_is_before(tmp_path: Path) -> None:
         with home(tmp_path / f"head{at}", b"\x05" * 32) as b:
             damaged = bytearray(data)
             damaged[at] ^= 1
-            assert take(b, "-", data=bytes(damaged)).sources[0].status == "refused"
+            report = take(b, "-", data=bytes(damaged))
+            # How long the head is differs from file to file: behind it the first sealed part is what is damaged.
+            assert report.sources[0].status in ("refused", "damaged")
+            assert report.ingested.accepted == 0
 
 
 def test_size_classes() -> None:
