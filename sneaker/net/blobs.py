@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sneaker.errors import CallRefused, ConnectionLost, RemoteProtocolError, SneakerError
 from sneaker.limits import MAX_BLOB_CHUNK_BYTES
+from sneaker.net.receivers import Silent
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.base import Store
 from sneaker.store.blobs import BlobStore
@@ -256,7 +257,7 @@ class BlobTalk:
         if self._stream is not None and self.connection.is_open(self._stream):
             self.connection.end(self._stream, "called again")
         self._stream = request.call
-        self.connection.attach(request.call, _Silent())
+        self.connection.attach(request.call, Silent())
         self.send_items(force=True)
 
     def send_items(self, *, force: bool = False) -> None:
@@ -279,7 +280,7 @@ class BlobTalk:
         if self._reads >= _MAX_READS:
             raise CallRefused("too many blobs at once")
         self._reads += 1
-        self.connection.attach(request.call, _Silent())
+        self.connection.attach(request.call, Silent())
         self.connection.spawn(self._send_blob(request.call, query, part))
 
     async def _send_blob(self, call: int, query: BlobQuery, part: range) -> None:
@@ -303,13 +304,3 @@ class BlobTalk:
             self.connection.end(call, NO_BLOB_TEXT)
         finally:
             self._reads -= 1
-
-
-class _Silent:
-    """For streams on which the peer only listens."""
-
-    def item_received(self, kind: BodyKind, body: bytes) -> None:
-        """Nothing comes."""
-
-    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
-        """The call is gone; whoever sends on it notices."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from sneaker.errors import CallRefused, ConnectionLost, LocalProtocolError, NetworkError, RemoteProtocolError
+from sneaker.net.receivers import Receiver
 from sneaker.refs import FeedRef
 from sneaker.wire.boxstream import Boxer, Unboxer
 from sneaker.wire.calls import (
@@ -30,7 +31,7 @@ from sneaker.wire.muxrpc import CLOSED_TEXT, Session
 from sneaker.wire.packets import BodyKind
 from sneaker.wire.reader import GOODBYE, NEED_DATA
 
-__all__ = ["Connection", "Receiver"]
+__all__ = ["Connection"]
 
 # What is read at once: a hundred messages or so, some milliseconds of work during which nobody else gets a turn.
 READ_BYTES = 128 * 1024
@@ -48,16 +49,6 @@ SILENCE_S = 240.0
 
 # A peer that takes nothing for so long is not worth the memory.
 STUCK_S = 60.0
-
-
-class Receiver(Protocol):
-    """Who has a call: gets what the peer sends for it.  Neither method may wait."""
-
-    def item_received(self, kind: BodyKind, body: bytes) -> None:
-        """Take an item, and see to it that ``Connection.consumed`` is called for it one day."""
-
-    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
-        """Nothing more comes; if ``still_open``, our side of the call may still send and has to be ended."""
 
 
 class Connection:
@@ -116,7 +107,7 @@ class Connection:
         writing = asyncio.create_task(self._write())
         try:
             await self._read()
-        except (RemoteProtocolError, OSError, asyncio.IncompleteReadError) as error:
+        except (ConnectionLost, RemoteProtocolError, OSError) as error:
             self.error = self.error or error
         except asyncio.CancelledError:
             self.error = self.error or ConnectionLost("the connection was closed")
@@ -293,7 +284,12 @@ class Connection:
             self._heard_at = self._time()
             self.bytes_received += len(data)
             self._unboxer.receive_data(data)
-            self._take_plain()
+            try:
+                self._take_plain()
+            except RemoteProtocolError as error:
+                if data:
+                    raise
+                raise ConnectionLost(error.message) from None
             if not data:
                 return
 

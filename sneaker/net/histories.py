@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sneaker.errors import RemoteProtocolError, StoreDamaged
 from sneaker.net.intake import Offer, Outcome
+from sneaker.net.receivers import Silent
 from sneaker.net.replication import read_run
 from sneaker.refs import FeedRef
 from sneaker.wire.calls import CallKind, PeerError, RequestReceived
@@ -32,20 +33,14 @@ __all__ = ["HistoryFetcher", "HistoryServer"]
 _RUN_MESSAGES = 100
 
 
-@dataclass(slots=True)
-class _Served:
+@dataclass
+class _Served(Silent):
     """A call of the peer's: where it stands, and how many messages it may still get."""
 
     call: int
     query: HistoryQuery
     next: int
     left: int | None
-
-    def item_received(self, kind: BodyKind, body: bytes) -> None:
-        """A source takes nothing."""
-
-    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
-        """The server notices by itself that the call is over."""
 
 
 class HistoryServer:

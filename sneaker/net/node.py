@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from sneaker.errors import ConnectionLost, SneakerError
+from sneaker.errors import RemoteProtocolError, SneakerError
 from sneaker.exchange.home import Home, reopen_store
 from sneaker.graph import EdgeState
+from sneaker.net.admission import find_place, keeps_old
 from sneaker.net.blobs import Blobs
 from sneaker.net.connection import Connection
 from sneaker.net.intake import Intake, Offer, Outcome, Source
@@ -23,12 +24,7 @@ from sneaker.refs import FeedRef
 from sneaker.store.base import Note, Peer, PeerKind, Store
 from sneaker.wire.replicator import Replicator
 
-__all__ = ["Node", "text_of"]
-
-# Connections altogether, and those of them that may be strangers': who follows nobody's friends has to leave room.
-MAX_MEETINGS = 100
-MAX_STRANGERS = 30
-_STRANGER_IDLE_S = 30.0
+__all__ = ["Node"]
 
 # How often the store is looked at for what other processes wrote; a look costs microseconds.
 _WATCH_S = 0.2
@@ -36,6 +32,8 @@ _WATCH_S = 0.2
 _POLICY_DELAY_S = 0.25
 # How often what peers said is written down during long connections.
 _SAVE_S = 60.0
+# A pause in which peers are told what is committed of what they sent.
+_ACKNOWLEDGE_S = 1.0
 # A saved clock makes us skip feeds in which we were level. After a restored backup both sides would skip the same feeds
 # wrongly, so clocks older than this are not believed.
 _CLOCK_MAX_AGE_MS = 24 * 3600 * 1000
@@ -150,14 +148,9 @@ class Node:
             return False
         if peer in self.meetings:
             return True
-        near = self.policy.is_near(peer)
-        strangers = [meeting for meeting in self.meetings.values() if not meeting.is_near]
-        if len(self.meetings) < MAX_MEETINGS and (near or len(strangers) < MAX_STRANGERS):
-            return True
-        # A stranger that only sits there makes place.
-        idle = min(strangers, key=lambda meeting: meeting.active_at, default=None)
-        if idle is None or (not near and self.now() - idle.active_at < _STRANGER_IDLE_S):
-            return False
+        idle = find_place(self.meetings.values(), self.policy.is_near(peer), self.now())
+        if isinstance(idle, bool):
+            return idle
         idle.detach()
         self.keep(asyncio.create_task(idle.connection.close("others need the place")))
         del self.meetings[idle.peer]
@@ -169,7 +162,7 @@ class Node:
         """Do everything with a connected peer until it goes; None if another connection with it is the better one."""
         peer = connection.peer
         known = self.meetings.get(peer)
-        if known is not None and self._is_better(known.connection, connection):
+        if known is not None and keeps_old(self.me, known.connection, connection, self.now()):
             await _discard(connection)
             return None
         if known is not None:
@@ -189,23 +182,11 @@ class Node:
             self._own_meetings.discard(meeting)
             if self.meetings.get(peer) is meeting:
                 del self.meetings[peer]
-            if connection.error is not None and not isinstance(connection.error, ConnectionLost):
-                self.say(f"{peer} at {connection.remote}: {text_of(connection.error)}")
+            if isinstance(connection.error, RemoteProtocolError):
+                self.say(f"{peer} at {connection.remote}: {connection.error.message}")
             await self._save_clock(meeting)
             self._changed()
         return meeting
-
-    def _is_better(self, old: Connection, new: Connection) -> bool:
-        """Say whether an existing connection with the same peer is to be kept.
-
-        Two that dialled each other at once must agree: the one that the lower key dialled stays. Otherwise the newer
-        one counts, the peer would not have dialled again without a reason.
-        """
-        if old.closing:
-            return False
-        if old.dialled != new.dialled and self.now() - old.started_at < 10:
-            return old.dialled == (self.me < old.peer)
-        return False
 
     def wake_all(self) -> None:
         """Something is due to some peers, perhaps."""
@@ -407,18 +388,13 @@ class Node:
             await asyncio.sleep(1)
             for meeting in [*self.meetings.values(), *self._own_meetings]:
                 meeting.connection.tick()
+                if meeting.ebt is not None:
+                    meeting.ebt.acknowledge(_ACKNOWLEDGE_S)
             if self.now() - saved_at > _SAVE_S:
                 saved_at = self.now()
                 for meeting in list(self.meetings.values()):
                     await self._save_clock(meeting)
                 await self.blobs.want_missing()
-
-
-def text_of(error: Exception) -> str:
-    """Return what went wrong as part of a sentence."""
-    if isinstance(error, SneakerError):
-        return error.message
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 
 async def _discard(connection: Connection) -> None:

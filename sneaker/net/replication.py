@@ -54,6 +54,7 @@ class EbtStream:
         #: Whether the peer has told us how far it is.
         self.heard = False
         self._refusals = 0
+        self._received_at = node.now()
         self._finished = False
         self._due = asyncio.Event()
         if call is None:
@@ -75,6 +76,12 @@ class EbtStream:
         """Whether something is still to be sent or is promised to come."""
         return not self.heard or self.stream.wants_to_send or bool(self.stream.awaiting)
 
+    def acknowledge(self, pause_s: float = 0.0) -> None:
+        """Tell the peer what is committed of what it sent, if it has paused for so long."""
+        if not self._finished and self._node.now() - self._received_at >= pause_s:
+            self.stream.acknowledge()
+            self.wake()
+
     # -- what comes
 
     def item_received(self, kind: BodyKind, body: bytes) -> None:
@@ -83,6 +90,7 @@ class EbtStream:
             raise RemoteProtocolError("an EBT item is not JSON")
         event = self.stream.receive(body, self._node.now())
         if isinstance(event, MessageReceived):
+            self._received_at = self._node.now()
             self._meeting.feed_received(event.author)
             self._node.intake.offer(Offer(self, event.author, event.sequence, body))
             return

@@ -16,7 +16,7 @@ from sneaker.net.discovery import Discovery
 from sneaker.net.greeting import dial
 from sneaker.net.interfaces import find_interfaces
 from sneaker.net.meeting import Meeting, Tally
-from sneaker.net.node import Node, text_of
+from sneaker.net.node import Node
 from sneaker.net.policy import DEFAULT_HOPS
 from sneaker.net.scheduler import Scheduler
 from sneaker.net.server import Server
@@ -200,6 +200,8 @@ async def _until_level(
         happened = meeting.tally != Tally()
         if meeting.is_busy or not node.is_settled or quiet < (_QUIET_S if happened else _NOTHING_S):
             continue
+        if meeting.ebt is not None:
+            meeting.ebt.acknowledge()
         before = meeting.active_at
         # An answer, even a refusal, proves that the peer has read all that was sent before the question.
         with contextlib.suppress(CallRefused, NetworkError):
@@ -216,7 +218,9 @@ async def _until_level(
 def _reason(error: Exception | None) -> str:
     if error is None:
         return "the peer ended the connection"
-    return text_of(error)
+    if isinstance(error, SneakerError):
+        return error.message
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 
 async def meet_all(

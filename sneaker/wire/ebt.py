@@ -102,6 +102,7 @@ class EbtConnection:
         self._owes_notes = False
         self._queue: deque[FeedRef] = deque()
         self._queued: set[FeedRef] = set()
+        self._unacknowledged: set[FeedRef] = set()
         #: Feeds that we ask for here and that the peer claims to have more of.
         self.awaiting: set[FeedRef] = set()
         self.last_activity = shared.now
@@ -199,6 +200,20 @@ class EbtConnection:
         """Send no more of ``feed`` until the peer asks again: the store cannot read it."""
         if feed in self._feeds:
             self._feeds[feed].send = False
+
+    def acknowledge(self) -> None:
+        """Tell the peer how far we are in the feeds that it sent us messages of: for a pause in what comes.
+
+        EBT has no acknowledgements, but notes may be sent at any time. Peers remember them, and so know what to skip the
+        next time and what somebody's stick need not carry. Feeds of which messages are not committed yet wait.
+        """
+        for feed in list(self._unacknowledged):
+            state = self._feeds[feed]
+            if state.denied:
+                self._unacknowledged.discard(feed)
+            elif state.received == self._shared.sequence(feed):
+                self._unacknowledged.discard(feed)
+                self._note(feed, state, state.receive)
 
     # ------------------------------------------------------------------------------------------ from the replicator
 
@@ -306,6 +321,7 @@ class EbtConnection:
             return None
         state.stalled = state.gap = False
         self.last_activity = self._shared.now
+        self._unacknowledged.add(feed)
         self._track(feed, state)
         return MessageReceived(feed, sequence, item.raw)
 
@@ -336,7 +352,12 @@ class EbtConnection:
             return
         ours = self._shared.sequence(feed)
         receiver = self._shared.receiver(feed)
-        if sequence > ours and self._wants(feed) and not state.receive and self._may_take_over(feed, state, receiver, sequence):
+        if (
+            sequence > ours
+            and self._wants(feed)
+            and not state.receive
+            and self._may_take_over(feed, state, receiver, sequence)
+        ):
             if receiver is not None:
                 receiver.ask(feed, False)
             self.ask(feed, True)

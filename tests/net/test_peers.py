@@ -196,6 +196,20 @@ def test_what_peers_said_is_in_the_clock_store(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["messages"] == 0, done.stdout + done.stderr
 
 
+def test_what_was_committed_is_acknowledged(log: Path, tmp_path: Path) -> None:
+    """After one sync each knows that the other has everything, so that no stick need carry it."""
+    one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
+    clock = clock_of(log)
+    one.take(log)
+    one.follow(two.id)
+    two.follow_all([*clock, one.id])
+    with one.peer() as peer:
+        assert two.connect(peer.address)["level"]
+    for here, there in ((one, two), (two, one)):
+        done = here.run("export", str(tmp_path / "stick"), "--for", there.id, "--json", "--dry-run")
+        assert json.loads(done.stdout)["messages"] == 0, done.stdout + done.stderr
+
+
 def test_a_peer_that_lost_everything_gets_it_again(log: Path, tmp_path: Path) -> None:
     one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
     clock = clock_of(log)
