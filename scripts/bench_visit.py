@@ -160,7 +160,8 @@ def run(*words: str, home: Path, profile: bool = False) -> dict[str, Any]:
         counts = dict(
             line.split(": ") for line in Path(f"/proc/{process.pid}/io").read_text(encoding="ascii").splitlines()
         )
-        process.wait()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         text = out.read().decode()
     if profile:
@@ -170,6 +171,8 @@ def run(*words: str, home: Path, profile: bool = False) -> dict[str, Any]:
     report = json.loads(text.splitlines()[0]) if "--json" in words and not profile else {}
     return {
         "seconds": seconds,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_bytes": usage.ru_maxrss * 1024,
         "rchar": int(counts["rchar"]),
         "wchar": int(counts["wchar"]),
         "disk_read": int(counts["read_bytes"]),
@@ -248,10 +251,12 @@ def main() -> None:
     if options.json:
         print(json.dumps(results))
         return
-    print(f"\n{'visit':44} {'seconds':>8} {'stick read':>11} {'written':>9} {'home written':>13} {'in':>4} {'out':>4}")
+    print(
+        f"\n{'visit':34} {'seconds':>8} {'cpu':>6} {'MB':>4} {'stick read':>11} {'written':>9} {'home written':>13} {'in':>4} {'out':>4}"
+    )
     for name, item in results.items():
         print(
-            f"{name:44} {item['seconds']:8.3f} {item['stick_read']:11,} {item['stick_written']:9,}"
+            f"{name:34} {item['seconds']:8.3f} {item['cpu_seconds']:6.3f} {item['peak_bytes'] >> 20:4} {item['stick_read']:11,} {item['stick_written']:9,}"
             f" {item['disk_written'] - item['stick_written']:13,} {item['in']:4} {item['out']:4}"
         )
 
