@@ -51,8 +51,10 @@ def reasons() -> dict[str, str | None]:
         "root": _root(),
         "udev": _udev(),
         "fuse": _fuse(),
+        "dbus": _missing("dbus-daemon"),
         "age": _missing("age", "age-keygen"),
         "rsync": _missing("rsync"),
         "netns": _netns(),
-        "qemu": _root() or _missing("qemu-system-x86_64", "debootstrap", "mkfs.ext4", "mkfs.vfat", "mkfs.exfat"),
+        "qemu": _root()
+        or _missing("qemu-system-x86_64", "debootstrap", "mkfs.ext4", "mkfs.vfat", "mkfs.exfat", "sfdisk", "losetup"),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ DONE = Notification(
 
 @pytest.fixture
 def session_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    if shutil.which("dbus-daemon") is None:
-        pytest.skip("not installed: dbus-daemon")
     with message_bus(tmp_path) as address:
         monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
         yield address
@@ -48,6 +45,7 @@ class Desktop:
         return "u", (len(self.shown) + 40,)
 
 
+@pytest.mark.dbus
 def test_over_dbus_and_the_second_replaces_the_first(session_bus: str, request: pytest.FixtureRequest) -> None:
     desktop = Desktop(session_bus)
     request.addfinalizer(desktop.service.close)
@@ -70,7 +68,7 @@ def fake_program(folder: Path, name: str, code: int = 0) -> Path:
     return program
 
 
-@pytest.mark.parametrize("bus", ["none", "refuses"])
+@pytest.mark.parametrize("bus", ["none", pytest.param("refuses", marks=pytest.mark.dbus)])
 def test_notify_send_is_next(
     bus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

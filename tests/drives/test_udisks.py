@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,8 @@ from sneaker.drives.udisks import UdisksMounter
 from sneaker.errors import DriveError
 from tests.desktop.bus import BusError, Service, message_bus
 from tests.drives.fakes import make_drive
+
+pytestmark = pytest.mark.dbus
 
 NAME = "org.freedesktop.UDisks2"
 STICK = "/org/freedesktop/UDisks2/block_devices/sda"
@@ -51,8 +52,6 @@ class Udisks:
 
 @pytest.fixture
 def bus(tmp_path: Path) -> Iterator[str]:
-    if shutil.which("dbus-daemon") is None:
-        pytest.skip("not installed: dbus-daemon")
     with message_bus(tmp_path) as address:
         yield address
 
