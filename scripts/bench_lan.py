@@ -23,14 +23,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sneaker.caps import Caps  # noqa: E402
-from sneaker.exchange.home import open_home  # noqa: E402
-from sneaker.net.scheduler import Scheduler  # noqa: E402
-from sneaker.net.server import Server  # noqa: E402
-from sneaker.net.service import running_node  # noqa: E402
-from sneaker.wire.address import net_address, parse_address  # noqa: E402
-from tests import js_oracle  # noqa: E402
-from tests.net.machines import Machine, clock_of  # noqa: E402
+from sneaker.caps import Caps
+from sneaker.exchange.home import open_home
+from sneaker.net.scheduler import Scheduler
+from sneaker.net.server import Server
+from sneaker.net.service import running_node
+from sneaker.wire.address import net_address, parse_address
+from tests import js_oracle
+from tests.net.machines import Machine, clock_of
 
 
 class Side:
@@ -108,7 +108,7 @@ KINDS: dict[str, Any] = {"sneaker": sneaker, "ssb-db2": db2}
 def measure(source: str, sink: str, log: Path, clock: dict[str, int]) -> float:
     """Return messages per second from ``source`` to ``sink``; the sink dials."""
     total = sum(clock.values())
-    with tempfile.TemporaryDirectory(prefix="sneaker-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="sneaker-bench-") as name:  # noqa: SIM117
         with (
             KINDS[source](Path(name) / "source", log, clock) as one,
             KINDS[sink](Path(name) / "sink", None, clock) as two,
