@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         marks = {mark.name for mark in item.iter_markers()}
         group = "machine" if marks & ALONE else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
-    run_slow = REQUIRE_ALL or config.getoption("--slow")
+    run_slow = config.getoption("--slow")
     skip_slow = pytest.mark.skip(reason="slow: run with --slow")
     for item in items:
         if not run_slow and item.get_closest_marker("slow"):
