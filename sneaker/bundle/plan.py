@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from hashlib import blake2b
 from typing import NamedTuple
 
 from sneaker.refs import FeedRef
@@ -65,7 +66,8 @@ def plan(
     ``theirs`` is a hint and may claim anything; a feed of which they say to have more than we do is left out.
     ``hops`` is the distance of feeds from us (feeds that are not in it come last).  In depth order each feed is one range.
     In breadth order it is dealt out in ranges of BREADTH_CHUNK messages: of equally near feeds the first range of each,
-    then the second of each, and so on, the smallest backlog first within a round.
+    then the second of each, and so on.  Within a round the order is a shuffle that differs from plan to plan, or the same
+    feeds would come too late in every round that a budget cuts short.
     """
     ranges = [
         Range(feed, theirs.get(feed, 0) + 1, last)
@@ -79,17 +81,15 @@ def plan(
 
     if order is Order.DEPTH:
         return sorted(ranges, key=lambda item: (distance(item.feed), -item.messages, item.feed))
-    dealt = [
-        (
-            (distance(item.feed), first - item.first, item.messages, item.feed),
-            first,
-            min(first + BREADTH_CHUNK - 1, item.last),
-        )
-        for item in ranges
-        for first in range(item.first, item.last + 1, BREADTH_CHUNK)
-    ]
+    salt = sum(item.messages for item in ranges).to_bytes(8, "big")
+    dealt: list[tuple[int, int, bytes, Range]] = []
+    for item in ranges:
+        near, shuffled = distance(item.feed), blake2b(salt + item.feed, digest_size=16).digest()
+        for first in range(item.first, item.last + 1, BREADTH_CHUNK):
+            piece = Range(item.feed, first, min(first + BREADTH_CHUNK - 1, item.last))
+            dealt.append((near, first - item.first, shuffled, piece))
     dealt.sort()
-    return [Range(rank[3], first, last) for rank, first, last in dealt]
+    return [piece for _, _, _, piece in dealt]
 
 
 def joined(ranges: Iterable[Range]) -> list[Range]:

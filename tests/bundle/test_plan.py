@@ -29,14 +29,21 @@ def test_depth_sends_the_largest_backlog_first_and_whole() -> None:
 
 def test_breadth_deals_in_rounds() -> None:
     assert BREADTH_CHUNK == 16
-    assert plan({A: 40, B: 5, C: 20}, {A: 1}, order=Order.BREADTH) == [
-        Range(B, 1, 5),
-        Range(C, 1, 16),
-        Range(A, 2, 17),
-        Range(C, 17, 20),
-        Range(A, 18, 33),
-        Range(A, 34, 40),
-    ]
+    dealt = plan({A: 40, B: 5, C: 20}, {A: 1}, order=Order.BREADTH)
+    assert sorted(dealt[:3]) == [Range(A, 2, 17), Range(B, 1, 5), Range(C, 1, 16)]
+    assert sorted(dealt[3:5]) == [Range(A, 18, 33), Range(C, 17, 20)]
+    assert dealt[5:] == [Range(A, 34, 40)]
+
+
+def test_no_feed_is_always_the_last_of_a_round() -> None:
+    """With room for half a round in each bundle, all feeds get on all the same."""
+    ours = {FeedRef(bytes([number]) * 32): 400 for number in range(20)}
+    theirs: dict[FeedRef, int] = {}
+    for _ in range(20):
+        for item in plan(ours, theirs, order=Order.BREADTH)[:10]:
+            theirs[item.feed] = item.last
+    assert min(theirs.get(feed, 0) for feed in ours) >= 5 * BREADTH_CHUNK
+    assert max(theirs.values()) <= 15 * BREADTH_CHUNK
 
 
 def test_near_feeds_come_first_in_either_order() -> None:

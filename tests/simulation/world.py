@@ -26,7 +26,7 @@ from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.publish import check_may_publish, publish
 from sneaker.exchange.stick import BUNDLES, CARDS, base32
 from sneaker.exchange.visit import VisitOptions, VisitReport, visit
-from sneaker.feed.message import Head, create_message
+from sneaker.feed.message import Head, Message, create_message
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.check import check
@@ -61,9 +61,14 @@ class Machine:
 
 @dataclass
 class Delivery:
-    """What the visits achieved: delays in visits by anybody from publishing to having, and bytes."""
+    """What the visits achieved.
 
-    delays: list[int] = field(default_factory=list)
+    ``delays`` are visits by anybody from publishing to having, by author, one for each message and machine.
+    ``ideal_bytes`` are those of carrying each message once to each machine; ``written_bytes`` went to sticks, and
+    ``read_bytes`` are those of the bundles that machines took something from.
+    """
+
+    delays: dict[FeedRef, list[int]] = field(default_factory=dict)
     ideal_bytes: int = 0
     written_bytes: int = 0
     read_bytes: int = 0
@@ -157,7 +162,8 @@ class World:
             for message in messages:
                 if message.sequence != len(feed) + 1 or message.previous != (feed[-1][0] if feed else None):
                     raise Violation(f"machine {number} forked its feed at {message.sequence}")
-                size = _SIGNATURE_BYTES + self.message_bytes
+                # Random text in base64 shrinks back to its bytes.
+                size = _SIGNATURE_BYTES + len(message.content["text"]) * 3 // 4
                 feed.append((message.key, size, self.visits))
             self._check_store(home, machine)
 
@@ -165,7 +171,7 @@ class World:
         size = self.message_bytes if self.message_bytes < 200 else self.chance.randrange(100, 2 * self.message_bytes)
         return {"type": "post", "text": b64encode(self.chance.randbytes(size)).decode()}
 
-    def _publish_many(self, home: Home, count: int) -> list[object]:
+    def _publish_many(self, home: Home, count: int) -> list[Message]:
         """Publish in one transaction what would take long one by one."""
         messages = []
         with Ingest(home.store, caps=home.caps, now_ms=self.now_ms, workers=1) as ingest:
@@ -282,7 +288,7 @@ class World:
             best = max(machine.best.get(feed, 0), before.get(feed, 0))
             if feed != machine.ref and sequence > best:
                 for _, size, published in self.feeds[feed][best:sequence]:
-                    self.delivery.delays.append(self.visits - published)
+                    self.delivery.delays.setdefault(feed, []).append(self.visits - published)
                     self.delivery.ideal_bytes += size
             machine.best[feed] = max(best, sequence)
 
@@ -472,6 +478,10 @@ class World:
             }
             for machine in self.machines
         }
+
+    def undelivered(self) -> int:
+        """Return how many messages machines still lack, all together."""
+        return sum(expected - held for lacking in self._lacking().values() for held, expected in lacking.values())
 
     def _is_level(self) -> bool:
         return not any(self._lacking().values())
