@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,14 +49,22 @@ def _device(stick: Stick) -> Iterator[str]:
         subprocess.run(["losetup", "--detach", device], check=True)
 
 
+def _partition(image: Path) -> None:
+    """Write a partition table with one partition of the type that exFAT has."""
+    first = _PARTITION_BYTES // 512
+    count = image.stat().st_size // 512 - first
+    entry = struct.pack("<B3sB3sII", 0, b"\xfe\xff\xff", 7, b"\xfe\xff\xff", first, count)
+    with image.open("r+b") as file:
+        file.write(bytes(446) + entry + bytes(48) + b"\x55\xaa")
+
+
 def make_stick(image: Path, kind: str, size_mb: int = 128) -> Stick:
     """Make an empty stick."""
     with image.open("wb") as file:
         file.truncate(size_mb * 1024 * 1024)
     stick = Stick(image, kind)
     if kind == "exfat":
-        layout = f"label: dos\nstart={_PARTITION_BYTES // 512}, type=7\n"
-        subprocess.run(["sfdisk", "--quiet", str(image)], input=layout, text=True, check=True)
+        _partition(image)
         with _device(stick) as device:
             subprocess.run(["mkfs.exfat", "-L", "STICK", device], capture_output=True, check=True)
     else:
