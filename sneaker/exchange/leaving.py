@@ -14,7 +14,8 @@ from sneaker.bundle.card import Card
 from sneaker.bundle.coverage import index_coverage, reach
 from sneaker.bundle.file import open_indexed
 from sneaker.bundle.plan import Range, joined, plan, slowest
-from sneaker.errors import BundleDamaged, BundleUnsupported, DriveError, SourceError
+from sneaker.errors import DriveError
+from sneaker.exchange.doubting import is_sound, packed_by
 from sneaker.exchange.export import BUNDLE_SUFFIX, DEFAULT_HOPS, sendable
 from sneaker.exchange.folder import FULL_ERRORS, Entry
 from sneaker.exchange.home import Home
@@ -33,7 +34,7 @@ __all__ = ["Leaving"]
 # So many own bundles of less than this size are packed into one.
 _COMPACT_COUNT = 16
 _COMPACT_BYTES = 4 * 1024 * 1024
-# Bundles up to this size are read once more if another machine could not read them.
+# So much of bundles is read once more at a visit if other machines could not use them.
 _VERIFY_BYTES = 64 * 1024 * 1024
 # How often a bundle is tried again, smaller, when a stick is full although it said that it is not.
 _ATTEMPTS = 5
@@ -135,30 +136,28 @@ class Leaving:
         )
 
     def distrust(self) -> None:
-        """Look at the bundles that another machine could not read: do not count on those that are damaged.
+        """Look at the bundles that another machine could not use: do not count on those that are not as they say.
 
         Its word alone changes nothing. An own bundle goes if it is still seen to be one; what it held is written again.
         """
         doubted = {base32(bundle_id) + BUNDLE_SUFFIX for card in self._others for bundle_id in card.unreadable}
+        left = _VERIFY_BYTES
         for bundle in [bundle for bundle in self._shelf.bundles() if bundle.name in doubted]:
-            if bundle.size > _VERIFY_BYTES or self._is_intact(bundle.name):
+            left -= bundle.size
+            if left < 0 or self._is_sound(bundle.name):
                 continue
             if bundle.own and self._is_own(bundle.name):
                 self._remove([bundle.name])
             else:
                 self._shelf.note(self._shelf.present[bundle.name], FileState.DAMAGED)
 
-    def _is_own(self, name: str) -> bool:
-        """Say whether a bundle still says, with our signature, that it is ours."""
+    def _is_sound(self, name: str) -> bool:
         folder = self._stick.folder(BUNDLES)
-        if folder is None:
-            return False
-        try:
-            with folder.open(name) as file:
-                indexed = open_indexed(file)
-        except (BundleUnsupported, SourceError, OSError):
-            return False
-        return indexed is not None and indexed.header.exporter == self._home.keypair.public
+        return folder is not None and is_sound(folder, name, self._home.store)
+
+    def _is_own(self, name: str) -> bool:
+        folder = self._stick.folder(BUNDLES)
+        return folder is not None and packed_by(folder, name) == self._home.keypair.public
 
     def _remove(self, names: Iterable[str]) -> None:
         folder = self._stick.folder(BUNDLES)
@@ -193,43 +192,25 @@ class Leaving:
         names = [bundle.name for bundle in own]
         lies_there = sum(item.messages for bundle in own for item in bundle.coverage.ranges)
         lacked = sum(item.messages for item in self.make_plan(names).ranges)
-        as_it_should = len(own) <= 1 and lies_there <= lacked and all(self._is_intact(name) for name in names)
+        as_it_should = len(own) <= 1 and lies_there <= lacked and all(self._is_sound(name) for name in names)
         return [] if as_it_should else names
-
-    def _is_intact(self, name: str) -> bool:
-        """Read a whole bundle of ours from the medium and say whether each of its records is what was signed."""
-        folder = self._stick.folder(BUNDLES)
-        if folder is None:
-            return False
-        try:
-            with folder.open(name) as file:
-                with contextlib.suppress(OSError):
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-                indexed = open_indexed(file)
-                if indexed is None:
-                    return False
-                for record in indexed.index.records:
-                    indexed.read(record)
-        except (BundleDamaged, BundleUnsupported, SourceError, OSError):
-            return False
-        return True
 
     def _write(self, needed: Plan, replaced: list[str]) -> None:
         """Write a plan within the room there is; less of it if the stick turns out to be full before."""
         limit = self._room()
-        for attempt in range(_ATTEMPTS):
+        for _ in range(_ATTEMPTS):
             if limit < MIN_VOLUME_BYTES:
-                self._note_full(needed)
-                return
+                break
             self._written = 0
             try:
                 self._pack(needed, limit)
                 return
             except OSError as error:
-                if error.errno not in FULL_ERRORS or attempt + 1 == _ATTEMPTS:
+                if error.errno not in FULL_ERRORS:
                     raise
             limit = min(self._room(), self._written // 4 * 3)
             needed = self.make_plan(replaced)
+        self._note_full(needed)
 
     def _room(self) -> int:
         room = self._stick.free_bytes() - self._options.min_free_bytes
@@ -243,7 +224,9 @@ class Leaving:
         nothing = Packed(left=list(needed.ranges), blobs_left=len(needed.blobs))
         self._report.exported = add_packed(self._report.exported, nothing)
         messages = sum(item.messages for item in needed.ranges)
-        self._report.problems.append(f"the stick is full: {messages:,} messages were not put on it")
+        is_option = self._options.max_bytes is not None and self._options.max_bytes < MIN_VOLUME_BYTES
+        reason = "no bundle is as small as was asked for" if is_option else "the stick is full"
+        self._report.problems.append(f"{reason}: {messages:,} messages were not put on it")
 
     def _pack(self, needed: Plan, limit: int) -> None:
         job = Job(

@@ -11,6 +11,8 @@ from sneaker.store.drives import FileState, StickFile
 
 __all__ = ["Shelf", "ShelfBundle"]
 
+_USEFUL = (FileState.OWN, FileState.TAKEN, FileState.PARTLY)
+
 
 @dataclass(frozen=True, slots=True)
 class ShelfBundle:
@@ -71,7 +73,7 @@ class Shelf:
         left_out = set(ignored)
         for name, entry in self.present.items():
             file = self.find(name)
-            if file is None or name in left_out or file.state not in (FileState.OWN, FileState.TAKEN):
+            if file is None or name in left_out or file.state not in _USEFUL:
                 continue
             coverage = self.coverage(name)
             if coverage is not None:

@@ -183,7 +183,9 @@ class Taking:
         elif indexed is None:
             self._shelf.note(_seen(entry, size), FileState.TAKEN)
         else:
-            self._note(entry, size, indexed, self._valid(index_coverage(indexed.index)))
+            coverage = index_coverage(indexed.index)
+            valid = self._valid(coverage)
+            self._note(entry, size, indexed, valid, partly=valid is not coverage)
 
     def _valid(self, coverage: Coverage) -> Coverage:
         """Return what a bundle that was just taken in is good for.
@@ -197,10 +199,14 @@ class Taking:
             return coverage
         return Coverage(tuple(item for item in coverage.ranges if item not in refused), coverage.blobs)
 
-    def _note(self, entry: Entry, size: int, indexed: IndexedBundle, coverage: Coverage) -> None:
+    def _note(
+        self, entry: Entry, size: int, indexed: IndexedBundle, coverage: Coverage, *, partly: bool = False
+    ) -> None:
         exporter: FeedRef = indexed.header.exporter
-        own = exporter == self._session.home.keypair.public
-        self._shelf.note(_seen(entry, size), FileState.OWN if own else FileState.TAKEN, exporter, coverage)
+        state = FileState.PARTLY if partly else FileState.TAKEN
+        if exporter == self._session.home.keypair.public:
+            state = FileState.OWN
+        self._shelf.note(_seen(entry, size), state, exporter, coverage)
 
     def _refuse(self, report: SourceReport, error: SneakerError, entry: Entry | None = None) -> None:
         """Note a file that is refused; with ``entry``, for good, unless it changes."""

@@ -33,6 +33,8 @@ class FileState(StrEnum):
 
     OWN = "own"
     TAKEN = "taken"
+    #: Taken, but some of what it says to hold could not be used.
+    PARTLY = "partly"
     DAMAGED = "damaged"
     FOREIGN = "foreign"
 
@@ -134,7 +136,8 @@ class DriveTables:
     def unusable_files(self, limit: int) -> list[str]:
         """Return the names of files on any drive that could not be read as they should, by name."""
         rows = self._all(
-            "SELECT DISTINCT name FROM drive_file WHERE state IN ('damaged', 'foreign') ORDER BY name LIMIT ?", limit
+            "SELECT DISTINCT name FROM drive_file WHERE state IN ('damaged', 'foreign', 'partly') ORDER BY name LIMIT ?",
+            limit,
         )
         return [name for (name,) in rows]
 
