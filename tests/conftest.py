@@ -26,7 +26,7 @@ def pytest_report_header() -> list[str]:
 
 
 #: What shares this machine's devices, networks or processor time with nothing else: one worker runs all of it.
-ALONE = {"fuse", "netns", "qemu", "udev"}
+ALONE = {"netns", "qemu", "udev"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -30,12 +30,6 @@ def _udev() -> str | None:
     return None if Path("/dev/loop-control").exists() else "no loop devices"
 
 
-def _fuse() -> str | None:
-    if not Path("/dev/fuse").exists():
-        return "no /dev/fuse"
-    return _missing("fusermount3")
-
-
 def _netns() -> str | None:
     if reason := _root() or _missing("ip"):
         return reason
@@ -50,7 +44,6 @@ def reasons() -> dict[str, str | None]:
         "node": _missing("node", "npm"),
         "root": _root(),
         "udev": _udev(),
-        "fuse": _fuse(),
         "dbus": _missing("dbus-daemon"),
         "age": _missing("age", "age-keygen"),
         "rsync": _missing("rsync"),
