@@ -31,7 +31,8 @@ def hunt(seeds: Sequence[int], steps: int) -> int:
         with quick_folder() as folder:
             order = Order.BREADTH if seed % 2 else Order.DEPTH
             budget = 64 * 1024 if seed % 5 == 4 else None
-            world = World(folder, seed, 3 + seed % 4, 1 + seed % 3, order=order, max_bytes=budget)
+            size = 90 if budget is None else 1500  # so large that a visit cannot carry what a burst leaves
+            world = World(folder, seed, 3 + seed % 4, 1 + seed % 3, order=order, max_bytes=budget, message_bytes=size)
             try:
                 for _ in range(steps):
                     world.step()

@@ -74,8 +74,7 @@ class UdisksMounter:
             path = udisks.find(drive.device)
             udisks.call(path, filesystem, "Unmount", {}, drive.device)
             try:
-                if udisks.call(path, filesystem, "Repair", {}, drive.device) == (False,):
-                    raise DriveError(f"{drive.device}: its file system cannot be repaired")
+                udisks.repair(path, drive.device)
             finally:
                 udisks.call(path, filesystem, "Mount", {"options": ("s", _MOUNT_OPTIONS)}, drive.device)
 
@@ -126,6 +125,19 @@ class _Connection:
         """Call a method that takes only options, and return what it answers; nobody is asked for a password."""
         options = {**options, "auth.no_user_interaction": ("b", True)}
         return _body(self._ask(path, interface, method, "a{sv}", (options,)), f"{method.lower()} failed", node)
+
+    def repair(self, path: str, node: str) -> None:
+        """Repair the file system of a block device that is not mounted; raises DriveError if it stays damaged."""
+        filesystem = f"{_NAME}.Filesystem"
+        try:
+            self.call(path, filesystem, "Repair", {}, node)
+        except DriveError:
+            # Versions before 3.0 of libblockdev take for failure what fsck.vfat says when it has corrected something.
+            if self.call(path, filesystem, "Check", {}, node) == (True,):
+                return
+            raise
+        if self.call(path, filesystem, "Check", {}, node) != (True,):
+            raise DriveError(f"{node}: its file system cannot be repaired")
 
     def power_off(self, path: str, node: str) -> None:
         """Switch off the drive that holds a block device; a drive that cannot be switched off stays as it is."""

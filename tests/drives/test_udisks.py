@@ -35,7 +35,7 @@ class Udisks:
         }
         self.calls: list[tuple[str, str, dict[str, Any]]] = []
         self.fail: dict[str, str] = {}
-        self.repairs = True
+        self.is_clean = True
 
     def answer(self, path: str, interface: str, method: str, body: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
         if method == "ResolveDevice":
@@ -45,8 +45,8 @@ class Udisks:
         if method in self.fail:
             raise BusError(self.fail[method])
         self.calls.append((path, method, {name: value for name, (_, value) in body[0].items()}))
-        if method == "Repair":
-            return "b", (self.repairs,)
+        if method in ("Repair", "Check"):
+            return "b", (method == "Repair" or self.is_clean,)
         return ("s", ("/media/anna/STICK",)) if method == "Mount" else ("", ())
 
 
@@ -89,22 +89,24 @@ def test_release(bus: str, udisks: Udisks, can: bool) -> None:
     assert [call[:2] for call in udisks.calls] == [(STICK, "Unmount"), (DRIVE, "PowerOff")][: 2 if can else 1]
 
 
-def test_repair(bus: str, udisks: Udisks) -> None:
-    """What cannot be repaired is mounted again all the same."""
-    drive = replace(make_drive(Path("/media/anna/STICK")), device="/dev/sda")
-    UdisksMounter(bus=bus).repair(drive)
-    assert [call[1] for call in udisks.calls] == ["Unmount", "Repair", "Mount"]
-    udisks.calls.clear()
-    udisks.fail["Repair"] = "org.freedesktop.UDisks2.Error.NotSupported"
-    with pytest.raises(DriveError, match="no means"):
-        UdisksMounter(bus=bus).repair(drive)
-    assert [call[1] for call in udisks.calls] == ["Unmount", "Mount"]
-    udisks.calls.clear()
-    udisks.fail.clear()
-    udisks.repairs = False
-    with pytest.raises(DriveError, match="cannot be repaired"):
-        UdisksMounter(bus=bus).repair(drive)
-    assert [call[1] for call in udisks.calls] == ["Unmount", "Repair", "Mount"]
+@pytest.mark.parametrize("error", [None, "org.freedesktop.UDisks2.Error.Failed"])
+def test_repair(bus: str, udisks: Udisks, error: str | None) -> None:
+    """What counts is whether it is in order afterwards."""
+    if error:
+        udisks.fail["Repair"] = error
+    UdisksMounter(bus=bus).repair(replace(make_drive(Path("/media/anna/STICK")), device="/dev/sda"))
+    made = [call[1] for call in udisks.calls]
+    assert made == (["Unmount", "Check", "Mount"] if error else ["Unmount", "Repair", "Check", "Mount"])
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_what_cannot_be_repaired_is_mounted_again(bus: str, udisks: Udisks, supported: bool) -> None:
+    udisks.is_clean = False
+    if not supported:
+        udisks.fail["Repair"] = udisks.fail["Check"] = "org.freedesktop.UDisks2.Error.NotSupported"
+    with pytest.raises(DriveError, match="cannot be repaired" if supported else "no means"):
+        UdisksMounter(bus=bus).repair(replace(make_drive(Path("/media/anna/STICK")), device="/dev/sda"))
+    assert [call[1] for call in udisks.calls][-1] == "Mount"
 
 
 def test_failures_in_our_own_words(bus: str, udisks: Udisks) -> None:

@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+IN_MEMORY = Path("/dev/shm")
+_ROOM = 1 << 30
+
+
+@contextmanager
+def memory_folder() -> Iterator[Path | None]:
+    """Make a folder in memory for the block; None if there is no place for it."""
+    if not os.access(IN_MEMORY, os.W_OK) or shutil.disk_usage(IN_MEMORY).free < _ROOM:
+        yield None
+        return
+    path = Path(tempfile.mkdtemp(prefix="sneaker-test-", dir=IN_MEMORY))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Return a folder; for visits one in memory: they make hundreds of small commits, and it is not the disk that is tried."""
+    if not request.path.name.startswith(("test_visit", "test_stick")):
+        yield tmp_path
+        return
+    with memory_folder() as path:
+        yield path or tmp_path
 
 
 def _run(*words: str) -> str:

@@ -14,7 +14,8 @@ from tests.simulation.world import World
 def run(seed: int, steps: int, folder: Path) -> World:
     order = Order.BREADTH if seed % 2 else Order.DEPTH
     budget = 64 * 1024 if seed % 5 == 4 else None
-    world = World(folder, seed, 3 + seed % 4, 1 + seed % 3, order=order, max_bytes=budget)
+    size = 90 if budget is None else 1500  # so large that a visit cannot carry what a burst leaves
+    world = World(folder, seed, 3 + seed % 4, 1 + seed % 3, order=order, max_bytes=budget, message_bytes=size)
     try:
         for _ in range(steps):
             world.step()

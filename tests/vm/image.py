@@ -179,8 +179,7 @@ def _mounted(image: Path) -> Iterator[Path]:
 def make_machine(made_of: Base, image: Path, wheels: Path, *, name: str, mounts: bool) -> None:
     """Make the disk of a machine: the base with sneaker, and a person's home with an identity.
 
-    With ``mounts``, sneaker has udisks2 mount sticks and is started by the udev rule; without, somebody else mounts, and
-    the person has enabled the service.
+    With ``mounts``, sneaker has udisks2 mount sticks and is started by the udev rule; without, somebody else mounts.
     """
     _run(["cp", "--sparse=always", made_of.image, image])
     with _mounted(image) as root:
@@ -199,7 +198,3 @@ def make_machine(made_of: Base, image: Path, wheels: Path, *, name: str, mounts:
         _chroot(root, "runuser", "-u", _PERSON, "--", "env", f"HOME=/home/{_PERSON}", "sneaker", "init")
         config = root / f"home/{_PERSON}/.local/share/sneaker/config.toml"
         config.write_text("[drives]\nmount = true\n" if mounts else "[drives]\nmount = false\n")
-        if not mounts:
-            wants = root / "etc/systemd/user/default.target.wants"
-            wants.mkdir(parents=True, exist_ok=True)
-            (wants / "sneaker.service").symlink_to("/etc/systemd/user/sneaker.service")
