@@ -151,7 +151,8 @@ def test_things_in_the_place_of_the_folders(
         for action in (second.sync, second.trust, *([] if is_empty else [second.init])):
             with pytest.raises(DriveError):
                 action(stick)
-        for words in (("sync", stick), ("drive", "info", stick), ("drive", "forget", stick)):
+        commands = (("sync", stick), ("drive", "info", stick), ("drive", "forget", stick))
+        for words in commands if make is make_fifo else commands[:1]:
             assert sneaker(*words, at=second.path, ok=False).code == 60
     else:
         report = second.sync(stick)
@@ -481,9 +482,9 @@ def test_no_room(
 ) -> None:
     """Sticks of all sizes that are too small: a gap-free beginning goes on them, the report is honest, and nothing breaks."""
     author = Machine(tmp_path, "A")
-    author.publish(*(os.urandom(3000).hex() for _ in range(200)))
+    author.publish(*(os.urandom(3000).hex() for _ in range(100)))
     complete = 0
-    for size in (300_000, 600_000, 3_000_000):
+    for size in (260_000, 400_000, 3_000_000):
         stick = small_tmpfs(size) if kind == "tmpfs" else loop_mount(size)
         author.init(stick)
         author.sync(stick, dry_run=True)
@@ -493,8 +494,8 @@ def test_no_room(
         packed = report.exported
         assert packed is not None
         left = sum(item.messages for item in packed.left)
-        assert packed.messages + left == 200
-        assert bool(left) == (packed.messages < 200)
+        assert packed.messages + left == 100
+        assert bool(left) == (packed.messages < 100)
         complete += not left
         reader.sync(stick)
         assert reader.clock().get(author.me, 0) == packed.messages

@@ -59,7 +59,7 @@ def measured(tmp_path: Path, *arguments: str | Path, codes: tuple[int, ...] = (0
     )
     assert done.returncode in codes, done.stderr.decode() + done.stdout.decode()
     peak_bytes = int(peak.read_text()) * 1024
-    print(f"{arguments[-2]}: {time.monotonic() - began:.1f} s, at most {peak_bytes / 1e6:.0f} MB of memory")
+    print(f"{arguments[2]}: {time.monotonic() - began:.1f} s, at most {peak_bytes / 1e6:.0f} MB of memory")
     assert peak_bytes < PEAK_BYTES
     return orjson.loads(done.stdout.splitlines()[-1])
 
@@ -119,7 +119,7 @@ def split_and_join(tmp_path: Path, source: Path, reader: Path, out: Path, blobs:
     for file in reversed(exported["files"]):
         taken = measured(tmp_path, "--home", reader, "import", file["path"], codes=(0, 3))
         waiting += taken["blobs"]["waiting"]
-        # What comes before the messages that mention it waits, within a limit; the rest of that volume is to be brought again.
+        # Blobs that come before the messages which mention them wait, within a limit; the rest is to be brought again.
         assert waiting * MAX_BLOB_BYTES <= MAX_EARLY_BLOB_BYTES
         assert not taken["blobs"]["refused"] or file is not exported["files"][0]
     for file in exported["files"]:
