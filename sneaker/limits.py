@@ -14,7 +14,7 @@ __all__ = [
     "MAX_BLOB_WANTS",
     "MAX_BOX_BYTES",
     "MAX_CLOCK_FEEDS",
-    "MAX_EARLY_BLOB_BYTES",
+    "MAX_EARLY_BLOB_DAYS",
     "MAX_JSON_LINE_BYTES",
     "MAX_LEGACY_BEACON_BYTES",
     "MAX_MESSAGE_BYTES",
@@ -29,6 +29,7 @@ __all__ = [
     "MAX_TYPE_UNITS",
     "MAX_UNWANTED_FEEDS",
     "MAX_WAITING_BYTES",
+    "MIN_FREE_BESIDE_EARLY_BLOBS_BYTES",
     "MIN_TYPE_UNITS",
 ]
 
@@ -49,9 +50,12 @@ MAX_TYPE_UNITS = 52
 # ssb-blobs accepts strictly less than 5 MiB; a larger blob would stop at the first JavaScript peer.
 MAX_BLOB_BYTES = 5 * 1024 * 1024 - 1
 
-# Blobs that came before any message that mentions them (volumes arrive in any order) wait, up to this much of the disk:
-# nobody vouches for them, and a stranger's stick must not fill it.
-MAX_EARLY_BLOB_BYTES = 256 * 1024 * 1024
+# Blobs that came before any message that mentions them (volumes arrive in any order) wait as long as this much of the
+# disk stays free, which is for the messages: of what nobody has mentioned we do not know that anybody needs it.
+MIN_FREE_BESIDE_EARLY_BLOBS_BYTES = 512 * 1024 * 1024
+
+# And so long, as a machine that was not seen for so long no longer counts on a stick.
+MAX_EARLY_BLOB_DAYS = 90
 
 # A line of NDJSON holds one message with its key: 24 KiB of text, each byte of which may be a six-byte \u escape.
 MAX_JSON_LINE_BYTES = 256 * 1024

@@ -19,7 +19,8 @@ from sneaker.caps import MAIN_CAPS, Caps
 from sneaker.config import CONFIG_NAME, Config, format_config
 from sneaker.exchange.export import ExportOptions, ExportReport, export
 from sneaker.exchange.home import Home, create_home, open_home
-from sneaker.exchange.importing import ImportReport, import_sources
+from sneaker.exchange.importing import import_sources
+from sneaker.exchange.reports import ImportReport
 from sneaker.keys import Keypair
 
 FIXTURES = Path(__file__).parent / "data" / "fixtures"

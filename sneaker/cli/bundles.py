@@ -19,8 +19,8 @@ from sneaker.refs import FeedRef, encode_base64
 
 if TYPE_CHECKING:
     from sneaker.exchange.export import ExportReport
-    from sneaker.exchange.importing import ImportReport
     from sneaker.exchange.packing import Packed
+    from sneaker.exchange.reports import ImportReport
 
 __all__ = ["STATUS_WORDS", "export_json_of", "import_json", "print_import"]
 

@@ -16,9 +16,12 @@ __all__: list[str] = []
 
 
 @command()
-def status(json: JsonOption = False) -> None:
+def status(
+    missing: Annotated[bool, typer.Option("--missing", help="Name the blobs that are mentioned and not here.")] = False,
+    json: JsonOption = False,
+) -> None:
     """Say what is here, and what others are known to have."""
-    from sneaker.exchange.cards import wanted_blobs
+    from sneaker.exchange.cards import missing_blobs
     from sneaker.exchange.home import STORE_NAME
     from sneaker.exchange.stick import base32
     from sneaker.store.drives import DriveTables
@@ -30,7 +33,8 @@ def status(json: JsonOption = False) -> None:
         forked = opened.store.forked()
         me = opened.keypair.public
         blobs = opened.blobs.counts()
-        missing = len(wanted_blobs(opened))
+        links = missing_blobs(opened)
+        early = len(opened.blobs.early())
         with DriveTables.open(opened.path / STORE_NAME) as tables:
             drives = tables.drives()
         value = {
@@ -42,20 +46,28 @@ def status(json: JsonOption = False) -> None:
             "waiting": counts.waiting,
             "forked": sorted(map(str, forked)),
             "bytes": counts.bytes,
-            "blobs": {"count": blobs.count, "bytes": blobs.bytes, "missing": missing},
+            "blobs": {"count": blobs.count, "bytes": blobs.bytes, "missing": len(links), "waiting": early},
             "peers": [{"id": str(peer.ref), "kind": str(peer.kind), "last": peer.met_at_ms or None} for peer in peers],
             "drives": [
                 {"id": base32(item.id), "label": item.label, "last": item.visited_at_ms or None} for item in drives
             ],
         }
+    if missing:
+        value["missing"] = [
+            {"blob": str(link.blob), "feed": str(link.feed), "sequence": link.sequence} for link in links.values()
+        ]
     output = settings.output(json)
     lines = [
         f"home      {opened.path}",
         f"identity  {me}, {counted(clock.get(me, 0), 'message')}",
         f"holds     {counted(counts.messages, 'message')} of {counted(counts.feeds, 'feed')}, {amount(counts.bytes)}",
     ]
-    if blobs.count or missing:
-        lines.append(f"blobs     {counted(blobs.count, 'blob')}, {amount(blobs.bytes)}; {missing:,} more are mentioned")
+    if blobs.count or links:
+        lines.append(
+            f"blobs     {counted(blobs.count, 'blob')}, {amount(blobs.bytes)}; {len(links):,} more are mentioned"
+        )
+    if early:
+        lines.append(f"waiting   {counted(early, 'blob')} that came before the messages that mention them")
     if counts.waiting:
         lines.append(f"waiting   {counted(counts.waiting, 'message')} that came before the ones they follow")
     lines += [f"forked    {feed}" for feed in sorted(forked)]
@@ -64,6 +76,8 @@ def status(json: JsonOption = False) -> None:
         lines.append(f"peer      {peer.ref}  {when}, by {peer.kind}")
     for item in drives[:20]:
         lines.append(f"stick     {clean(item.label, 40) or base32(item.id)}  {_when(item.visited_at_ms)}")
+    if missing:
+        lines += [f"missing   {link.blob}, mentioned by {link.feed} {link.sequence}" for link in links.values()]
     output.data(value, "\n".join(lines))
 
 
@@ -103,11 +117,12 @@ def check(
     ] = False,
     json: JsonOption = False,
 ) -> int:
-    """Check the store, message by message.
+    """Check the store, message by message and blob by blob.
 
-    The file, every message's chain, key and signature, and all that is derived from messages.
+    The file, every message's chain, key and signature, all that is derived from messages, and every blob's hash.
     """
     from sneaker.exchange.rebuilding import rebuild
+    from sneaker.store.blobcheck import check_blobs
     from sneaker.store.check import check as check_store
 
     output = settings.output(json)
@@ -121,9 +136,16 @@ def check(
             report.repaired = True
             report.removed = max(0, rebuilt.before - rebuilt.messages)
             output.say(f"the damaged file is kept at {rebuilt.kept}")
+        report.blobs = sum(1 for _ in opened.blobs)
+        with output.progress(report.blobs, "checking", " blobs") as progress:
+            for problem in check_blobs(opened.blobs, repair=repair, now_ms=now_ms(), progress=progress):
+                report.add(problem)
+                report.repaired = repair
     value = report.as_json()
     if report.clean:
         text = f"clean: {counted(report.messages, 'message')} of {counted(report.feeds, 'feed')} are as their authors signed them"
+        if report.blobs:
+            text += f", {counted(report.blobs, 'blob')} are whole"
     else:
         text = "\n".join([*(clean(str(problem)) for problem in report.problems[:50]), report.summary])
     output.data(value, text)

@@ -138,4 +138,7 @@ class HomeInbox:
             words += "; it is damaged, cut short or not for this network"
         elif taken.refused:
             words += f"; {counted(taken.refused, 'message')} refused"
+        elif report.blobs.refused:
+            whole = False
+            words += f"; {counted(report.blobs.refused, 'blob')} refused, import it again"
         return Taken(taken.accepted, len(taken.feeds_advanced), whole, words)

@@ -16,9 +16,10 @@ from sneaker.exchange.home import STORE_NAME, Home
 from sneaker.exchange.output import new_file, output_errors
 from sneaker.exchange.stick import from_base32
 from sneaker.refs import BlobRef, FeedRef
+from sneaker.store.base import BlobLink
 from sneaker.store.drives import DriveTables, KnownCard
 
-__all__ = ["current_card", "decode_known", "make_card", "wanted_blobs", "write_card"]
+__all__ = ["current_card", "decode_known", "make_card", "missing_blobs", "wanted_blobs", "write_card"]
 
 # More wants make cards large, and nobody brings that many at once.
 MAX_WANTS = 20_000
@@ -59,6 +60,12 @@ def wanted_blobs(
         wanted.update((link.blob, None) for link in home.store.blob_links())
     held = set(home.blobs) if len(wanted) > MAX_WANTS else {blob for blob in wanted if home.blobs.has(blob)}
     return frozenset(sorted(wanted.keys() - held)[:MAX_WANTS])
+
+
+def missing_blobs(home: Home) -> dict[BlobRef, BlobLink]:
+    """Return the blobs that messages here mention and that are not here, with one message that mentions each."""
+    links = {link.blob: link for link in home.store.blob_links()}
+    return {blob: links[blob] for blob in sorted(links) if not home.blobs.has(blob)}
 
 
 def make_card(

@@ -10,15 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sneaker.bundle.card import Card
+from sneaker.exchange.home import Home
 from sneaker.refs import FeedRef
-from sneaker.store.base import Claim, Store
+from sneaker.store.base import Claim, Note, Peer, PeerKind, Store
 
-__all__ = ["contradicting", "note_card", "note_clock"]
-
-
-def note_clock(store: Store, me: FeedRef, source: FeedRef | None, clock: Mapping[FeedRef, int]) -> None:
-    """Remember what a clock says of our own feed, if that is more than we hold."""
-    store.note_claim(me, source, clock.get(me, 0))
+__all__ = ["Hearsay", "contradicting", "note_card"]
 
 
 def note_card(store: Store, me: FeedRef, card: Card) -> None:
@@ -39,3 +35,42 @@ def contradicting(store: Store, me: FeedRef) -> list[Claim]:
         and (ours := store.key_at(me, claim.sequence)) is not None
         and ours != claim.key
     ]
+
+
+class Hearsay:
+    """What bundles and cards say that others have.
+
+    The next bundle for them need not carry it: a hint, like what a peer says over EBT.  With ``dry_run`` nothing is
+    remembered.
+    """
+
+    def __init__(self, home: Home, *, dry_run: bool) -> None:
+        self._store = home.store
+        self._me = home.keypair.public
+        self._dry_run = dry_run
+
+    def learn_sequence(self, source: FeedRef, sequence: int) -> None:
+        """Remember how far somebody says that our own feed goes, 0 if they do not."""
+        if sequence and not self._dry_run:
+            self._store.note_claim(self._me, source, sequence)
+
+    def learn_clock(self, peer: Peer, clock: Mapping[FeedRef, int]) -> None:
+        """Remember what somebody has; our own old words say only how far our own feed went."""
+        if not clock or self._dry_run:
+            return
+        if peer.ref == self._me:
+            self._store.note_claim(self._me, self._me, clock.get(self._me, 0))
+            return
+        self._store.set_peer(peer)
+        self._store.update_peer_clock(peer.ref, {feed: Note(sequence) for feed, sequence in clock.items()})
+
+    def learn_card(self, card: Card) -> None:
+        """Remember what a machine's newest card says; our own says what this machine once knew."""
+        self.learn_old_card(card)
+        if card.machine != self._me:
+            self.learn_clock(Peer(card.machine, PeerKind.CARD, card.counter, card.time_ms), card.clock)
+
+    def learn_old_card(self, card: Card) -> None:
+        """Note what an outdated card says of our own feed: it may have seen more of it than its machine does now."""
+        if not self._dry_run:
+            note_card(self._store, self._me, card)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from sneaker.bundle.format import MAGIC
 from sneaker.bundle.plan import Order, Range, joined, plan, slowest
 from sneaker.errors import OutputError, UsageError
-from sneaker.exchange.claims import note_card, note_clock
+from sneaker.exchange.claims import note_card
 from sneaker.exchange.home import Home
 from sneaker.exchange.output import new_file, output_errors
 from sneaker.exchange.packing import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, Progress, pack
@@ -162,7 +162,7 @@ def export(
             if reader.card is not None:
                 note_card(store, me, reader.card)
             else:
-                note_clock(store, me, None, reader.clock)
+                store.note_claim(me, None, reader.clock.get(me, 0))
     theirs = slowest([reader.clock for reader in readers], clock)
     distance = {**store.hops(me, options.hops if options.hops is not None else DEFAULT_HOPS), me: 0}
     wanted = sendable(home, options.feeds, distance if options.hops is not None else None)

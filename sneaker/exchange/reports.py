@@ -1,4 +1,4 @@
-"""What ingest reports: how many messages came in, and which were refused and why."""
+"""What ingest and import report: what came in, and what was refused and why."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from sneaker.bundle.reader import Status
+from sneaker.errors import SneakerError
 from sneaker.refs import FeedRef
 
-__all__ = ["Code", "IngestCounts", "IngestReport", "Refusal"]
+__all__ = ["KNOWN", "BlobCounts", "Code", "ImportReport", "IngestCounts", "IngestReport", "Refusal", "SourceReport"]
+
+# The status of a source that was read, or needed no reading, and had nothing new.
+KNOWN = "known"
 
 
 class Code(StrEnum):
@@ -67,3 +72,66 @@ class IngestReport:
     feeds_new: frozenset[FeedRef]
     feeds_forked: frozenset[FeedRef]
     refusals: tuple[Refusal, ...]
+
+
+@dataclass(slots=True)
+class SourceReport:
+    """What became of one source.  ``status``: ok, known (nothing new in it), truncated, damaged or refused."""
+
+    path: str
+    kind: str = ""
+    exporter: str | None = None
+    bundle_id: str | None = None
+    status: str = Status.OK
+    detail: str = ""
+    error: SneakerError | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it was read to its end and nothing in it was damaged."""
+        return self.status in (Status.OK, KNOWN)
+
+    def as_json(self) -> dict[str, str | None]:
+        """Return the fields of the ``--json`` contract."""
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "exporter": self.exporter,
+            "bundle_id": self.bundle_id,
+            "status": str(self.status),
+            "detail": self.detail,
+        }
+
+
+@dataclass(slots=True)
+class BlobCounts:
+    """What became of blobs.
+
+    ``waiting`` ones are kept until a message comes that mentions them; ``refused`` were damaged, or there was no room for
+    them to wait.
+    """
+
+    accepted: int = 0
+    known: int = 0
+    refused: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did.
+
+    ``complete`` is false if anything was refused, damaged or cut.  ``skipped`` counts messages of feeds that we block or that
+    are too far away; to leave them is what was asked for.
+    """
+
+    sources: list[SourceReport]
+    ingested: IngestReport
+    blobs: BlobCounts
+    skipped: int = 0
+    dry_run: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was there and wanted is in the store now."""
+        return not self.ingested.refused and not self.blobs.refused and all(source.whole for source in self.sources)

@@ -136,10 +136,10 @@ class StickCards:
                 self._own_here = card
             if newest is None and (mine is None or card.counter > mine.counter):
                 newest = card
-                session.learn_card(card)
+                session.hearsay.learn_card(card)
                 self.learnt.append(KnownCard(machine, card.counter, self._now_ms(), data))
             else:
-                session.learn_old_card(card)
+                session.hearsay.learn_old_card(card)
         if newest is not None or mine is None or not is_here:
             return newest
         self._seen_at[machine] = mine.seen_at_ms

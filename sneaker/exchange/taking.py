@@ -11,9 +11,10 @@ from sneaker.bundle.coverage import Coverage, index_coverage, lacking
 from sneaker.bundle.file import IndexedBundle, open_indexed
 from sneaker.errors import BundleUnsupported, NotABundle, SneakerError, SourceError, StoreFull
 from sneaker.exchange.folder import Entry, Folder
-from sneaker.exchange.importing import ImportSession, SourceReport
+from sneaker.exchange.importing import ImportSession
 from sneaker.exchange.output import reason_of
 from sneaker.exchange.packing import MIN_VOLUME_BYTES
+from sneaker.exchange.reports import SourceReport
 from sneaker.exchange.shelf import Shelf
 from sneaker.exchange.sources import Kind, sniff
 from sneaker.exchange.staging import StagedFile
@@ -171,7 +172,7 @@ class Taking:
             if sniff(_read(copy, _SNIFF_BYTES), entry.name) is not Kind.BUNDLE:
                 raise NotABundle(f"{entry.name} is not a bundle")
         elif self._session.has_all(indexed):
-            self._session.accept_header(indexed.header, report)
+            self._session.accept_header(indexed, report)
             self._session.known(report)
             self._note(entry, size, indexed, index_coverage(indexed.index))
             return

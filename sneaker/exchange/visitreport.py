@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sneaker.bundle.plan import Order, Range
-from sneaker.exchange.importing import ImportReport
 from sneaker.exchange.packing import Packed
+from sneaker.exchange.reports import ImportReport
 from sneaker.refs import FeedRef
 from sneaker.store.drives import Drive
 

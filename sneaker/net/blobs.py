@@ -70,7 +70,7 @@ class Blobs:
         for blob in blobs:
             if len(self._own) >= _MAX_OWN_WANTS:
                 break
-            if blob not in self._own and not self.store.has(blob):
+            if blob not in self._own and not self.store.has(blob) and not self.store.take_early(blob):
                 self._own.add(blob)
                 self.exchange.want(blob)
         self.pump()

@@ -9,19 +9,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
+import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sneaker.errors import BlobError, RefError, StoreError, StoreFull
-from sneaker.limits import MAX_BLOB_BYTES, MAX_EARLY_BLOB_BYTES
+from sneaker.errors import BlobError, StoreError, StoreFull
+from sneaker.limits import MAX_BLOB_BYTES, MIN_FREE_BESIDE_EARLY_BLOBS_BYTES
 from sneaker.refs import BlobRef
 
 __all__ = ["BlobCounts", "BlobStore"]
 
 _PART_SUFFIX = ".part"
+_EARLY_NAME = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class BlobStore:
     """Blobs of one home.  Safe for several processes at once: a name appears whole or not at all."""
 
     def __init__(self, path: Path) -> None:
+        self._home = path.parent
         self._path = path / "sha256"
         self._early = path / "early"
 
@@ -66,19 +70,32 @@ class BlobStore:
         """
         if blob == _EMPTY:
             return b""
+        data = self._read_whole(blob)
+        if data is not None and BlobRef.of(data) != blob:
+            self.put_aside(blob)
+            return None
+        return data
+
+    def is_rotten(self, blob: BlobRef) -> bool:
+        """Say whether the file of a blob is there and is not that blob any more; raises StoreError if it cannot be read."""
+        data = self._read_whole(blob)
+        return data is not None and BlobRef.of(data) != blob
+
+    def put_aside(self, blob: BlobRef) -> None:
+        """Let a blob's file be ``.damaged``, so that the blob counts as not held and can be fetched again."""
         path = self.path_of(blob)
+        with contextlib.suppress(OSError):
+            path.rename(path.with_name(path.name + ".damaged"))
+
+    def _read_whole(self, blob: BlobRef) -> bytes | None:
+        """Return the bytes of a blob's file, cut beyond the size that a blob may have; None if there is no file."""
         try:
-            with path.open("rb") as file:
-                data = file.read(MAX_BLOB_BYTES + 1)
+            with self.path_of(blob).open("rb") as file:
+                return file.read(MAX_BLOB_BYTES + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StoreError(f"cannot read the blob {blob}: {error.strerror}") from None
-        if len(data) > MAX_BLOB_BYTES or BlobRef.of(data) != blob:
-            with contextlib.suppress(OSError):
-                path.rename(path.with_name(path.name + ".damaged"))
-            return None
-        return data
 
     def add(self, data: bytes, expected: BlobRef | None = None) -> tuple[BlobRef, bool]:
         """Store a blob and return its id, and whether it is new, once it is on the disk.
@@ -101,37 +118,51 @@ class BlobStore:
     def keep_early(self, blob: BlobRef, data: bytes) -> bool:
         """Keep a checked blob that came before any message that mentions it; False if there is no room for such.
 
-        It does not count as held until ``promote_early`` finds a mention.
+        It does not count as held until ``take_early`` is told of a mention.
         """
-        path = self._early / blob.hex()
-        if sum(item.stat().st_size for item in self._early_files()) + len(data) > MAX_EARLY_BLOB_BYTES:
+        if shutil.disk_usage(self._home).free - len(data) < MIN_FREE_BESIDE_EARLY_BLOBS_BYTES:
             return False
-        self._write(path, blob, data)
+        self._write(self._early / blob.hex(), blob, data)
         return True
 
     def is_early(self, blob: BlobRef) -> bool:
         """Say whether a blob is kept until a message mentions it."""
         return (self._early / blob.hex()).is_file()
 
-    def promote_early(self, is_mentioned: Callable[[BlobRef], bool]) -> list[BlobRef]:
-        """Take over the early blobs that a message mentions by now, and return them."""
-        promoted = []
+    def take_early(self, blob: BlobRef) -> bool:
+        """Hold a blob from now on that waited for a mention; False if it did not wait, or has rotted meanwhile."""
+        waiting, path = self._early / blob.hex(), self.path_of(blob)
+        try:
+            whole = BlobRef.of(waiting.read_bytes()) == blob
+            if not whole:
+                waiting.unlink()
+                return False
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(waiting, path)
+            _sync(path.parent)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StoreError(f"cannot store the blob {blob}: {error.strerror}") from None
+        return True
+
+    def early(self) -> list[BlobRef]:
+        """Return the blobs that wait for a message that mentions them."""
+        return sorted(BlobRef(bytes.fromhex(path.name)) for path in self._early_files())
+
+    def forget_early(self, before_s: float) -> int:
+        """Remove blobs that nobody has mentioned since they came, if that was before ``before_s``; return how many."""
+        removed = 0
         for path in self._early_files():
-            try:
-                blob = BlobRef(bytes.fromhex(path.name))
-            except (ValueError, RefError):
-                continue
-            if not is_mentioned(blob):
-                continue
-            data = path.read_bytes()
-            if BlobRef.of(data) == blob and self.add(data, blob)[1]:
-                promoted.append(blob)
-            path.unlink(missing_ok=True)
-        return promoted
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < before_s:
+                    path.unlink()
+                    removed += 1
+        return removed
 
     def _early_files(self) -> list[Path]:
         try:
-            return sorted(path for path in self._early.iterdir() if len(path.name) == 64 and path.is_file())
+            return [path for path in self._early.iterdir() if _EARLY_NAME.fullmatch(path.name) and path.is_file()]
         except OSError:
             return []
 
@@ -171,14 +202,15 @@ class BlobStore:
         sizes = [self.size(blob) or 0 for blob in self]
         return BlobCounts(len(sizes), sum(sizes))
 
-    def sweep(self) -> int:
-        """Remove what an interrupted ``add`` left behind; return how many files that were."""
+    def sweep(self, before_s: float) -> int:
+        """Remove what interrupted writes left behind before ``before_s``; return how many files that were."""
         removed = 0
-        for shelf in self._shelves():
+        for shelf in (*self._shelves(), self._early):
             for path in shelf.glob(f"*{_PART_SUFFIX}"):
                 with contextlib.suppress(OSError):
-                    path.unlink()
-                    removed += 1
+                    if path.stat().st_mtime < before_s:
+                        path.unlink()
+                        removed += 1
         return removed
 
     def _shelves(self) -> list[Path]:

@@ -64,6 +64,7 @@ class CheckReport:
     messages: int = 0
     feeds: int = 0
     waiting: int = 0
+    blobs: int = 0
     found: int = 0
     problems: list[Problem] = field(default_factory=list)
     repaired: bool = False
@@ -101,6 +102,7 @@ class CheckReport:
             "messages": self.messages,
             "feeds": self.feeds,
             "waiting": self.waiting,
+            "blobs": self.blobs,
             "removed": self.removed,
             "found": self.found,
             "problems": [problem.as_json() for problem in self.problems],

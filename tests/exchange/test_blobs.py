@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,10 @@ from sneaker.exchange.attachments import attach_files
 from sneaker.exchange.cards import wanted_blobs
 from sneaker.exchange.home import Home
 from sneaker.exchange.publish import publish
-from sneaker.limits import MAX_BLOB_BYTES
+from sneaker.limits import MAX_BLOB_BYTES, MAX_EARLY_BLOB_DAYS
 from sneaker.refs import BlobRef
 from sneaker.store.blobs import BlobStore
-from tests.homes import NOW_MS, home, pack, sneaker, take
+from tests.homes import NOW_MS, fixture_log, home, pack, sneaker, take
 
 
 def attach(opened: Home, *paths: Path) -> list[BlobRef]:
@@ -93,11 +95,21 @@ def test_blobs_can_stay_at_home_and_be_wanted_later(tmp_path: Path) -> None:
         assert pack(a, tmp_path / "2.sneaker", max_blob_bytes=1000).packed.blobs == 1
         assert take(b, tmp_path / "2.sneaker").blobs.accepted == 1
         assert wanted_blobs(b) == {large}
+        me = str(a.keypair.public)
+    named = sneaker("status", "--missing", "--json", at=tmp_path / "b").json["missing"]
+    assert named == [{"blob": str(large), "feed": me, "sequence": 1}]
+    assert f"missing   {large}, mentioned by {me} 1" in sneaker("status", "--missing", at=tmp_path / "b").out
+    assert "missing   " not in sneaker("status", at=tmp_path / "b").out
     sneaker("clock", "--card", tmp_path / "b.card", at=tmp_path / "b")
     report = sneaker("export", tmp_path / "3.sneaker", "--for", tmp_path / "b.card", "--json", at=tmp_path / "a").json
     assert (report["messages"], report["blobs"]) == (0, 1)
     assert sneaker("import", tmp_path / "3.sneaker", "--json", at=tmp_path / "b").json["blobs"]["accepted"] == 1
-    assert sneaker("status", "--json", at=tmp_path / "b").json["blobs"] == {"count": 2, "bytes": 200_010, "missing": 0}
+    assert sneaker("status", "--json", at=tmp_path / "b").json["blobs"] == {
+        "count": 2,
+        "bytes": 200_010,
+        "missing": 0,
+        "waiting": 0,
+    }
 
 
 def lone_blob(a: Home, blob: BlobRef, data: bytes) -> bytes:
@@ -107,26 +119,110 @@ def lone_blob(a: Home, blob: BlobRef, data: bytes) -> bytes:
     return writer.start() + writer.add_blob(blob, len(data), encode_blob(blob, data)) + writer.finish()
 
 
-def test_a_blob_that_nobody_mentions_waits_in_a_bounded_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sneaker.store.blobs.MAX_EARLY_BLOB_BYTES", 100_000)
+def test_a_blob_that_nobody_mentions_waits_until_somebody_does(tmp_path: Path) -> None:
     with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
         (blob,) = attach(a, *files(tmp_path, 60_000))
         data = lone_blob(a, blob, a.blobs.read(blob) or b"")
         (tmp_path / "blob.sneaker").write_bytes(data)
-        for source, counts in ((tmp_path / "blob.sneaker", (0, 0, 1)), ("-", (0, 1, 0))):
+        for source, counts, status in (
+            (tmp_path / "blob.sneaker", (0, 0, 1), "ok"),
+            (tmp_path / "blob.sneaker", (0, 1, 0), "known"),
+            ("-", (0, 1, 0), "known"),
+        ):
             report = take(b, source, data=data)
             assert (report.blobs.accepted, report.blobs.known, report.blobs.waiting) == counts
             assert report.complete
+            assert report.sources[0].status == status
         assert list(b.blobs) == []
         assert not b.blobs.has(blob)
-        stray = os.urandom(60_000)
-        report = take(b, "-", data=lone_blob(a, BlobRef.of(stray), stray))
-        assert report.blobs.refused == 1
-        assert not report.complete
+        status = sneaker("status", "--json", at=tmp_path / "b").json["blobs"]
+        assert (status["count"], status["waiting"]) == (0, 1)
         pack(a, tmp_path / "messages.sneaker", blobs=False)
         assert take(b, tmp_path / "messages.sneaker").blobs.accepted == 1
         assert b.blobs.read(blob) == a.blobs.read(blob)
         assert list((tmp_path / "b/blobs/early").iterdir()) == []
+
+
+def test_blobs_wait_only_while_the_disk_has_room_and_then_the_report_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
+        blobs = attach(a, *files(tmp_path, 150_000, 150_000, 150_000))
+        exported = pack(a, tmp_path, volume_bytes=300_000)
+        paths = [str(tmp_path / name) for name, _ in exported.files]
+        assert len(paths) > 2
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr("sneaker.store.blobs.MIN_FREE_BESIDE_EARLY_BLOBS_BYTES", usage.free * 2)
+        report = take(b, paths[-1])
+        assert (report.blobs.waiting, report.blobs.refused) == (0, 1)
+        assert not report.complete
+        assert report.sources[0].status == "ok"
+        assert "no room" in report.sources[0].detail
+        # What a message mentions already needs no waiting.
+        for path in (*paths, paths[-1]):
+            assert take(b, path).complete
+        assert all(b.blobs.has(blob) for blob in blobs)
+
+
+def test_volumes_bring_their_blobs_in_any_order(tmp_path: Path) -> None:
+    with home(tmp_path / "a") as a:
+        blobs = attach(a, *files(tmp_path, 150_000, 150_000, 150_000))
+        (tmp_path / "out").mkdir()
+        exported = pack(a, tmp_path / "out", volume_bytes=300_000)
+        paths = [str(tmp_path / "out" / name) for name, _ in exported.files]
+    for number, order in enumerate(itertools.permutations(paths)):
+        with home(tmp_path / f"one by one {number}") as b:
+            reports = [take(b, path) for path in order]
+            assert all(report.complete for report in reports)
+            assert sum(report.blobs.accepted for report in reports) == len(blobs)
+            assert all(b.blobs.has(blob) for blob in blobs)
+        with home(tmp_path / f"at once {number}") as b:
+            report = take(b, *order)
+            assert report.complete
+            assert (report.blobs.accepted, report.blobs.waiting) == (len(blobs), 0)
+    with home(tmp_path / "folder") as b:
+        report = take(b, tmp_path / "out")
+        assert report.complete
+        assert (report.blobs.accepted, report.blobs.waiting) == (len(blobs), 0)
+
+
+def test_a_waiting_blob_is_forgotten_in_the_end_and_a_rotten_one_is_not_taken(tmp_path: Path) -> None:
+    with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
+        old, rotten = attach(a, *files(tmp_path, 100, 200))
+        for blob in (old, rotten):
+            take(b, "-", data=lone_blob(a, blob, a.blobs.read(blob) or b""))
+        assert b.blobs.early() == sorted([old, rotten])
+        days_s = MAX_EARLY_BLOB_DAYS * 24 * 60 * 60
+        for age, left in ((-60, [old, rotten]), (60, [rotten])):
+            os.utime(tmp_path / "b/blobs/early" / old.hex(), (0, NOW_MS / 1000 - days_s - age))
+            take(b, "-", data=fixture_log()[:2000].rpartition(b"\n")[0])
+            assert b.blobs.early() == sorted(left)
+        (tmp_path / "b/blobs/early" / rotten.hex()).write_bytes(b"x" * 200)
+        pack(a, tmp_path / "messages.sneaker", blobs=False)
+        assert take(b, tmp_path / "messages.sneaker").blobs.accepted == 0
+        assert b.blobs.early() == []
+        assert wanted_blobs(b) == {old, rotten}
+
+
+def test_check_finds_rotten_blobs_and_repair_lets_them_be_brought_again(tmp_path: Path) -> None:
+    with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
+        good, bad = attach(a, *files(tmp_path, 100, 100))
+        pack(a, tmp_path / "x.sneaker")
+        take(b, tmp_path / "x.sneaker")
+        b.blobs.path_of(bad).write_bytes(b"x" * 100)
+        left = b.blobs.path_of(good).with_name("left.part")
+        left.write_bytes(b"half")
+        os.utime(left, (0, 0))
+    for arguments, code in (((), 3), (("--repair",), 0), ((), 0)):
+        done = sneaker("check", "--json", *arguments, at=tmp_path / "b", ok=False)
+        assert done.code == code
+        problems = [problem["code"] for problem in done.json["problems"]]
+        assert problems == ([] if arguments == () and code == 0 else ["blob-damaged"])
+        assert left.exists() == (arguments == () and code == 3)
+    with home(tmp_path / "b") as b:
+        assert wanted_blobs(b) == {bad}
+        assert take(b, tmp_path / "x.sneaker").blobs.accepted == 1
+        assert b.blobs.has(bad)
 
 
 def test_a_blob_that_lies_is_refused(tmp_path: Path) -> None:

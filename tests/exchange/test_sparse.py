@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from sneaker.exchange.importing import ImportReport, SourceReport, importing
+from sneaker.exchange.importing import importing
+from sneaker.exchange.reports import ImportReport, SourceReport
 from tests.homes import NOW_MS, fixture_log, home, log_lines, pack, take
 
 

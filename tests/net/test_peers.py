@@ -231,6 +231,25 @@ def test_a_peer_that_lost_everything_gets_it_again(log: Path, tmp_path: Path) ->
 # ---------------------------------------------------------------------------------------------------- commands
 
 
+def test_a_blob_that_waited_for_its_message_is_not_fetched(tmp_path: Path) -> None:
+    one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
+    one.follow(two.id)
+    two.follow(one.id)
+    data = b"came on a stick before its message"
+    with one.home() as opened:
+        blob, _ = opened.blobs.add(data)
+    with two.home() as opened:
+        assert opened.blobs.keep_early(blob, data)
+    one.publish({"type": "post", "text": f"[look]({blob})", "mentions": [{"link": str(blob)}]})
+    with one.home() as opened:
+        opened.blobs.path_of(blob).unlink()
+    with one.peer() as peer:
+        assert two.connect(peer.address)["level"]
+    with two.home() as opened:
+        assert opened.blobs.read(blob) == data
+        assert opened.blobs.early() == []
+
+
 def test_call(log: Path, tmp_path: Path) -> None:
     one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
     one.publish({"type": "post", "text": "first"})
