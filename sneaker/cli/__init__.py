@@ -10,6 +10,9 @@ from sneaker.errors import ExitCode, SneakerError
 
 __all__ = ["main"]
 
+# Options of sneaker itself, which people put behind the command.
+_BEFORE_THE_COMMAND = {"--home": "--home DIR", "--quiet": "--quiet", "-q": "-q"}
+
 
 def main() -> NoReturn:
     """Run the command line and exit with a code that says how it went; never shows a traceback."""
@@ -51,7 +54,11 @@ def _run() -> int:
             context = getattr(error, "ctx", None)
             print(f"sneaker: error: {clean(error.format_message().rstrip('.'), 500)}", file=sys.stderr)  # type: ignore[attr-defined]
             where = context.command_path if context is not None else "sneaker"
-            print(f"sneaker: hint: run '{where} --help' to see what it takes", file=sys.stderr)
+            hint = f"run '{where} --help' to see what it takes"
+            option = _BEFORE_THE_COMMAND.get(getattr(error, "option_name", ""))
+            if option is not None:
+                hint = f"it goes before the command: 'sneaker {option} {where.partition(' ')[2]}'"
+            print(f"sneaker: hint: {hint}", file=sys.stderr)
             return ExitCode.USAGE
         if os.environ.get("SNEAKER_DEBUG"):
             raise

@@ -19,6 +19,7 @@ from sneaker.refs import FeedRef
 
 if TYPE_CHECKING:
     from sneaker.feed.message import Message
+    from sneaker.private import Opener
 
 __all__: list[str] = []
 
@@ -180,8 +181,10 @@ def log(
 ) -> None:
     """Read messages.
 
-    All feeds are merged by the time their authors give. Equal stores print equal logs. 'sneaker log --json' can be imported by 'sneaker import -'.
+    All feeds are merged by the time their authors give. Private messages to you are decrypted, but not with --json: equal stores print equal logs, and 'sneaker log --json' can be imported by 'sneaker import -'.
     """
+    from sneaker.private import Opener
+
     feeds = [FeedRef.parse(name) for name in feed] if feed else None
     with home() as opened:
         messages = opened.store.log(feeds=feeds, first=start, kind=kind, limit=limit, reverse=reverse)
@@ -191,11 +194,12 @@ def log(
                 out.write(message_line(message) + b"\n")
             out.flush()
             return
+        opener = Opener(opened.keypair)
         for message in messages:
-            print(_readable(message))
+            print(_readable(message, opener))
 
 
-def _readable(message: Message) -> str:
+def _readable(message: Message, opener: Opener) -> str:
     from sneaker.feed.canonical import format_json
 
     try:
@@ -205,7 +209,10 @@ def _readable(message: Message) -> str:
     head = f"{when}  {str(message.author)[:9]}  {message.sequence}"
     content = message.content
     if isinstance(content, str):
-        return f"{head}  (private)"
+        content = opener.open(content)
+        if not isinstance(content, dict):
+            return f"{head}  (private)"
+        head += "  (private)"
     kind = clean(str(content.get("type")), 52)
     text = content.get("text")
     if not isinstance(text, str):

@@ -145,7 +145,7 @@ def check(
     if report.clean:
         text = f"clean: {counted(report.messages, 'message')} of {counted(report.feeds, 'feed')} are as their authors signed them"
         if report.blobs:
-            text += f", {counted(report.blobs, 'blob')} are whole"
+            text += f"; {counted(report.blobs, 'blob')}, each the one that its name says"
     else:
         text = "\n".join([*(clean(str(problem)) for problem in report.problems[:50]), report.summary])
     output.data(value, text)

@@ -149,7 +149,28 @@ def test_contact_messages(alice: Path, bob: Path) -> None:
 def test_private_messages_are_private(alice: Path, bob: Path, tmp_path: Path) -> None:
     content = sneaker("publish", "secret", "--private-to", identity(bob), "--json", at=alice).json["value"]["content"]
     assert content.endswith(".box")
-    assert "secret" not in sneaker("log", at=alice).out
+    assert "secret" not in sneaker("log", "--json", at=alice).out
+    assert "(private)  post  secret" in sneaker("log", at=alice).out
+
+
+def test_log_decrypts_what_is_for_us_but_not_for_scripts(alice: Path, bob: Path, tmp_path: Path) -> None:
+    sneaker("publish", "for bob's eyes", "--private-to", identity(bob), at=alice)
+    sneaker("publish", "for mine", "--private-to", identity(alice), at=alice)
+    sneaker("export", tmp_path / "x.sneaker", at=alice)
+    sneaker("import", tmp_path / "x.sneaker", at=bob)
+    first, second = sneaker("log", at=bob).out.splitlines()
+    assert first.endswith("1  (private)  post  for bob's eyes")
+    assert second.endswith("2  (private)")
+    assert "eyes" not in sneaker("log", "--json", at=bob).out
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [("--home", "sneaker --home DIR drive list"), ("-q", "sneaker -q drive list")]
+)
+def test_options_of_sneaker_itself_behind_the_command(option: str, words: str, tmp_path: Path) -> None:
+    done = sneaker("drive", "list", option, tmp_path, ok=False)
+    assert done.code == 2
+    assert f"sneaker: hint: it goes before the command: '{words}'" in done.err
 
 
 def test_log_filters(alice: Path, tmp_path: Path) -> None:
