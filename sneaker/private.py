@@ -17,10 +17,12 @@ from nacl.exceptions import CryptoError
 
 from sneaker.errors import InvalidMessage, PublishUnsafe
 from sneaker.feed.canonical import format_json, parse_json
+from sneaker.feed.content import Facts, FactsReader, facts_in, read_facts
+from sneaker.feed.message import Message
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef, encode_base64
 
-__all__ = ["MAX_RECIPIENTS", "Opener", "box", "seal"]
+__all__ = ["MAX_RECIPIENTS", "Opener", "box", "facts_reader", "seal"]
 
 # More would fit; private-box refuses to write or look for them.
 MAX_RECIPIENTS = 7
@@ -60,6 +62,23 @@ def seal(
         parts.append(bindings.crypto_secretbox(slot, nonce, shared))
     parts.append(bindings.crypto_secretbox(plaintext, nonce, body_key))
     return b"".join(parts)
+
+
+def facts_reader(keypair: Keypair) -> FactsReader:
+    """Return a ``read_facts`` that also reads the private messages of the own feed.
+
+    Whom one blocks in private is blocked like anybody else (ssb-friends counts private contact messages, too).  Other
+    people's private messages say nothing: to try each costs as much as its signature, and what they follow is public.
+    """
+    opener, me = Opener(keypair), keypair.public
+
+    def read(message: Message) -> Facts | None:
+        if type(message.content) is not str or message.author != me:
+            return read_facts(message)
+        content = opener.open(message.content)
+        return facts_in(content, format_json(content).encode("utf-8")) if isinstance(content, dict) else None
+
+    return read
 
 
 class Opener:

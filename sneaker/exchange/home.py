@@ -41,9 +41,10 @@ class Home:
 
 
 def _open_store(path: Path, keypair: Keypair) -> Store:
+    from sneaker.private import facts_reader
     from sneaker.store.sqlite import SqliteStore
 
-    return SqliteStore.open(path / STORE_NAME, keypair.public)
+    return SqliteStore.open(path / STORE_NAME, keypair.public, facts_reader(keypair))
 
 
 def reopen_store(home: Home) -> Store:

@@ -27,7 +27,7 @@ from sneaker.exchange.evidence import FeedEnd, find_contradiction, is_same
 from sneaker.exchange.proving import Proven, Segment
 from sneaker.exchange.reports import Code, IngestCounts, IngestReport, Refusal
 from sneaker.feed.compact import KIND_RAW, Compact, compact, expand, expand_run
-from sneaker.feed.content import Facts, read_facts
+from sneaker.feed.content import Facts
 from sneaker.feed.message import Message, signed_bytes, signed_text
 from sneaker.feed.run import Run
 from sneaker.feed.validate import parse_message, verify_message_signature
@@ -281,7 +281,7 @@ class Ingest:
     ) -> None:
         """Put consecutive messages into the chunk."""
         self._proven.touch(feed)
-        author, hmac_key = feed.ref, self._hmac_key
+        author, hmac_key, read_facts = feed.ref, self._hmac_key, self._store.read_facts
         if hmac_key is None:
             self._checks += [(author, message[5], signed_text(message[6])) for message in messages]
         else:

@@ -69,7 +69,7 @@ def rebuild(
         store.close()
         try:
             with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
-                before, aside = _Rebuild(old, fresh, caps, now_ms, progress, workers, store.own).run()
+                before, aside = _Rebuild(old, fresh, caps, now_ms, progress, workers, store).run()
             _swap(path, fresh, kept)
         finally:
             store.reopen()
@@ -89,7 +89,7 @@ class _Rebuild:
         now_ms: Callable[[], int],
         progress: Callable[[int], None] | None,
         workers: int | None,
-        own: FeedRef | None,
+        store: SqliteStore,
     ) -> None:
         self._old = old
         self._fresh = fresh
@@ -97,13 +97,13 @@ class _Rebuild:
         self._now_ms = now_ms
         self._progress = progress
         self._workers = workers
-        self._own = own
+        self._store = store
         self._aside: list[_Row] = []
 
     def run(self) -> tuple[int, int]:
         """Fill the new file; return how many messages there were, and how many are kept aside."""
         feeds = self._feeds()
-        with SqliteStore.open(self._fresh, self._own) as store:
+        with SqliteStore.open(self._fresh, self._store.own, self._store.read_facts) as store:
             with contextlib.closing(connect(self._fresh)) as new, transaction(new):
                 new.executemany("INSERT INTO feed (id, ref) VALUES (?, ?)", [(item[0], item[1]) for item in feeds])
             with Ingest(store, caps=self._caps, now_ms=self._now_ms, workers=self._workers) as ingest:
@@ -121,7 +121,7 @@ class _Rebuild:
                 new.execute("UPDATE feed SET forked = 1 WHERE id IN (SELECT feed FROM fork)")
                 new.executemany("UPDATE feed SET forked = 1 WHERE id = ?", [(item[0],) for item in feeds if item[3]])
             for _, ref, sequence, _ in feeds:
-                if ref == self._own:  # the world has what this machine published, whether that can be read or not
+                if ref == self._store.own:  # the world has what this machine published, whether that can be read or not
                     store.note_claim(FeedRef(ref), FeedRef(ref), sequence)
         return sum(item[2] for item in feeds), len(self._aside)
 

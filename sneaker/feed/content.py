@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_base64
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sneaker.errors import RefError
@@ -16,9 +17,11 @@ from sneaker.refs import BlobRef, FeedRef
 
 __all__ = [
     "Facts",
+    "FactsReader",
     "about_name",
     "contact_edge",
     "content_type",
+    "facts_in",
     "find_blobs",
     "is_private",
     "read_facts",
@@ -27,6 +30,9 @@ __all__ = [
 _BLOB = re.compile(rb"&([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)\.sha256")
 
 _new_bytes = bytes.__new__
+
+#: Says what a message says that sneaker acts on; ``read_facts`` is one.
+FactsReader = Callable[[Message], "Facts | None"]
 
 
 class Facts(NamedTuple):
@@ -45,10 +51,15 @@ def read_facts(message: Message) -> Facts | None:
     content = message.content
     if type(content) is str:
         return None
-    kind = content["type"]  # type: ignore[index]
+    return facts_in(content, message.text)  # type: ignore[arg-type]
+
+
+def facts_in(content: dict[str, Any], text: bytes) -> Facts | None:
+    """Return what content says that sneaker acts on; ``text`` is JSON with that content in it."""
+    kind = content.get("type")
     edge = contact_edge(content) if kind == "contact" else None
     name = about_name(content) if kind == "about" else None
-    blobs = find_blobs(message.text) if message.text.find(b"&") >= 0 else ()
+    blobs = find_blobs(text) if text.find(b"&") >= 0 else ()
     if edge is None and name is None and not blobs:
         return None
     return Facts(edge, name, blobs)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol, Self
 
 from sneaker.feed.compact import Compact
-from sneaker.feed.content import Facts
+from sneaker.feed.content import Facts, FactsReader
 from sneaker.feed.message import Head, Message
 from sneaker.graph import EdgeState
 from sneaker.refs import BlobRef, FeedRef, MessageRef
@@ -201,7 +201,7 @@ class Batch:
 
     ``feeds``: ids for feeds the store has no id for.  ``heads``: feed id -> (sequence before, sequence after, key
     after), one entry for each feed that ``rows`` extends.  ``rows`` are sorted by the store.  ``facts`` are what the
-    messages in ``rows`` say (``feed.content.read_facts``), by message id.
+    messages in ``rows`` say (the store's ``read_facts``), by message id.
     """
 
     feeds: list[tuple[int, bytes]] = field(default_factory=list)
@@ -267,6 +267,9 @@ class Store(Protocol):
 
     #: The identity this store is kept for, if it was opened for one.
     own: FeedRef | None
+
+    #: Reads what a message says, for what is derived from messages.
+    read_facts: FactsReader
 
     # -- feeds and messages
 

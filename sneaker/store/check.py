@@ -21,7 +21,7 @@ from typing import Any
 from sneaker.caps import MAIN_CAPS, Caps
 from sneaker.errors import InvalidMessage, StoreError
 from sneaker.feed.compact import Compact, expand, expand_run
-from sneaker.feed.content import Facts, read_facts
+from sneaker.feed.content import Facts, FactsReader
 from sneaker.feed.message import Message, signed_bytes
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.base import SEQUENCE_BITS, SEQUENCE_MASK, Store
@@ -127,7 +127,7 @@ def check(
     if not isinstance(store, SqliteStore):
         raise StoreError("only a store on disk can be checked")
     with _snapshot(store.path, repair) as connection, contextlib.closing(Verifier(workers)) as verifier:
-        checker = _Checker(connection, verifier, caps.hmac_key, progress or (lambda count: None))
+        checker = _Checker(connection, verifier, caps.hmac_key, store.read_facts, progress or (lambda count: None))
         report = checker.run()
         if repair and not report.clean and not report.file_damaged:
             report.removed = mend(connection, checker.feeds, checker.bad_waiting, checker.orphans, now_ms())
@@ -157,8 +157,10 @@ class _Checker:
         connection: sqlite3.Connection,
         verifier: Verifier,
         hmac_key: bytes | None,
+        read_facts: FactsReader,
         progress: Callable[[int], None],
     ) -> None:
+        self._read_facts = read_facts
         self._connection = connection
         self._verifier = verifier
         self._hmac_key = hmac_key
@@ -195,7 +197,7 @@ class _Checker:
         while self._chunks:
             self._collect(wait=True)
         self._check_heads()
-        for code, detail in compare_derived(connection, self.feeds):
+        for code, detail in compare_derived(connection, self.feeds, self._read_facts):
             self.report.add(Problem(code, detail))
         self._find_orphans()
 
@@ -249,7 +251,7 @@ class _Checker:
             messages = self._expand_each(feed, rows, previous)
         good = [(row[0], message) for row, message in zip(rows, messages, strict=True) if message is not None]
         self._submit(good, waiting=False)
-        found = ((row_id, read_facts(message)) for row_id, message in good)
+        found = ((row_id, self._read_facts(message)) for row_id, message in good)
         return [(row_id, facts) for row_id, facts in found if facts is not None]
 
     def _expand_each(self, feed: CheckedFeed, rows: list[Any], previous: MessageRef | None) -> list[Message | None]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from sneaker.errors import InvalidMessage
 from sneaker.feed.compact import Compact, expand
-from sneaker.feed.content import Facts, read_facts
+from sneaker.feed.content import Facts, FactsReader
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.base import SEQUENCE_BITS, SEQUENCE_MASK
 from sneaker.store.writer import ROW_BYTES, write_derived
@@ -67,11 +67,13 @@ def write_scratch(connection: sqlite3.Connection, facts: Iterable[tuple[int, Fac
     write_derived(connection, facts, schema="scratch")
 
 
-def compare_derived(connection: sqlite3.Connection, feeds: Mapping[int, CheckedFeed]) -> Iterator[tuple[str, str]]:
+def compare_derived(
+    connection: sqlite3.Connection, feeds: Mapping[int, CheckedFeed], read_facts: FactsReader
+) -> Iterator[tuple[str, str]]:
     """Yield (code, detail) for each derived table that differs from its copy."""
     for feed_id, feed in feeds.items():
         if feed.bad:
-            _derive_again(connection, feed_id, feed)
+            _derive_again(connection, feed_id, feed, read_facts)
     for table, columns in _TABLES.items():
         ours, theirs = f"SELECT {columns} FROM main.{table}", f"SELECT {columns} FROM scratch.{table}"  # noqa: S608
         extra = connection.execute(f"SELECT count(*) FROM ({ours} EXCEPT {theirs})").fetchone()[0]  # noqa: S608
@@ -80,7 +82,7 @@ def compare_derived(connection: sqlite3.Connection, feeds: Mapping[int, CheckedF
             yield "derived-wrong", f"table {table} has {extra} rows that no message says, and lacks {lacking}"
 
 
-def _derive_again(connection: sqlite3.Connection, feed_id: int, feed: CheckedFeed) -> None:
+def _derive_again(connection: sqlite3.Connection, feed_id: int, feed: CheckedFeed, read_facts: FactsReader) -> None:
     """Make the copies of one feed from its good messages only."""
     base = feed_id << SEQUENCE_BITS
     connection.execute("DELETE FROM scratch.edge WHERE author = ?", (feed_id,))

@@ -15,7 +15,7 @@ from typing import Any, Self
 from sneaker.errors import InvalidMessage, StoreDamaged
 from sneaker.feed.canonical import parse_json
 from sneaker.feed.compact import Compact, expand
-from sneaker.feed.content import content_type
+from sneaker.feed.content import FactsReader, content_type, read_facts
 from sneaker.feed.message import Head, Message
 from sneaker.graph import EdgeState, find_hops
 from sneaker.refs import BlobRef, FeedRef, MessageRef
@@ -61,21 +61,24 @@ class SqliteStore(PeerTables):
         super().__init__(path, connection)
         #: The database file.
         self.path = path
+        self.read_facts: FactsReader = read_facts
         self._feed_ids: dict[FeedRef, int] = {}
 
     @classmethod
-    def open(cls, path: Path, own: FeedRef | None = None) -> Self:
+    def open(cls, path: Path, own: FeedRef | None = None, facts_reader: FactsReader = read_facts) -> Self:
         """Open the store at ``path``, making it if it is not there; raises StoreError and its subclasses.
 
-        With ``own``, the store remembers every claim that this feed goes further than it holds.
+        With ``own``, the store remembers every claim that this feed goes further than it holds.  ``facts_reader`` reads what
+        messages say; the same one has to be given each time.
         """
         store = cls(path, connect(path))
         store.own = own
+        store.read_facts = facts_reader
         return store
 
     def writer(self, timeout_s: float = 5.0, *, dry_run: bool = False) -> SqliteWriter:
         """Become the one writer; see ``store.base.Store``."""
-        return SqliteWriter(self.path, timeout_s, dry_run)
+        return SqliteWriter(self.path, timeout_s, dry_run, self.read_facts)
 
     # -- feeds and messages
 

@@ -10,7 +10,7 @@ from typing import Self
 
 from sneaker.errors import InvalidMessage, StoreDamaged
 from sneaker.feed.compact import Compact, expand
-from sneaker.feed.content import Facts, read_facts
+from sneaker.feed.content import Facts, FactsReader
 from sneaker.limits import MAX_WAITING_BYTES
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.base import (
@@ -65,7 +65,8 @@ def write_derived(connection: sqlite3.Connection, facts: Iterable[tuple[int, Fac
 class SqliteWriter:
     """See ``store.base.Writer``.  Made by ``SqliteStore.writer``."""
 
-    def __init__(self, path: Path, timeout_s: float, dry_run: bool) -> None:
+    def __init__(self, path: Path, timeout_s: float, dry_run: bool, read_facts: FactsReader) -> None:
+        self._read_facts = read_facts
         self._lock = WriterLock(path.with_name(path.name + ".lock"), timeout_s)
         try:
             self._connection = connect(path, writer=True)
@@ -214,7 +215,7 @@ class SqliteWriter:
                 sequence, key = sequence + 1, row[1]
             if ready:
                 connection.executemany(_INSERT, [(row[0], row[1], *row[3:]) for row in ready])
-                write_derived(connection, _facts(author, ready))
+                write_derived(connection, self._facts(author, ready))
                 moved += len(ready)
             if len(ready) < len(rows) or not rows:
                 break
@@ -234,6 +235,20 @@ class SqliteWriter:
             done.forked.append(fork.row[0])
         else:
             self._drop_waiting(feed, sequence)
+
+    def _facts(self, author: FeedRef, rows: list[WaitingRow]) -> list[tuple[int, Facts]]:
+        """Read what messages out of the waiting room say."""
+        found: list[tuple[int, Facts]] = []
+        for row_id, _, previous, form, timestamp, signature, content in rows:
+            compact = Compact(form, timestamp, signature, content)
+            try:
+                message = expand(author, row_id & SEQUENCE_MASK, MessageRef(previous) if previous else None, compact)
+            except InvalidMessage:  # it was valid when it came in: ``check`` will find it
+                continue
+            facts = self._read_facts(message)
+            if facts is not None:
+                found.append((row_id, facts))
+        return found
 
     def _write_fork(self, fork: ForkRow) -> None:
         """Keep the evidence and stop the feed."""
@@ -325,18 +340,3 @@ class SqliteWriter:
 
 def _last_id(feed: int) -> int:
     return feed << SEQUENCE_BITS | SEQUENCE_MASK
-
-
-def _facts(author: FeedRef, rows: list[WaitingRow]) -> list[tuple[int, Facts]]:
-    """Read what messages out of the waiting room say."""
-    found: list[tuple[int, Facts]] = []
-    for row_id, _, previous, form, timestamp, signature, content in rows:
-        compact = Compact(form, timestamp, signature, content)
-        try:
-            message = expand(author, row_id & SEQUENCE_MASK, MessageRef(previous) if previous else None, compact)
-        except InvalidMessage:  # it was valid when it came in: ``check`` will find it
-            continue
-        facts = read_facts(message)
-        if facts is not None:
-            found.append((row_id, facts))
-    return found

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from sneaker.errors import StoreLocked
 from sneaker.feed.compact import Compact, expand
-from sneaker.feed.content import content_type, read_facts
+from sneaker.feed.content import FactsReader, content_type, read_facts
 from sneaker.feed.message import Head, Message
 from sneaker.graph import EdgeState, find_hops
 from sneaker.limits import MAX_CLOCK_FEEDS, MAX_WAITING_BYTES
@@ -66,6 +66,7 @@ class MemoryStore:
         self.state = _State()
         self.locked = False
         self.own: FeedRef | None = None
+        self.read_facts: FactsReader = read_facts
         self.claimed: dict[tuple[FeedRef, FeedRef | None, MessageRef | None], int] = {}
         self.dismissed: dict[tuple[FeedRef, FeedRef | None, MessageRef | None], int] = {}
 
