@@ -6,10 +6,20 @@ the last event says whether the bundle was whole (``bundles-format.md``, "Readin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import NamedTuple
 
+from sneaker.bundle.events import (
+    BlobRead,
+    ClockRead,
+    Damage,
+    End,
+    Event,
+    HeaderRead,
+    Lost,
+    MessagesRead,
+    Status,
+    describe_lost,
+)
 from sneaker.bundle.format import (
     FOOTER_BYTES,
     FOOTER_MAGIC,
@@ -28,13 +38,11 @@ from sneaker.bundle.format import (
     parse_preamble,
     payload_digest,
 )
-from sneaker.bundle.messages import decode_messages
 from sneaker.bundle.records import (
     Header,
     Index,
     RecordEntry,
     Trailer,
-    decode_blob,
     decode_clock,
     decode_header,
     decode_index,
@@ -43,24 +51,9 @@ from sneaker.bundle.records import (
 )
 from sneaker.errors import BundleDamaged, BundleUnsupported
 from sneaker.events import NEED_DATA, NeedData
-from sneaker.feed.run import Run
-from sneaker.refs import BlobRef, FeedRef
+from sneaker.refs import BlobRef
 
-__all__ = [
-    "NEED_DATA",
-    "BlobRead",
-    "BundleReader",
-    "ClockRead",
-    "Damage",
-    "End",
-    "Event",
-    "HeaderRead",
-    "Lost",
-    "MessagesRead",
-    "NeedData",
-    "Status",
-    "describe_lost",
-]
+__all__ = ["BundleReader"]
 
 
 # What the trailer's signature should cover, and what must therefore not stand behind it.
@@ -68,100 +61,6 @@ _COVERED = frozenset(RecordType) - {RecordType.PARITY, RecordType.PADDING}
 
 # What is hashed and found wrong in an honest bundle is less than the bundle.
 _FREE_HASHING_BYTES = 64 * 1024 * 1024
-
-
-class Status(StrEnum):
-    """What a bundle turned out to be, as reports say it."""
-
-    OK = "ok"
-    TRUNCATED = "truncated"
-    DAMAGED = "damaged"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderRead:
-    """The header was read."""
-
-    header: Header
-
-
-@dataclass(frozen=True, slots=True)
-class ClockRead:
-    """The prerequisites (``prerequisites`` true) or the exporter's own clock was read."""
-
-    clock: dict[FeedRef, int]
-    prerequisites: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MessagesRead:
-    """A message record arrived whole; ``runs()`` decodes it and raises BundleDamaged if its inside is wrong."""
-
-    payload: bytes
-    offset: int
-
-    def runs(self) -> list[Run]:
-        """Decode; safe to call in any thread."""
-        return decode_messages(self.payload)
-
-
-@dataclass(frozen=True, slots=True)
-class BlobRead:
-    """A blob record arrived whole; ``blob()`` decodes it and raises BundleDamaged if it does not match its id."""
-
-    payload: bytes
-    offset: int
-
-    def blob(self) -> tuple[BlobRef, bytes]:
-        """Decode; safe to call in any thread."""
-        return decode_blob(self.payload)
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """``length`` bytes from ``offset`` on are no intact record."""
-
-    offset: int
-    length: int
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Messages that the index lists and that did not arrive intact: ``count`` from ``first`` on."""
-
-    feed: FeedRef
-    first: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Nothing more will come.
-
-    ``trailer`` is None if none was read.  ``signed`` says that the trailer's signature is its exporter's and covers
-    everything that was read.  ``lost_messages`` and ``lost_blobs`` are what the index lists and damage took; None if
-    there is no index to tell.
-    """
-
-    status: Status
-    detail: str
-    trailer: Trailer | None = None
-    signed: bool = False
-    lost_messages: tuple[Lost, ...] | None = None
-    lost_blobs: tuple[BlobRef, ...] | None = None
-
-
-Event = HeaderRead | ClockRead | MessagesRead | BlobRead | Damage | End
-
-
-def describe_lost(lost: tuple[Lost, ...]) -> str:
-    """Return a line that names lost messages: how many of how many feeds, and the first few."""
-    count = sum(item.count for item in lost)
-    feeds = len({item.feed for item in lost})
-    shown = ", ".join(f"{item.feed} {item.first}-{item.first + item.count - 1}" for item in lost[:3])
-    return f"{count} messages of {feeds} feeds are damaged: {shown}{', ...' if len(lost) > 3 else ''}"
 
 
 class _Arrived(NamedTuple):

@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
+from sneaker.bundle.events import BlobRead, ClockRead, End, HeaderRead, MessagesRead, Status
 from sneaker.bundle.file import IndexedBundle, open_indexed
 from sneaker.bundle.format import RecordType
-from sneaker.bundle.reader import (
-    BlobRead,
-    BundleReader,
-    ClockRead,
-    End,
-    HeaderRead,
-    MessagesRead,
-    NeedData,
-    Status,
-)
+from sneaker.bundle.reader import BundleReader
 from sneaker.bundle.records import Header, RecordEntry
 from sneaker.errors import BundleDamaged, NetworkKeyMismatch, NotABundle
+from sneaker.events import NeedData
 from sneaker.exchange.claims import Hearsay
 from sneaker.exchange.home import Home
 from sneaker.exchange.incoming_blobs import IncomingBlobs

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sneaker.bundle.card import MAX_CARD_BYTES, decode_card
+from sneaker.bundle.events import Status
 from sneaker.bundle.file import IndexedBundle
-from sneaker.bundle.reader import Status
 from sneaker.errors import NetworkKeyMismatch, NotABundle, SneakerError
 from sneaker.exchange.bundleimport import BundleImport
 from sneaker.exchange.claims import Hearsay

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from sneaker.bundle.card import MAX_CARD_BYTES, Card, decode_card
+from sneaker.bundle.events import BlobRead, End, HeaderRead, MessagesRead, Status
 from sneaker.bundle.file import IndexedBundle, open_indexed
-from sneaker.bundle.reader import BlobRead, End, HeaderRead, MessagesRead, Status
 from sneaker.bundle.records import Header
 from sneaker.errors import BundleDamaged, DecryptionError, InvalidMessage
 from sneaker.exchange.ndjson import read_lines

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from sneaker.bundle.reader import Status
+from sneaker.bundle.events import Status
 from sneaker.errors import SneakerError
 from sneaker.refs import FeedRef
 

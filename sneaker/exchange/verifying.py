@@ -9,19 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from sneaker.bundle.reader import (
-    BlobRead,
-    BundleReader,
-    Damage,
-    End,
-    Event,
-    HeaderRead,
-    MessagesRead,
-    NeedData,
-    Status,
-)
+from sneaker.bundle.events import BlobRead, Damage, End, Event, HeaderRead, MessagesRead, Status
+from sneaker.bundle.reader import BundleReader
 from sneaker.caps import Caps
 from sneaker.errors import BundleDamaged, InvalidMessage
+from sneaker.events import NeedData
 from sneaker.exchange.ndjson import read_lines
 from sneaker.exchange.sources import READ_BYTES, Kind, rejoined, sniff
 from sneaker.feed.compact import expand, expand_run

@@ -9,23 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sneaker.bundle.compression import DEFAULT_LEVEL
+from sneaker.bundle.events import BlobRead, Damage, End, Event, HeaderRead, MessagesRead, Status
 from sneaker.bundle.format import FRAME_BYTES, PREAMBLE_BYTES, RecordType, parse_frame
 from sneaker.bundle.messages import encode_messages
-from sneaker.bundle.reader import (
-    NEED_DATA,
-    BlobRead,
-    BundleReader,
-    Damage,
-    End,
-    Event,
-    HeaderRead,
-    MessagesRead,
-    Status,
-)
+from sneaker.bundle.reader import BundleReader
 from sneaker.bundle.records import Header, encode_blob
 from sneaker.bundle.writer import BundleWriter
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import BundleDamaged
+from sneaker.events import NEED_DATA
 from sneaker.feed.canonical import format_json
 from sneaker.feed.compact import compact, expand_run
 from sneaker.feed.message import Message

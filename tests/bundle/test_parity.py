@@ -10,6 +10,7 @@ from functools import cache
 
 import pytest
 
+from sneaker.bundle.events import Status
 from sneaker.bundle.format import FOOTER_BYTES, RecordType, encode_record, parse_footer
 from sneaker.bundle.parity import (
     _HEAD,
@@ -25,7 +26,6 @@ from sneaker.bundle.parity import (
     plan_layout,
     repair,
 )
-from sneaker.bundle.reader import Status
 from tests.bundle.bundles import Parts, keypair, make_bundle, posts, read_bundle, records_of
 from tests.bundle.vectors import ROOT, load_vectors
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sneaker.bundle.events import Damage, End, Event, HeaderRead, Lost, MessagesRead, Status
 from sneaker.bundle.format import (
     FRAME_BYTES,
     MAX_PAYLOAD_BYTES,
@@ -25,20 +26,10 @@ from sneaker.bundle.format import (
     parse_frame,
 )
 from sneaker.bundle.messages import encode_messages
-from sneaker.bundle.reader import (
-    NEED_DATA,
-    BundleReader,
-    Damage,
-    End,
-    Event,
-    HeaderRead,
-    Lost,
-    MessagesRead,
-    NeedData,
-    Status,
-)
+from sneaker.bundle.reader import BundleReader
 from sneaker.bundle.records import encode_blob, encode_header
 from sneaker.bundle.writer import BundleWriter
+from sneaker.events import NEED_DATA, NeedData
 from sneaker.refs import BlobRef
 from tests.bundle.bundles import (
     Outcome,

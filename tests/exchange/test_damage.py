@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from sneaker.bundle import messages as bundle_messages
-from sneaker.bundle.reader import BundleReader, Damage, End, MessagesRead, NeedData, Status
+from sneaker.bundle.events import Damage, End, MessagesRead, Status
+from sneaker.bundle.reader import BundleReader
 from sneaker.errors import BundleDamaged
+from sneaker.events import NeedData
 from sneaker.feed.compact import Compact
 from sneaker.feed.message import Head, create_message
 from sneaker.keys import Keypair

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from sneaker.bundle.card import Card, decode_card, encode_card
 from sneaker.bundle.compression import compress
+from sneaker.bundle.events import Status
 from sneaker.bundle.format import FRAME_BYTES, Cursor, encode_varint
 from sneaker.bundle.messages import decode_messages
-from sneaker.bundle.reader import Status
 from sneaker.bundle.records import decode_blob, decode_clock, decode_header, decode_index, decode_trailer
 from sneaker.errors import SneakerError
 from sneaker.feed.compact import expand, expand_run
