@@ -43,11 +43,13 @@ MAX_COLUMN_BYTES = 4 * 1024 * 1024
 # After references are put back; what a record of MAX_RECORD_MESSAGES could honestly hold is less.
 _MAX_TEXT_BYTES = 8 * 1024 * 1024
 
-# Canonical base64 of 32 bytes, wherever it stands: ids of feeds, messages and blobs in practice.
-_REFERENCE = re.compile(rb"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
+# Canonical base64 of 32 bytes, wherever it stands (less the "=" it ends in): ids of feeds, messages and blobs in practice.
+_REFERENCE = re.compile(rb"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]")
+_REFERENCE_CHARACTERS = 43
 # In the text column: a reference seen for the first time, or one seen before by its number in two bytes of seven bits.
 # Control characters cannot stand in canonical JSON, so both are free to use.
-_ESCAPE = re.compile(rb"\x01|\x02([\x80-\xff]{2})", re.DOTALL)
+_REPEATED = re.compile(rb"\x02([\x80-\xff]{2})")
+_NO_SUCH_REFERENCE = "a message record names a reference that it does not hold"
 _MAX_REPEATED = 1 << 14
 # The forms that exist; every other byte is damage.
 _FORMS = bytes(
@@ -100,26 +102,28 @@ def encode_messages(runs: Sequence[Run], level: int = DEFAULT_LEVEL) -> bytes:
             if run.previous is None:
                 raise ValueError("a run that starts inside its feed needs the key before it")
             columns.append(run.previous)
-    columns.append(bytes([compact.form for compact in compacts]))
-    columns.append(_encode_timestamps([compact.timestamp for compact in compacts]))
-    text = b"".join([compact.content + b"\n" for compact in compacts if kind_of(compact.form) == KIND_JSON])
+    forms, timestamps, signatures, contents = zip(*compacts, strict=True)
+    columns.append(bytes(forms))
+    columns.append(_encode_timestamps(timestamps))
+    kinds = [kind_of(form) for form in forms]
+    text = b"".join([content + b"\n" for kind, content in zip(kinds, contents, strict=True) if kind == KIND_JSON])
     if len(text) > _MAX_TEXT_BYTES:
         raise ValueError(f"a record with {len(text)} bytes of text")
     text, references = _take_references(text)
     columns += (encode_varint(len(text)), text, encode_varint(len(references) // 32), references)
-    others = [compact.content for compact in compacts if kind_of(compact.form) != KIND_JSON]
+    others = [content for kind, content in zip(kinds, contents, strict=True) if kind != KIND_JSON]
     columns += [encode_varint(len(other)) for other in others]
     columns += others
     plain = b"".join(columns)
     if len(plain) > MAX_COLUMN_BYTES:
         raise ValueError(f"a record of {len(plain)} bytes")
-    signatures = b"".join([compact.signature for compact in compacts])
+    seals = b"".join(signatures)
     return b"".join(
         (
             encode_varint(len(compacts)),
-            encode_varint(len(signatures) // 64),
+            encode_varint(len(seals) // 64),
             encode_varint(len(plain)),
-            signatures,
+            seals,
             compress(plain, level),
         )
     )
@@ -199,41 +203,49 @@ def _mixed_columns(
 def _take_references(text: bytes) -> tuple[bytes, bytes]:
     """Return ``text`` with its references replaced by escapes, and the column of the distinct ones (32 bytes each)."""
     numbers: dict[bytes, int] = {}
-
-    def replace(match: re.Match[bytes]) -> bytes:
-        reference = match[0]
-        number = numbers.get(reference)
-        if number is None:
-            numbers[reference] = len(numbers)
-            return b"\x01"
-        return _BACK[number] if number < _MAX_REPEATED else reference
-
-    replaced = _REFERENCE.sub(replace, text)
-    return replaced, b"".join([a2b_base64(reference) for reference in numbers])
+    # Looking at what stands before each "=" takes a third of the time that searching for the whole pattern takes.
+    *pieces, rest = text.split(b"=")
+    replaced: list[bytes] = []
+    for piece in pieces:
+        start = len(piece) - _REFERENCE_CHARACTERS
+        if start >= 0 and _REFERENCE.fullmatch(piece, start) is not None:
+            reference = piece[start:]
+            number = numbers.get(reference)
+            if number is None:
+                numbers[reference] = len(numbers)
+                replaced += (piece[:start], b"\x01")
+                continue
+            if number < _MAX_REPEATED:
+                replaced += (piece[:start], _BACK[number])
+                continue
+        replaced += (piece, b"=")
+    replaced.append(rest)
+    return b"".join(replaced), b"".join([a2b_base64(reference + b"=") for reference in numbers])
 
 
 def _put_references(text: bytes, references: bytes, most: int) -> list[bytes]:
     """Undo ``_take_references`` and return the lines of the text, at most ``most``, without their line ends."""
     if text.count(b"\n") > most:
         raise BundleDamaged("a message record does not hold as many contents as messages")
-    escapes = text.count(b"\x01") + text.count(b"\x02")
-    if escapes:
+    first, repeated = text.count(b"\x01"), text.count(b"\x02")
+    if first or repeated:
         spelled = [b2a_base64(references[at : at + 32], newline=False) for at in range(0, len(references), 32)]
-        if len(text) + 44 * escapes > _MAX_TEXT_BYTES:
+        if len(text) + 44 * (first + repeated) > _MAX_TEXT_BYTES:
             raise BundleDamaged("a message record holds more text than allowed")
-        # split() gives text, number or None, text, number or None, ..., text
-        pieces: list[bytes] = _ESCAPE.split(text)
-        if len(pieces) != 2 * escapes + 1:
-            raise BundleDamaged("a message record holds half an escape")
-        fresh = iter(spelled)
-        try:
-            pieces[1::2] = [
-                next(fresh) if number is None else spelled[(number[0] & 0x7F) << 7 | number[1] & 0x7F]
-                for number in pieces[1::2]
-            ]
-        except (StopIteration, IndexError, RuntimeError):
-            raise BundleDamaged("a message record names a reference that it does not hold") from None
-        text = b"".join(pieces)
+        if first > len(spelled):
+            raise BundleDamaged(_NO_SUCH_REFERENCE)
+        if repeated:
+            # split() gives text, number, text, number, ..., text
+            pieces = _REPEATED.split(text)
+            if len(pieces) != 2 * repeated + 1:
+                raise BundleDamaged("a message record holds half an escape")
+            try:
+                pieces[1::2] = [spelled[(number[0] & 0x7F) << 7 | number[1] & 0x7F] for number in pieces[1::2]]
+            except IndexError:
+                raise BundleDamaged(_NO_SUCH_REFERENCE) from None
+            text = b"".join(pieces)
+        between = text.split(b"\x01")
+        text = b"".join(itertools.chain.from_iterable(zip(between, [*spelled[:first], b""], strict=True)))
     if not text:
         return []
     if not text.endswith(b"\n"):
@@ -243,7 +255,7 @@ def _put_references(text: bytes, references: bytes, most: int) -> list[bytes]:
     return lines
 
 
-def _encode_timestamps(timestamps: list[int]) -> bytes:
+def _encode_timestamps(timestamps: Sequence[int]) -> bytes:
     """Return the differences as 64-bit little-endian integers, all first bytes, then all second bytes, and so on."""
     differences = array("q", itertools.chain(timestamps[:1], map(int.__sub__, timestamps[1:], timestamps)))
     if sys.byteorder == "big":

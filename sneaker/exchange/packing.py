@@ -23,7 +23,7 @@ from sneaker.bundle.writer import BundleWriter
 from sneaker.caps import Caps
 from sneaker.feed.run import Run
 from sneaker.keys import Keypair
-from sneaker.refs import BlobRef, FeedRef, MessageRef
+from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.base import Store
 from sneaker.store.blobs import BlobStore
 
@@ -332,7 +332,7 @@ def _runs(store: Store, ranges: Iterable[Range]) -> Iterator[Run]:
         first = item.first
         rows = store.rows(item.feed, first, item.last)
         while chunk := list(islice(rows, MAX_RECORD_MESSAGES)):
-            keys = [MessageRef(row.key) for row in chunk]
+            keys = [row.key for row in chunk]
             yield Run(item.feed, first, previous, [row.compact for row in chunk], keys)
             first += len(chunk)
             previous = keys[-1]
