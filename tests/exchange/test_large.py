@@ -81,7 +81,7 @@ def make_source(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[BlobRef]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_more_than_four_gib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if (free := shutil.disk_usage(tmp_path).free) < NEEDED_BYTES:
         pytest.skip(f"needs {NEEDED_BYTES / 1e9:.0f} GB of free disk; there are {free / 1e9:.0f}")
