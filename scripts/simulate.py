@@ -102,7 +102,7 @@ def measure(result: Result, seed: int, machines: int, sticks: int, steps: int) -
 
 def compare(seeds: Sequence[int], machines: int, sticks: int, steps: int, plot: Path | None) -> None:
     """Print the table, and draw the plot."""
-    results = [Result(order, budget) for budget in (64 * 1024, 96 * 1024, None) for order in Order]
+    results = [Result(order, budget) for budget in (64 * 1024, 192 * 1024, None) for order in Order]
     for result in results:
         for seed in seeds:
             measure(result, seed, machines, sticks, steps)

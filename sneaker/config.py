@@ -27,6 +27,7 @@ __all__ = [
     "PeerSettings",
     "StickSettings",
     "default_home",
+    "default_memory",
     "format_config",
     "load_config",
 ]
@@ -109,6 +110,13 @@ def default_home() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_data_dir("sneaker", appauthor=False))
+
+
+def default_memory() -> Path:
+    """Return the folder outside of all homes in which this user's machine remembers what it published."""
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("sneaker", appauthor=False))
 
 
 def load_config(home: Path) -> Config:

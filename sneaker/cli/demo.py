@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import shlex
 import subprocess
 import sys
@@ -58,6 +59,7 @@ class _Demo:
         done = subprocess.run(
             [sys.executable, "-m", "sneaker", "--home", str(self.folder / machine), "-q", *arguments],
             cwd=self.folder,
+            env={**os.environ, "XDG_STATE_HOME": str(self.folder / "state")},  # it leaves nothing behind
             capture_output=True,
             text=True,
             encoding="utf-8",

@@ -9,8 +9,8 @@ import typer
 from sneaker.caps import Caps
 from sneaker.cli.app import JsonOption, command, now_ms, settings
 from sneaker.cli.show import clean, counted
-from sneaker.config import load_config
-from sneaker.errors import ConfigError, ExitCode, HomeMissing, SneakerError
+from sneaker.config import default_memory, load_config
+from sneaker.errors import ConfigError, ExitCode, ForkError, HomeMissing, SneakerError, UsageError
 
 if TYPE_CHECKING:
     from sneaker.exchange.doctor import Finding, ForkedPlace, OwnFeed
@@ -28,14 +28,26 @@ def doctor(
             help="Let what others merely claim about your feed count no more. If they are right, publishing forks it.",
         ),
     ] = False,
+    last: Annotated[
+        int | None,
+        typer.Option(
+            "--last",
+            min=0,
+            metavar="N",
+            help="Your message N, the last one here, is the last one that you ever published, on any machine: go on from it."
+            " If that is wrong, your next message forks your feed for good.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> int:
     """Say what is wrong here, and whether your feed is forked.
 
-    Ends with exit code 3 if something needs attention. Changes nothing, unless --dismiss is given.
+    Ends with exit code 3 if something needs attention. Changes nothing, unless --dismiss or --last is given.
     """
     from sneaker.exchange.doctor import error_finding, examine, examine_folder, own_feed, own_feed_json
     from sneaker.exchange.home import open_home
+    from sneaker.exchange.publish import check_may_publish
+    from sneaker.exchange.standing import Standing
 
     findings: list[Finding] = []
     own: OwnFeed | None = None
@@ -48,11 +60,16 @@ def doctor(
     try:
         opened = open_home(settings.home, caps)
         with opened.store:
+            standing = Standing(opened, default_memory())
+            standing.recall()
             if dismiss:
                 dismissed = opened.store.dismiss_claims(opened.keypair.public)
-            own = own_feed(opened)
+            if last is not None:
+                check_may_publish(opened.store, opened.keypair.public)
+                standing.declare_last(last)
+            own = own_feed(opened, standing.doubt())
             findings += examine(opened, own, now_ms=now_ms())
-    except HomeMissing:
+    except (HomeMissing, UsageError, ForkError):
         raise
     except SneakerError as error:
         findings += [error_finding(error), *examine_folder(settings.home)]
@@ -78,14 +95,21 @@ def _own_lines(own: OwnFeed | None, dismissed: int) -> list[str]:
         "fine": f"no: {held} here, and nobody has shown or claimed more, or another one",
         "behind": f"not yet, but publishing now would do it: {held} here, others have more",
         "forked": f"YES: {held} here, and another machine wrote others in their place",
-        "adopted": "not known: the identity comes from another program, and none of its messages are here",
+        "adopted": f"not known: {held} here, and the identity may have published more where it came from",
+        "moved": f"not known: {held} here, and this home is a copy, or was somewhere else before",
     }
     lines = [f"your feed     {own.feed}", f"am I forked?  {answers[own.state]}"]
+    if own.last is not None:
+        lines.append(f"last message  {own.seen.held:,}, {_when(own.last)}: {_said(own.last)}")
     if dismissed:
         lines.append(f"dismissed     {counted(dismissed, 'claim')}")
     for claim in own.claims[:20]:
         source = (
-            "somebody" if claim.source is None else "your own card" if claim.source == own.feed else str(claim.source)
+            "somebody"
+            if claim.source is None
+            else "yourself, earlier"
+            if claim.source == own.feed
+            else str(claim.source)
         )
         state = ", dismissed" if claim.dismissed else ""
         lines.append(f"claimed       up to {claim.sequence:,} by {source}{state}")
@@ -101,9 +125,18 @@ def _fork_lines(place: ForkedPlace) -> list[str]:
 
 
 def _shown(message: Message) -> str:
+    return f"{message.key}  {_said(message)}"
+
+
+def _said(message: Message) -> str:
     content = message.content
-    said = "(private)" if isinstance(content, str) else clean(str(content.get("text", content.get("type"))), 80)
-    return f"{message.key}  {said}"
+    return "(private)" if isinstance(content, str) else clean(str(content.get("text", content.get("type"))), 80)
+
+
+def _when(message: Message) -> str:
+    from sneaker.exchange.doctor import day
+
+    return f"of {day(message.timestamp)}" if isinstance(message.timestamp, int | float) else "of no known day"
 
 
 def _finding_lines(findings: list[Finding]) -> list[str]:

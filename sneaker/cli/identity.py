@@ -33,8 +33,8 @@ def init(
 ) -> None:
     """Make the home: an identity and an empty store.
 
-    With --secret the identity of an existing app is adopted. Import that app's messages before you publish anything, and
-    never publish from both: two machines that write with one key fork the feed.
+    With --secret the identity of an existing app, or of a lost home, is adopted. Bring its messages here before you publish
+    anything, and never publish from two places: two machines that write with one key fork the feed.
     """
     from sneaker.exchange.home import create_home
     from sneaker.keys import Keypair, load_secret
@@ -51,7 +51,7 @@ def init(
     output.data({"home": str(settings.home), "id": str(keypair.public)}, str(keypair.public))
     output.say(f"home made at {settings.home}; keep a copy of {settings.home / 'secret'} in a safe place")
     if secret is not None:
-        output.say("import this identity's own messages before you publish, so that the feed is not forked")
+        output.say("bring this identity's own messages here before you publish; 'sneaker doctor' says how to go on")
 
 
 @command("id")

@@ -13,6 +13,7 @@ import typer
 
 from sneaker.cli.app import FeedArgument, JsonOption, command, home, now_ms
 from sneaker.cli.show import clean
+from sneaker.config import default_memory
 from sneaker.errors import InvalidMessage, SourceError, UsageError
 from sneaker.limits import MAX_MESSAGE_BYTES
 from sneaker.refs import FeedRef
@@ -92,18 +93,17 @@ def publish(
         list[Path] | None,
         typer.Option("--attach", metavar="FILE", help="Attach a file as a blob, and link to it; may be repeated."),
     ] = None,
-    new_feed: Annotated[
-        bool, typer.Option("--new-feed", help="The adopted identity has never published anything anywhere.")
-    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Append a message to your own feed.
 
-    A plain TEXT becomes a post. Nothing is published if others have seen more of your feed than this machine holds, because
-    that would fork it: import your own messages back first.
+    A plain TEXT becomes a post. Nothing is published if others have seen more of your feed than this machine holds, or if this
+    home was adopted, copied or restored and you have not said which message was your last, because that could fork the feed:
+    see 'sneaker doctor'.
     """
     from sneaker.exchange.attachments import attach_files
     from sneaker.exchange.publish import publish as publish_content
+    from sneaker.exchange.standing import Standing
 
     body = _read_content(text if text is not None or not attach or content is not None else "", content)
     recipients = [FeedRef.parse(feed) for feed in private_to or ()]
@@ -118,13 +118,14 @@ def publish(
             now_ms=now_ms,
             private_to=recipients,
             random_bytes=os.urandom,
-            adopted=opened.adopted and not new_feed,
+            standing=Standing(opened, default_memory()),
         )
     _print_message(message, json)
 
 
 def _publish_contact(feed: str, json: bool, **state: bool) -> None:
     from sneaker.exchange.publish import contact_content, publish
+    from sneaker.exchange.standing import Standing
 
     contact = FeedRef.parse(feed)
     with home() as opened:
@@ -135,7 +136,7 @@ def _publish_contact(feed: str, json: bool, **state: bool) -> None:
             contact_content(contact, **state),
             now_ms=now_ms,
             random_bytes=os.urandom,
-            adopted=opened.adopted,
+            standing=Standing(opened, default_memory()),
         )
     _print_message(message, json)
 

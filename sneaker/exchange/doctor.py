@@ -19,6 +19,7 @@ from typing import Any
 from sneaker.errors import InvalidMessage, SneakerError, StoreDamaged
 from sneaker.exchange.claims import contradicting
 from sneaker.exchange.home import SECRET_NAME, STORE_NAME, Home
+from sneaker.exchange.standing import Doubt
 from sneaker.feed.compact import expand
 from sneaker.feed.message import Message
 from sneaker.refs import FeedRef
@@ -31,6 +32,7 @@ __all__ = [
     "Level",
     "OwnFeed",
     "OwnState",
+    "day",
     "error_finding",
     "examine",
     "examine_folder",
@@ -82,8 +84,10 @@ class OwnState(StrEnum):
     BEHIND = "behind"
     #: Two messages carry our signature for one place, or a card with our signature names another message than ours.
     FORKED = "forked"
-    #: The identity comes from another program, and none of its messages are here.
+    #: The identity was brought from elsewhere, and the person has not said which message is its last one.
     ADOPTED = "adopted"
+    #: The home is a copy, a restored one, or on another machine than before, and the same holds.
+    MOVED = "moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +102,22 @@ class ForkedPlace:
 
 @dataclass(frozen=True, slots=True)
 class OwnFeed:
-    """The answer to "am I forked?"."""
+    """The answer to "am I forked?"; ``last`` is the last own message here, if it can be read."""
 
     feed: FeedRef
     state: OwnState
     seen: OwnSeen
+    last: Message | None = None
     claims: list[Claim] = field(default_factory=list)
     contradicting: list[Claim] = field(default_factory=list)
     forks: list[ForkedPlace] = field(default_factory=list)
 
 
-def own_feed(home: Home) -> OwnFeed:
-    """Look at everything that anybody ever showed or claimed of the own feed; raises StoreError."""
+def own_feed(home: Home, doubt: Doubt | None = None) -> OwnFeed:
+    """Look at everything that anybody ever showed or claimed of the own feed; raises StoreError.
+
+    ``doubt`` is what the home itself gives reason for (``Standing.doubt``).
+    """
     me, store = home.keypair.public, home.store
     seen = store.own_sequence_seen(me)
     others = contradicting(store, me)
@@ -118,12 +126,16 @@ def own_feed(home: Home) -> OwnFeed:
         state = OwnState.FORKED
     elif max(seen.proven, seen.claimed) > seen.held:
         state = OwnState.BEHIND
-    elif home.adopted and not seen.held:
-        state = OwnState.ADOPTED
+    elif doubt is not None:
+        state = OwnState(doubt)
     else:
         state = OwnState.FINE
+    try:
+        last = store.message(me, seen.held) if seen.held else None
+    except StoreDamaged:
+        last = None
     claims = [claim for claim in store.claims(me) if claim.sequence > seen.held or claim in others]
-    return OwnFeed(me, state, seen, claims, others, forks)
+    return OwnFeed(me, state, seen, last, claims, others, forks)
 
 
 def _place(store: Store, fork: Fork) -> ForkedPlace:
@@ -176,19 +188,14 @@ def _own_findings(own: OwnFeed) -> Iterator[Finding]:
         yield Finding(
             "own-key-elsewhere",
             Level.PROBLEM,
-            f"another machine writes with your key: a card with your signature says that your message {claim.sequence} is"
+            f"another copy of this home writes with your key: it left word that your message {claim.sequence} is"
             f" {claim.key}, here it is another one",
             "two machines must never share a secret; keep one of them, and make a new identity on the other",
         )
     if own.state is OwnState.BEHIND:
         yield from _behind_findings(own)
-    elif own.state is OwnState.ADOPTED:
-        yield Finding(
-            "adopted-without-messages",
-            Level.PROBLEM,
-            "this identity comes from another program, and none of its messages are here; nothing can be published yet",
-            "import its messages, or say 'sneaker publish --new-feed' if it never published anything",
-        )
+    elif own.state in _DOUBTS:
+        yield _doubt_finding(own)
     dismissed = [claim for claim in own.claims if claim.dismissed]
     if dismissed:
         yield Finding(
@@ -196,6 +203,33 @@ def _own_findings(own: OwnFeed) -> Iterator[Finding]:
             Level.NOTE,
             f"you dismissed claims that your feed goes up to message {max(claim.sequence for claim in dismissed)}",
         )
+
+
+_DOUBTS = {
+    OwnState.ADOPTED: ("identity-adopted", "this identity was brought from elsewhere, where it may have published"),
+    OwnState.MOVED: (
+        "home-moved",
+        "this home was copied or restored, or came from another machine; somewhere else it may have published",
+    ),
+}
+
+
+def _doubt_finding(own: OwnFeed) -> Finding:
+    code, reason = _DOUBTS[own.state]
+    if own.seen.held:
+        more = f"more than the {own.seen.held:,} messages that are here"
+        last = "if the last one above is the last message that you ever published with this identity, on any machine"
+    else:
+        more = "messages, and none are here"
+        last = "if you never published anything with this identity, on any machine"
+    return Finding(
+        code,
+        Level.PROBLEM,
+        f"{reason} {more}. Nothing is published until you have said which one is the last: one more in the place of a message"
+        " that exists already forks the feed, others then take no more of it, and that cannot be mended",
+        f"bring your messages: import the log of the program that you used, or sync with sticks and peers that have them; {last},"
+        f" and no other machine uses it any more: 'sneaker doctor --last {own.seen.held}'",
+    )
 
 
 def _behind_findings(own: OwnFeed) -> Iterator[Finding]:
@@ -214,7 +248,8 @@ def _behind_findings(own: OwnFeed) -> Iterator[Finding]:
         )
     if claimed > max(held, proven):
         sources = {str(claim.source) if claim.source is not None else "somebody" for claim in own.claims}
-        who = "a card of your own" if sources == {str(own.feed)} else f"{len(sources) or 1} of the machines met"
+        mine = "a card of your own, or what this machine remembers of its last publishing,"
+        who = mine if sources == {str(own.feed)} else f"{len(sources) or 1} of the machines met"
         yield Finding(
             "own-feed-claimed",
             Level.PROBLEM,
@@ -325,7 +360,7 @@ def examine_folder(path: Path) -> list[Finding]:
 def _clock_findings(home: Home, now_ms: int) -> Iterator[Finding]:
     hint = "set the date; messages carry it, and people sort by it"
     if not _EARLIEST_MS <= now_ms < _LATEST_MS:
-        yield Finding("clock-wrong", Level.PROBLEM, f"this machine's clock says {_day(now_ms)}", hint)
+        yield Finding("clock-wrong", Level.PROBLEM, f"this machine's clock says {day(now_ms)}", hint)
         return
     head = home.store.head(home.keypair.public)
     try:
@@ -336,7 +371,7 @@ def _clock_findings(home: Home, now_ms: int) -> Iterator[Finding]:
         yield Finding(
             "clock-behind",
             Level.PROBLEM,
-            f"your last message is of {_day(last.timestamp)}, and this machine's clock says {_day(now_ms)}",
+            f"your last message is of {day(last.timestamp)}, and this machine's clock says {day(now_ms)}",
             f"one of them is wrong; {hint}",
         )
     ahead = [peer for peer in home.store.peers() if now_ms + _DAY_MS < peer.time_ms < _LATEST_MS]
@@ -344,11 +379,12 @@ def _clock_findings(home: Home, now_ms: int) -> Iterator[Finding]:
     # One machine with a wrong clock says nothing about ours.
     if len(ahead) >= 2 and 2 * len(ahead) > len(known):
         yield Finding(
-            "clock-behind", Level.PROBLEM, f"most machines met have later clocks than this one ({_day(now_ms)})", hint
+            "clock-behind", Level.PROBLEM, f"most machines met have later clocks than this one ({day(now_ms)})", hint
         )
 
 
-def _day(time_ms: float) -> str:
+def day(time_ms: float) -> str:
+    """Return the day of a time as people read it; messages may carry any."""
     try:
         return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d")
     except (ValueError, OverflowError, OSError):

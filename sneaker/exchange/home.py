@@ -8,16 +8,18 @@ from pathlib import Path
 from sneaker.caps import Caps
 from sneaker.errors import HomeMissing, KeysError
 from sneaker.exchange.output import new_file, output_errors
+from sneaker.exchange.placenote import write_note
 from sneaker.keys import Keypair, load_secret, save_secret
 from sneaker.store.base import Store
 from sneaker.store.blobs import BlobStore
 
-__all__ = ["SECRET_NAME", "STORE_NAME", "Home", "create_home", "open_home", "reopen_store"]
+__all__ = ["ADOPTED", "ORIGIN_NAME", "SECRET_NAME", "STORE_NAME", "Home", "create_home", "open_home", "reopen_store"]
 
 SECRET_NAME = "secret"  # noqa: S105 (the name of a file)
 STORE_NAME = "store.sqlite"
-# An empty file that says: this identity comes from another program and may have published messages there.
-ADOPTED_NAME = "adopted"
+# Says where this home is at home, and with ADOPTED that its identity may have published elsewhere; see ``standing``.
+ORIGIN_NAME = "origin.json"
+ADOPTED = "adopted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,6 @@ class Home:
     def blobs(self) -> BlobStore:
         """The blobs of this home."""
         return BlobStore(self.path / "blobs")
-
-    @property
-    def adopted(self) -> bool:
-        """Whether the identity was brought from another program, which may have published with it."""
-        return (self.path / ADOPTED_NAME).exists()
 
 
 def _open_store(path: Path, keypair: Keypair) -> Store:
@@ -56,7 +53,8 @@ def create_home(path: Path, keypair: Keypair, config_text: str, config_name: str
     """Make a home for ``keypair``: folder (mode 0700), settings, store and, last, the secret.
 
     The secret comes last because it is what makes the folder a home: after a power cut in between, ``init`` simply runs
-    again.  ``adopted`` says that the identity comes from elsewhere and may have published there.  Raises KeysError if there is a secret already, OutputError if something cannot be written.
+    again.  ``adopted`` says that the identity comes from elsewhere and may have published there.  Raises KeysError if there is a
+    secret already, OutputError if something cannot be written.
     """
     if (path / SECRET_NAME).exists():
         raise KeysError(
@@ -64,8 +62,7 @@ def create_home(path: Path, keypair: Keypair, config_text: str, config_name: str
         )
     with output_errors(path):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if adopted:
-            (path / ADOPTED_NAME).touch()
+        write_note(path / ORIGIN_NAME, {ADOPTED: adopted})
         with new_file(path / config_name) as file:
             file.write(config_text.encode("utf-8"))
     _open_store(path, keypair).close()

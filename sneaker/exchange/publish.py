@@ -2,7 +2,7 @@
 
 A fork happens when a machine writes message n although the world has seen another n: after a restored backup, or with
 the same key on two machines.  So nothing is published while anybody has shown or claimed more of the own feed than we
-hold (``store.own_sequence_seen``).
+hold (``store.own_sequence_seen``), or while the home itself does not look like the one that published last (``standing``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from sneaker.caps import Caps
 from sneaker.errors import ForkError, PublishUnsafe, SneakerError
 from sneaker.exchange.claims import contradicting
 from sneaker.exchange.ingest import Ingest
-from sneaker.feed.message import Content, Message, create_message
+from sneaker.exchange.standing import Standing
+from sneaker.feed.message import Content, Head, Message, create_message
 from sneaker.keys import Keypair
 from sneaker.private import box
 from sneaker.refs import FeedRef
@@ -54,23 +55,22 @@ def publish(
     now_ms: Callable[[], int],
     private_to: Sequence[FeedRef] = (),
     random_bytes: Callable[[int], bytes],
-    adopted: bool = False,
+    standing: Standing | None = None,
 ) -> Message:
     """Append ``content`` to the own feed and return the message once it is on the disk.
 
     With ``private_to`` it is encrypted to these feeds and to ourselves (private-box).  Raises PublishUnsafe for what
-    other programs would refuse, ForkError if the own feed has been seen further on or (``adopted``) may have been
-    written elsewhere, and StoreError.
+    other programs would refuse, ForkError if the own feed has been seen further on or, with ``standing``, may go on
+    elsewhere, and StoreError.
     """
     recipients = list(dict.fromkeys([*private_to, keypair.public])) if private_to else []
     with Ingest(store, caps=caps, now_ms=now_ms, workers=1) as ingest:
+        if standing is not None:
+            standing.recall()
         check_may_publish(store, keypair.public)
+        if standing is not None:
+            standing.require()
         head = store.head(keypair.public)
-        if head is None and adopted:
-            raise ForkError(
-                "this identity comes from another program, and none of its messages are here yet: publishing could fork it",
-                hint="import its messages first; if it never published any, say so with --new-feed",
-            )
         timestamp = now_ms()
         if head is not None:
             last = store.message(keypair.public, head.sequence)
@@ -83,6 +83,8 @@ def publish(
         report = ingest.close()
     if report.accepted != 1:
         raise SneakerError("the message was made but not stored; this is a bug")
+    if standing is not None:
+        standing.published(Head(message.sequence, message.key))
     return message
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from sneaker.config import CONFIG_NAME, Config, format_config
 from sneaker.exchange.doctor import Level, examine, examine_folder, own_feed
 from sneaker.exchange.enrolment import enrol
+from sneaker.exchange.home import create_home
 from sneaker.keys import Keypair
 from sneaker.store.base import Note, Peer, PeerKind
 from sneaker.store.check import check
@@ -164,10 +166,12 @@ def test_a_card_with_ones_own_signature_names_another_message(ada: Path, tmp_pat
 
 
 def test_adopted_without_messages(tmp_path: Path) -> None:
-    with home(tmp_path / "ada", ADA.seed):
-        (tmp_path / "ada" / "adopted").touch()
+    create_home(tmp_path / "ada", ADA, format_config(Config()), CONFIG_NAME, adopted=True)
     code, found = doctor(tmp_path / "ada")
     assert (code, found["own_feed"]["state"]) == (3, "adopted")
+    (finding,) = found["findings"]
+    assert (finding["code"], finding["level"]) == ("identity-adopted", "problem")
+    assert "sneaker doctor --last 0" in finding["hint"]
     assert sneaker(tmp_path / "ada", "publish", "no").code == 23
 
 

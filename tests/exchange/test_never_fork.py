@@ -57,7 +57,6 @@ def say(opened: Home, count: int = 1, clock: Callable[[], int] = now) -> list[Me
             {"type": "post", "text": os.urandom(16).hex()},
             now_ms=clock,
             random_bytes=os.urandom,
-            adopted=opened.adopted,
         )
         for _ in range(count)
     ]
@@ -606,12 +605,3 @@ def test_a_clock_that_goes_back(tmp_path: Path) -> None:
         stamps = [message.timestamp for message in ada.store.messages(ADA.public)]
         assert stamps == sorted(set(stamps))
         assert len(stamps) == 6
-
-
-def test_an_adopted_identity_waits_for_its_messages(world: World) -> None:
-    fresh = world.path / "fresh"
-    with home(fresh, ADA.seed) as ada:
-        (fresh / "adopted").touch()
-        refuses(ada)
-        sync(ada, world.stick)
-        assert say(ada)[0].sequence == 11

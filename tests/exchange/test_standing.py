@@ -1,0 +1,384 @@
+"""A home that was adopted, copied or restored does not publish before the person has said which message is the last one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sneaker.config import CONFIG_NAME, Config, format_config
+from sneaker.errors import ForkError, UsageError
+from sneaker.exchange import placenote
+from sneaker.exchange.home import create_home
+from sneaker.exchange.publish import publish
+from sneaker.exchange.standing import Doubt, Standing
+from sneaker.keys import Keypair
+from tests.homes import NOW_MS, home, pack, take
+from tests.homes import sneaker as run_sneaker
+
+ADA = Keypair.from_seed(b"a" * 32)
+
+
+class Ada:
+    """Ada's machine: a folder for homes, and one for what it remembers outside of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.memory = folder / "state" / "sneaker"
+
+    def make(self, name: str = "home", *, adopted: bool = False) -> Path:
+        path = self.folder / name
+        create_home(path, ADA, format_config(Config()), CONFIG_NAME, adopted=adopted)
+        return path
+
+    def say(self, path: Path, count: int = 1) -> int:
+        """Publish some posts that are unlike any others; return the last one's sequence."""
+        with home(path) as opened:
+            for _ in range(count):
+                message = publish(
+                    opened.store,
+                    opened.keypair,
+                    opened.caps,
+                    {"type": "post", "text": os.urandom(8).hex()},
+                    now_ms=lambda: NOW_MS,
+                    random_bytes=os.urandom,
+                    standing=Standing(opened, self.memory),
+                )
+        return message.sequence
+
+    def doubt(self, path: Path) -> Doubt | None:
+        with home(path) as opened:
+            return Standing(opened, self.memory).doubt()
+
+    def declare(self, path: Path, sequence: int) -> None:
+        with home(path) as opened:
+            Standing(opened, self.memory).declare_last(sequence)
+
+    def refuses(self, path: Path) -> str:
+        """Assert that nothing can be published, and return what is said about it."""
+        with home(path) as opened:
+            before = opened.store.clock()
+        with pytest.raises(ForkError) as caught:
+            self.say(path)
+        with home(path) as opened:
+            assert opened.store.clock() == before
+        return f"{caught.value.message}; {caught.value.hint}"
+
+    def pack(self, path: Path, last: int | None = None) -> Path:
+        """Return a bundle of Ada's messages, or of the first ones."""
+        bundle = self.folder / f"messages-{last}.ndjson"
+        with home(path) as opened:
+            texts = [message.text for message in opened.store.messages(ADA.public, 1, last)]
+        bundle.write_bytes(b"".join(json.dumps(json.loads(text)).encode() + b"\n" for text in texts))
+        return bundle
+
+
+@pytest.fixture
+def ada(tmp_path: Path) -> Ada:
+    return Ada(tmp_path)
+
+
+def copy(source: Path, target: Path) -> Path:
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+    return target
+
+
+# ---------------------------------------------------------------------------------------------------- nothing to ask
+
+
+def test_a_new_home_is_never_asked(ada: Ada) -> None:
+    path = ada.make()
+    assert ada.doubt(path) is None
+    assert ada.say(path, 3) == 3
+    path.rename(ada.folder / "elsewhere")
+    assert ada.say(ada.folder / "elsewhere") == 4
+
+
+def test_a_home_is_not_asked_for_want_of_a_memory(ada: Ada) -> None:
+    """People clean up, and some machines give no place for it: the home knows by itself that it is no copy."""
+    path = ada.make()
+    ada.say(path, 2)
+    shutil.rmtree(ada.memory)
+    assert ada.say(path) == 3
+    shutil.rmtree(ada.memory)
+    ada.memory.write_text("not a folder")
+    assert ada.say(path) == 4
+
+
+def test_who_moved_house_on_one_machine_is_not_asked(ada: Ada) -> None:
+    """To a larger disk, say: the memory agrees with the copy to the last message."""
+    path = ada.make()
+    ada.say(path, 3)
+    moved = copy(path, ada.folder / "moved")
+    shutil.rmtree(path)
+    assert ada.doubt(moved) is None
+    assert ada.say(moved) == 4
+    shutil.rmtree(ada.memory)
+    assert ada.say(moved) == 5
+
+
+def test_other_networks_and_other_feeds_have_memories_of_their_own(ada: Ada) -> None:
+    path = ada.make()
+    ada.say(path, 3)
+    create_home(ada.folder / "ben", Keypair.from_seed(b"b" * 32), format_config(Config()), CONFIG_NAME)
+    assert ada.say(ada.folder / "ben") == 1
+
+
+# ---------------------------------------------------------------------------------------------------- restored copies
+
+
+def test_the_memory_knows_what_a_restored_home_has_forgotten(ada: Ada) -> None:
+    """Nobody else has shown or claimed anything: no stick, no card, no peer."""
+    path = ada.make()
+    ada.say(path, 3)
+    backup = copy(path, ada.folder / "backup")
+    ada.say(path, 2)
+    messages = ada.pack(path)
+    copy(backup, path)
+    assert "others have 5 messages of your feed, this machine has 3" in ada.refuses(path)
+    with home(path) as opened:
+        (claim,) = opened.store.claims(ADA.public)
+        assert (claim.source, claim.sequence) == (ADA.public, 5)
+        take(opened, messages)
+    assert ada.say(path) == 6
+
+
+def test_a_home_restored_in_place(ada: Ada) -> None:
+    """The files are written over, as some backup programs do, and stay the same to the file system."""
+    path = ada.make()
+    ada.say(path, 3)
+    backup = copy(path, ada.folder / "backup")
+    ada.say(path, 2)
+    for name in ("secret", "config.toml", "store.sqlite", "origin.json"):
+        (path / name).write_bytes((backup / name).read_bytes())
+    for leftover in path.glob("store.sqlite-*"):
+        leftover.unlink()
+    assert ada.doubt(path) is None
+    assert "others have 5" in ada.refuses(path)
+
+
+def test_a_home_restored_together_with_the_memory(ada: Ada) -> None:
+    """A whole user's folder comes back from a backup: neither note lies where it was written."""
+    path = ada.make()
+    ada.say(path, 3)
+    backups = [copy(path, ada.folder / "backup"), copy(ada.memory, ada.folder / "memory-backup")]
+    ada.say(path, 2)
+    messages = ada.pack(path)
+    copy(backups[0], path)
+    copy(backups[1], ada.memory)
+    assert ada.doubt(path) is Doubt.MOVED
+    said = ada.refuses(path)
+    assert "copied or restored" in said
+    assert "--last 3" in said
+    with home(path) as opened:
+        take(opened, messages)
+    ada.refuses(path)
+    ada.declare(path, 5)
+    assert ada.say(path, 2) == 7
+
+
+def test_two_copies_on_one_machine_stop_each_other(ada: Ada) -> None:
+    one = ada.make("one")
+    ada.say(one, 3)
+    two = copy(one, ada.folder / "two")
+    assert ada.say(one) == 4
+    assert "others have 4" in ada.refuses(two)
+    with home(one) as opened:
+        pack(opened, ada.folder / "one.sneaker")
+    with home(two) as opened:
+        take(opened, ada.folder / "one.sneaker")
+    assert ada.say(two) == 5
+    assert "others have 5" in ada.refuses(one)
+
+
+def test_two_copies_that_wrote_already(ada: Ada) -> None:
+    one = ada.make("one")
+    ada.say(one, 3)
+    two = copy(one, ada.folder / "two")
+    ada.say(one)
+    ada.memory.rename(ada.folder / "lost")
+    ada.declare(two, 3)
+    ada.say(two)
+    assert "another machine writes with your key" in ada.refuses(one)
+
+
+# ---------------------------------------------------------------------------------------------------- other machines
+
+
+@pytest.fixture
+def machine_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "machine-id"
+    path.write_text("1" * 32 + "\n")
+    monkeypatch.setattr(placenote, "_MACHINE_IDS", (str(path),))
+    return path
+
+
+def test_a_home_on_another_machine(ada: Ada, machine_id: Path) -> None:
+    path = ada.make()
+    ada.say(path, 3)
+    machine_id.write_text("2" * 32 + "\n")
+    assert ada.doubt(path) is Doubt.MOVED  # the memory came along, as if the whole disk had
+    ada.refuses(path)
+    with pytest.raises(UsageError):
+        ada.declare(path, 2)
+    with pytest.raises(UsageError):
+        ada.declare(path, 4)
+    ada.refuses(path)
+    ada.declare(path, 3)
+    assert ada.say(path, 2) == 5
+    machine_id.write_text("1" * 32 + "\n")
+    ada.refuses(path)
+
+
+def test_a_cloned_memory_card_in_another_board(ada: Ada, machine_id: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = ada.folder / "serial-number"
+    board.write_bytes(b"10000000deadbeef\0")
+    monkeypatch.setattr(placenote, "_BOARD_NUMBERS", (str(board),))
+    path = ada.make()
+    ada.say(path)
+    board.write_bytes(b"10000000cafecafe\0")
+    assert ada.doubt(path) is Doubt.MOVED
+
+
+def test_the_note_does_not_give_the_machine_away(ada: Ada, machine_id: Path) -> None:
+    path = ada.make()
+    ada.say(path)
+    for note in (path / "origin.json", *ada.memory.iterdir()):
+        assert "1111" not in note.read_text()
+        assert note.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.root
+def test_a_really_different_machine_id(ada: Ada) -> None:
+    """The program itself, where another file is mounted over /etc/machine-id."""
+    path = ada.make()
+    run_sneaker("publish", "one", at=path)
+    other = ada.folder / "other-machine-id"
+    other.write_text("f" * 32 + "\n")
+    script = (
+        'if [ -e /etc/machine-id ]; then mount --bind "$1" /etc/machine-id; else mount --bind "$(dirname "$1")" /etc; fi;'
+        ' exec "$2" -m sneaker --home "$3" publish two'
+    )
+    command = ["unshare", "-m", "sh", "-ec", script, "sh", str(other), sys.executable, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 23, done.stderr
+    assert "came from another machine" in done.stderr
+    run_sneaker("publish", "two", at=path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b'{"machine": 1, "inode": "x"}', b"[" * 4096, b'{"machine":' + b" " * 10_000 + b"1}"]
+)
+def test_damaged_notes_make_us_ask(ada: Ada, text: bytes) -> None:
+    path = ada.make()
+    ada.say(path)
+    (path / "origin.json").write_bytes(text)
+    for note in ada.memory.iterdir():
+        note.write_bytes(text)
+    assert ada.doubt(path) is Doubt.MOVED
+    ada.refuses(path)
+    ada.declare(path, 1)
+    assert ada.say(path) == 2
+
+
+def test_a_memory_that_says_nonsense(ada: Ada) -> None:
+    path = ada.make()
+    ada.say(path)
+    (note,) = ada.memory.iterdir()
+    fields = json.loads(note.read_text())
+    for wrong in ({"sequence": -1}, {"sequence": "2"}, {"sequence": True}, {"key": "%x"}, {"key": None}):
+        note.write_text(json.dumps({**fields, **wrong}))
+        assert ada.doubt(path) is None
+        assert ada.say(path)
+
+
+# ---------------------------------------------------------------------------------------------------- adopted identities
+
+
+def test_an_adopted_identity_with_a_part_of_its_log(ada: Ada) -> None:
+    old = ada.make("old")
+    ada.say(old, 9)
+    shutil.rmtree(ada.memory)  # the old program was another one
+    new = ada.make("new", adopted=True)
+    assert "the none that are here" in ada.refuses(new)
+    with home(new) as opened:
+        take(opened, ada.pack(old, 4))
+    assert "--last 4" in ada.refuses(new)
+    with home(new) as opened:
+        take(opened, ada.pack(old))
+    assert "--last 9" in ada.refuses(new)  # all of it, but who could know that?
+    ada.declare(new, 9)
+    assert ada.say(new) == 10
+    assert ada.doubt(new) is None
+
+
+def test_an_adopted_identity_that_never_published(ada: Ada) -> None:
+    new = ada.make(adopted=True)
+    ada.declare(new, 0)
+    assert ada.say(new) == 1
+
+
+def test_the_persons_word_does_not_outweigh_what_others_show(ada: Ada) -> None:
+    old = ada.make("old")
+    ada.say(old, 9)
+    with home(old) as opened:
+        (ada.folder / "clock.json").write_text(json.dumps({str(ADA.public): 7}))
+        pack(opened, ada.folder / "late.sneaker", readers=[str(ada.folder / "clock.json")])
+    shutil.rmtree(ada.memory)
+    new = ada.make("new", adopted=True)
+    with home(new) as opened:
+        take(opened, ada.pack(old, 4))
+        take(opened, ada.folder / "late.sneaker")
+    ada.declare(new, 4)
+    assert "others have 9" in ada.refuses(new)
+
+
+def test_a_home_made_anew_from_the_secret_alone(ada: Ada) -> None:
+    """What people are told to keep is the secret; on the same machine its memory says how much is missing."""
+    path = ada.make()
+    ada.say(path, 3)
+    shutil.rmtree(path)
+    path = ada.make(adopted=True)
+    assert "others have 3 messages of your feed, this machine has 0" in ada.refuses(path)
+
+
+# ---------------------------------------------------------------------------------------------------- the commands
+
+
+def test_the_command_line_asks_and_takes_the_answer(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    run_sneaker("init", at=old)
+    run_sneaker("publish", "the first", at=old)
+    run_sneaker("publish", "the \x1b[31mlast", at=old)
+    log = run_sneaker("log", "--json", at=old).out
+    shutil.rmtree(Path(os.environ["HOME"]) / ".local/state/sneaker")
+    run_sneaker("init", "--secret", old / "secret", at=new)
+    run_sneaker("import", "-", at=new, data=log.encode())
+
+    for words in (("publish", "more"), ("follow", "@" + "A" * 43 + "=.ed25519")):
+        done = run_sneaker(*words, at=new, ok=False)
+        assert done.code == 23
+        assert "sneaker doctor --last 2" in done.err
+    done = run_sneaker("doctor", at=new, ok=False)
+    assert done.code == 3
+    assert "am I forked?  not known: 2 messages here" in done.out
+    assert "last message  2, of " in done.out
+    assert ": the ?[31mlast" in done.out.replace("\\x1b", "?").replace("\N{REPLACEMENT CHARACTER}", "?")
+    assert "cannot be mended" in done.out
+    assert run_sneaker("doctor", "--last", "1", at=new, ok=False).code == 2
+    assert run_sneaker("publish", "more", at=new, ok=False).code == 23
+    done = run_sneaker("doctor", "--last", "2", at=new)
+    assert "am I forked?  no" in done.out
+    run_sneaker("publish", "more", at=new)
+
+    # The old one stands aside: it learns from the memory that the new one went on.
+    assert run_sneaker("publish", "once more", at=old, ok=False).code == 23
+    done = run_sneaker("doctor", "--last", "2", at=old, ok=False)
+    assert done.code == 23
+    assert "others have 3 messages" in done.err
