@@ -224,6 +224,8 @@ def print_visit(report: VisitReport, *, output_path: Path, dry_run: bool) -> Non
         print("the others lack nothing that is not on the stick already")
     if packed is not None and packed.left:
         print(f"did not fit: {sum(item.messages for item in packed.left):,} messages")
+    if report.witnesses:
+        print(f"left {counted(report.witnesses, 'message')} as proof that a feed is forked, so that others find out")
     if report.removed:
         print(f"removed {counted(len(report.removed), 'bundle')} of ours that nobody needs any more")
     if report.damaged:

@@ -185,12 +185,15 @@ class BundleImport:
 
 
 def _contradicting(store: Store, bundle: IndexedBundle) -> Iterable[RecordEntry]:
-    """Yield the records whose last message of a feed is not ours of that sequence: a fork."""
+    """Yield the records whose last message of a feed is not ours of that sequence: a fork, unless we know that message."""
     strange = {
         number
         for number, entry in enumerate(bundle.index.feeds)
         if (key := store.key_at(entry.feed, entry.last)) is not None and key[:16] != entry.last_key
     }
+    if strange:
+        known = {fork.key[:16] for fork in store.forks()}
+        strange = {number for number in strange if bundle.index.feeds[number].last_key not in known}
     if strange:
         for record in bundle.index.records:
             if any(segment.feed in strange for segment in record.segments):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from sneaker.bundle.card import Card
-from sneaker.bundle.coverage import index_coverage, reach
+from sneaker.bundle.coverage import Coverage, index_coverage, reach
 from sneaker.bundle.file import open_indexed
 from sneaker.bundle.plan import Range, joined, plan, slowest
 from sneaker.errors import DriveError
@@ -23,7 +23,8 @@ from sneaker.exchange.packing import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, 
 from sneaker.exchange.shelf import Shelf
 from sneaker.exchange.stick import BUNDLES, CARDS, Stick, base32
 from sneaker.exchange.taking import MAX_STICK_BUNDLE_BYTES
-from sneaker.exchange.visitreport import VisitOptions, VisitReport, add_packed
+from sneaker.exchange.visitreport import DAY_MS, VisitOptions, VisitReport, add_packed
+from sneaker.exchange.witness import contested, encode_witness, find_witnesses
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_SEQUENCE
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.base import EdgeState
@@ -74,6 +75,8 @@ class Leaving:
         self._now_ms = now_ms
         self._random_bytes = random_bytes
         self._written = 0
+        self._witness_bytes = 0
+        self._contested = contested(home.store)
         # Without any card this is a stick for whoever comes: they have nothing.
         self._clocks = [self._clock_of(card) for card in others] or [{}]
         self._wants = frozenset(blob for card in others for blob in card.wants)
@@ -89,7 +92,7 @@ class Leaving:
         """Return what the others lack and could not get from the bundles here that are not ``ignored``."""
         store, me = self._home.store, self._home.keypair.public
         coverages = [bundle.coverage for bundle in self._shelf.bundles(ignored)]
-        ours = store.clock()
+        ours = self._undisputed(store.clock())
         behind = {feed: held for feed, held in slowest(self._clocks, ours).items() if held < ours[feed]}
         theirs = reach(behind, coverages)
         lacked = {feed: ours[feed] for feed, held in theirs.items() if held < ours[feed]}
@@ -101,6 +104,12 @@ class Leaving:
             distance = {**store.hops(me, DEFAULT_HOPS), me: 0} if is_tight else None
             ranges = plan(lacked, theirs, wanted=sendable(self._home), hops=distance, order=self._options.order)
         return Plan(ranges, self._blobs(ranges, frozenset().union(*(item.blobs for item in coverages))), theirs)
+
+    def _undisputed(self, clock: Mapping[FeedRef, int]) -> Mapping[FeedRef, int]:
+        """Return a clock without what comes after a fork: of that, the witnesses are carried."""
+        if not self._contested:
+            return clock
+        return {feed: min(last, self._contested.get(feed, last + 1) - 1) for feed, last in clock.items()}
 
     def _blobs(self, ranges: Iterable[Range], there: frozenset[BlobRef]) -> list[BlobToSend]:
         """Return the blobs we hold that others asked for, then those that the messages to be sent mention."""
@@ -132,7 +141,10 @@ class Leaving:
             bundle.name
             for bundle in own
             if self._wants.isdisjoint(bundle.coverage.blobs)
-            and all(lowest[feed] >= last for feed, _, last in bundle.coverage.ranges)
+            and all(
+                lowest[feed] >= min(last, self._contested.get(feed, last + 1) - 1)
+                for feed, _, last in bundle.coverage.ranges
+            )
         )
 
     def distrust(self) -> None:
@@ -168,6 +180,32 @@ class Leaving:
             self._shelf.drop(name)
 
     # ------------------------------------------------------------------------------------------------ writing
+
+    def bear_witness(self) -> None:
+        """Leave the messages that prove forks, as long as they are news; a stick is told of a fork for so long as of a machine."""
+        oldest = self._now_ms() - self._options.stale_days * DAY_MS
+        for witness in find_witnesses(self._home.store):
+            name = base32(witness.bundle_id) + BUNDLE_SUFFIX
+            known = self._shelf.find(name)
+            if witness.seen_at_ms < oldest:
+                if name in self._shelf.present and known is not None and known.state is FileState.OWN:
+                    self._remove([name])
+            elif name not in self._shelf.present:
+                self._leave_witness(name, encode_witness(witness, self._home, self._now_ms()))
+
+    def _leave_witness(self, name: str, data: bytes) -> None:
+        folder = self._stick.make_folder(BUNDLES)
+        if len(data) > self._room() or not folder.write_small(name, data, self._part_prefix):
+            return  # another time; or another machine has brought it at this moment
+        self._witness_bytes += len(data)
+        self._report.witnesses += 1
+        self._report.files.append((f"{BUNDLES}/{name}", len(data)))
+        with folder.open(name) as file:
+            status = os.fstat(file.fileno())
+        # It covers nothing: nobody's plan may count on a message that is contested.
+        self._shelf.note(
+            Entry(name, status.st_size, status.st_mtime_ns), FileState.OWN, self._home.keypair.public, Coverage()
+        )
 
     def write(self) -> None:
         """Write what the others lack; many small own bundles become one."""
@@ -216,7 +254,7 @@ class Leaving:
         room = self._stick.free_bytes() - self._options.min_free_bytes
         if self._options.max_bytes is not None:
             done = self._report.exported.bytes if self._report.exported is not None else 0
-            room = min(room, self._options.max_bytes - done)
+            room = min(room, self._options.max_bytes - done - self._witness_bytes)
         return room
 
     def _note_full(self, needed: Plan) -> None:

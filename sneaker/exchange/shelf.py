@@ -69,14 +69,14 @@ class Shelf:
         return [name for name in self.known if name not in self.present]
 
     def bundles(self, ignored: Iterable[str] = ()) -> Iterator[ShelfBundle]:
-        """Yield the intact bundles whose contents are known."""
+        """Yield the intact bundles that others can get something from, as far as is known."""
         left_out = set(ignored)
         for name, entry in self.present.items():
             file = self.find(name)
             if file is None or name in left_out or file.state not in _USEFUL:
                 continue
             coverage = self.coverage(name)
-            if coverage is not None:
+            if coverage is not None and (coverage.ranges or coverage.blobs):
                 yield ShelfBundle(name, entry.size, file.state is FileState.OWN, coverage)
 
     def damaged(self) -> int:

@@ -17,6 +17,7 @@ from sneaker.exchange.folder import Entry, Folder
 from sneaker.exchange.home import Home
 from sneaker.exchange.importing import ImportSession
 from sneaker.exchange.stick import CARDS, Stick, base32, from_base32
+from sneaker.exchange.visitreport import DAY_MS
 from sneaker.refs import FeedRef
 from sneaker.store.drives import DriveTables, KnownCard
 
@@ -29,7 +30,6 @@ _CARDS_READ = 16
 # Machines that one stick goes round, and what is read of cards that are new: a stranger can make any number of both.
 _MAX_MACHINES = 1000
 _MAX_READ_BYTES = 64 * 1024 * 1024
-_DAY_MS = 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class StickCards:
     def others(self, stale_days: int) -> list[Card]:
         """Return the cards of the other machines here, without those that have not changed for ``stale_days``."""
         now = self._now_ms()
-        oldest = now - stale_days * _DAY_MS
+        oldest = now - stale_days * DAY_MS
         return [
             card
             for machine, card in self.cards.items()

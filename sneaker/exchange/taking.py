@@ -72,6 +72,7 @@ class Taking:
         self._refused = 0
         self._looked_again = 0
         self._failures = 0
+        self._early: list[Entry] | None = []
         me = session.home.keypair.public
         #: Feeds of which nothing more is taken, whatever lies there.
         self._closed = self._store.forked() | {
@@ -98,6 +99,11 @@ class Taking:
                 self._take(folder, entry)
                 if known is not None and known.state is self._state_of(entry):
                     self._say_no_more(known.state, entry)
+        # Names are random: what comes before the messages it follows is taken after all else, so that little has to wait,
+        # and that the undisputed part of a feed is here before the messages that prove its fork.
+        early, self._early = self._early, None
+        for entry in early or ():
+            self._take(folder, entry)
         if self._refused > _MAX_REFUSED:
             self.problems.append(f"{self._refused - _MAX_REFUSED:,} more files on the stick were refused")
 
@@ -176,6 +182,9 @@ class Taking:
             self._session.known(report)
             self._note(entry, size, indexed, index_coverage(indexed.index))
             return
+        elif self._early is not None and self._is_early(index_coverage(indexed.index)):
+            self._early.append(entry)
+            return
         copy.seek(0)
         self._session.take(copy, report)
         self._clock = self._store.clock()
@@ -187,6 +196,11 @@ class Taking:
             coverage = index_coverage(indexed.index)
             valid = self._valid(coverage)
             self._note(entry, size, indexed, valid, partly=valid is not coverage)
+
+    def _is_early(self, coverage: Coverage) -> bool:
+        """Say whether nothing in a bundle can be used yet."""
+        found = lacking(coverage, self._clock)
+        return bool(found.later) and not found.usable and not coverage.blobs
 
     def _valid(self, coverage: Coverage) -> Coverage:
         """Return what a bundle that was just taken in is good for.

@@ -159,6 +159,7 @@ class _Visit:
             (writes, leaving.sweep),
             (writes, leaving.distrust),
             (writes, leaving.clean),
+            (writes, leaving.bear_witness),
             (True, leaving.write),
             (writes, lambda: self._cards.write(self._part_prefix)),
         ):

@@ -11,7 +11,9 @@ from sneaker.exchange.reports import ImportReport
 from sneaker.refs import FeedRef
 from sneaker.store.drives import Drive
 
-__all__ = ["DEFAULT_MIN_FREE_BYTES", "DEFAULT_STALE_DAYS", "VisitOptions", "VisitReport", "add_packed"]
+__all__ = ["DAY_MS", "DEFAULT_MIN_FREE_BYTES", "DEFAULT_STALE_DAYS", "VisitOptions", "VisitReport", "add_packed"]
+
+DAY_MS = 24 * 60 * 60 * 1000
 
 # A machine whose card did not change for this long no longer keeps bundles on the stick.
 DEFAULT_STALE_DAYS = 90
@@ -40,7 +42,11 @@ class VisitOptions:
 
 @dataclass(slots=True)
 class VisitReport:
-    """What a visit did.  ``problems`` are sentences for people; ``safe_to_remove`` is true once nothing will be written."""
+    """What a visit did.
+
+    ``witnesses`` are messages left that prove a fork, ``problems`` sentences for people; ``safe_to_remove`` is true once nothing
+    will be written.
+    """
 
     drive: Drive
     imported: ImportReport
@@ -48,6 +54,7 @@ class VisitReport:
     files: list[tuple[str, int]] = field(default_factory=list)
     reader_clock: Mapping[FeedRef, int] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
+    witnesses: int = 0
     machines: int = 0
     foreign: int = 0
     damaged: int = 0
