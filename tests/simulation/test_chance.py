@@ -59,6 +59,10 @@ class Valley(RuleBasedStateMachine):
         self.world.lose_file(place)
 
     @rule(place=stick)
+    def lose_all_but_a_card(self, place: int) -> None:
+        self.world.lose_all_but_a_card(place)
+
+    @rule(place=stick)
     def rot(self, place: int) -> None:
         self.world.rot(place)
 

@@ -322,6 +322,18 @@ class World:
             place.rotten.setdefault(name, place.files[name].exporter)
             place.accept()
 
+    def lose_all_but_a_card(self, stick: int) -> None:
+        """Little comes through: a single card, and none of the bundles."""
+        place = self.sticks[stick]
+        cards = [path for path in place.cards() if path.suffix == ".card"]
+        if cards:
+            left = self.chance.choice(cards)
+            self._say(f"lose_all_but {stick} {left.name}")
+            for path in [*place.bundles(), *place.cards()]:
+                if path != left:
+                    path.unlink()
+            place.accept()
+
     def lose_stick(self, stick: int) -> None:
         """A stick is lost, and a new one comes in its place."""
         self._say(f"lose_stick {stick}")
@@ -405,6 +417,7 @@ class World:
                 (3, lambda: self.lose_file(stick)),
                 (2, lambda: self.rot(stick)),
                 (1, lambda: self.lose_stick(stick)),
+                (1, lambda: self.lose_all_but_a_card(stick)),
                 (3, lambda: self.replicate(stick, chance.randrange(len(self.sticks)))),
                 (2, lambda: self.set_aside(stick)),
                 (2, lambda: self.put_back(stick)),

@@ -1,0 +1,104 @@
+"""Does the simulation notice when a promise is broken?  Each test breaks the program on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sneaker.exchange import leaving
+from sneaker.exchange.folder import Folder
+from sneaker.exchange.leaving import Leaving
+from sneaker.exchange.stick import BUNDLES
+from sneaker.store.peers import PeerTables
+from tests.simulation.folders import quick_folder
+from tests.simulation.world import Violation, World
+
+Live = Callable[[World], None]
+
+
+def ordinarily(world: World) -> None:
+    for _ in range(40):
+        world.step(accidents=False)
+    world.settle()
+
+
+def forgetfully(world: World) -> None:
+    """Machines lose their memory again and again, and what tells them so is scarce."""
+    chance = world.chance
+    actions = [world.publish, world.back_up, world.restore, world.visit, world.lose_all_but_a_card]
+    for _ in range(120):
+        number, stick = chance.randrange(len(world.machines)), chance.randrange(len(world.sticks))
+        (action,) = chance.choices(actions, [4, 2, 2, 6, 3])
+        if action == world.visit:
+            world.visit(number, stick)
+        else:
+            action(stick if action == world.lose_all_but_a_card else number)
+
+
+def violation(live: Live, seeds: int = 6) -> str | None:
+    """Return what was noticed first, if anything."""
+    for seed in range(seeds):
+        with quick_folder() as folder:
+            try:
+                live(World(folder, seed, 3, 2))
+            except Violation as error:
+                return str(error)
+    return None
+
+
+@pytest.mark.parametrize("live", [ordinarily, forgetfully])
+def test_the_program_as_it_is(live: Live) -> None:
+    assert violation(live, 3) is None
+
+
+def test_claims_about_the_own_feed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a machine's own cards say, and cards that newer ones replaced, is kept nowhere else."""
+    monkeypatch.setattr(PeerTables, "_write_claim", lambda *arguments: None)
+    assert "would fork" in (violation(forgetfully) or "")
+
+
+def test_bundles_are_removed_that_somebody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Leaving.clean
+
+    def clean(self: Leaving) -> None:
+        if len(self._others) > 1:  # the machine that was here last is taken for all of them
+            self._others, self._clocks = self._others[-1:], self._clocks[-1:]
+        original(self)
+
+    monkeypatch.setattr(Leaving, "clean", clean)
+    assert "was removed, and some card asks for" in (violation(ordinarily) or "")
+
+
+def test_bundles_of_others_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def clean(self: Leaving) -> None:
+        self._remove([bundle.name for bundle in self._shelf.bundles()][:1])
+
+    monkeypatch.setattr(Leaving, "clean", clean)
+    assert violation(ordinarily) is not None
+
+
+def test_a_plan_has_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = leaving.plan
+
+    def plan(*arguments: Any, **options: Any) -> Any:
+        return [item._replace(first=item.first + 1) for item in original(*arguments, **options) if item.messages > 1]
+
+    monkeypatch.setattr(leaving, "plan", plan)
+    assert "still lack messages" in (violation(ordinarily, 2) or "")
+
+
+def test_a_file_is_changed_after_it_got_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Leaving.write
+
+    def write(self: Leaving) -> None:
+        original(self)
+        for entry in list(self._shelf.present.values())[:1]:
+            folder = self._stick.folder(BUNDLES)
+            assert isinstance(folder, Folder)
+            with open(f"/proc/self/fd/{folder._descriptor}/{entry.name}", "ab") as file:
+                file.write(b"more")
+
+    monkeypatch.setattr(Leaving, "write", write)
+    assert violation(ordinarily, 2) is not None
