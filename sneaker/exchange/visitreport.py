@@ -28,6 +28,10 @@ class VisitOptions:
     max_bytes: int | None = None
     export: bool = True
     dry_run: bool = False
+    #: Measured by scripts/simulate compare (8 machines, 3 sticks, 300 visits, 3 seeds) with 64 KiB a visit, where bursts do not
+    #: fit: depth delivers 90 % of the messages within 161 visits and the last after 243, breadth within 261 and 369, and needs
+    #: 416 visits to level out instead of 670. Breadth is kinder to those who say little (last one after 67 visits, not 91).
+    #: With 192 KiB both are the same.
     order: Order = Order.DEPTH
     stale_days: int = DEFAULT_STALE_DAYS
     min_free_bytes: int = DEFAULT_MIN_FREE_BYTES

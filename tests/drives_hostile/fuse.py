@@ -63,16 +63,20 @@ class Mount:
 
 
 @contextmanager
-def mounted(folder: Path, *faults: Fault, capacity: int | None = None, room: int | None = None) -> Iterator[Mount]:
+def mounted(
+    folder: Path, *faults: Fault, capacity: int | None = None, room: int | None = None, is_fat: bool = False
+) -> Iterator[Mount]:
     """Pass ``folder`` through with faults.
 
     ``capacity``: only so many bytes are kept, though all seem to be written.  ``room``: a file cannot get larger than that,
-    though there seems to be more.
+    though there seems to be more.  ``is_fat``: names are kept as they are and found whatever their case, and there are no
+    hard links and no modes.
     """
     at, log = folder.parent / "fuse-mount", folder.parent / "fuse-trace"
     at.mkdir(exist_ok=True)
     log.write_text("")
-    plan = json.dumps({"faults": [dataclasses.asdict(fault) for fault in faults], "capacity": capacity, "room": room})
+    faults_json = [dataclasses.asdict(fault) for fault in faults]
+    plan = json.dumps({"faults": faults_json, "capacity": capacity, "room": room, "is_fat": is_fat})
     process = subprocess.Popen(
         [sys.executable, __file__, str(folder), str(at), str(log), plan],
         stdin=subprocess.PIPE,
@@ -105,6 +109,7 @@ class Server:
         self.counts = [0] * len(self.faults)
         self.capacity = plan["capacity"]
         self.room = plan["room"]
+        self.is_fat = plan["is_fat"]
         self.written = 0
         self.reads = 0
         self.paths: dict[int, bytes] = {1: b""}
@@ -116,6 +121,10 @@ class Server:
         return os.path.join(self.folder, self.paths[node])
 
     def child(self, node: int, name: bytes) -> bytes:
+        folder = self.path(node)
+        if self.is_fat and not os.path.lexists(os.path.join(folder, name)):
+            folded = os.fsdecode(name).upper()
+            name = next((there for there in os.listdir(folder) if os.fsdecode(there).upper() == folded), name)
         return os.path.join(self.paths[node], name)
 
     def node(self, path: bytes) -> int:
@@ -173,6 +182,8 @@ class Server:
         self.fail("setattr", self.paths[node])
         valid, _, _, size = struct.unpack_from("<IIQQ", data)
         (mode,) = struct.unpack_from("<I", data, 68)
+        if valid & 1 and self.is_fat:
+            raise OSError(errno.EPERM, "no modes")
         if valid & 1:
             os.chmod(self.path(node), stat.S_IMODE(mode))
         if valid & 8:
@@ -214,6 +225,8 @@ class Server:
         (old,) = struct.unpack_from("<Q", data)
         path = self.child(node, data[8:-1])
         self.fail("link", path)
+        if self.is_fat:
+            raise OSError(errno.EPERM, "no links")
         os.link(self.path(old), os.path.join(self.folder, path))
         return self.entry(path)
 

@@ -27,6 +27,9 @@ pytestmark = [
     pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse"),
 ]
 
+# How many operations lie between two that fail: each test begins at another one, so that all of them do in the end.
+EACH = pytest.mark.parametrize("stride", [4, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+
 # Besides what is common: as when the reader disappears, and a file system that lost its device.
 GONE = 0
 
@@ -123,14 +126,15 @@ def test_without_faults(valley: Valley) -> None:
     valley.check_next_visits()
 
 
+@EACH
 @pytest.mark.parametrize("error", [GONE, errno.EIO, errno.EROFS, errno.ENOSPC], ids=["gone", "EIO", "EROFS", "ENOSPC"])
-def test_failure_at_every_write(valley: Valley, error: int) -> None:
+def test_failure_at_every_write(valley: Valley, error: int, stride: int) -> None:
     """Pulled out, broken, suddenly read-only or full at the k-th operation that changes something, for every k."""
     _, _, trace = visit(valley)
     count = writes_of(trace)
     assert count > 15
     ops = tuple(WRITES - {"unlink"}) if error == errno.ENOSPC else tuple(WRITES)
-    for nth in range(count):
+    for nth in range(error % stride, count, stride):
         valley.reset()
         fault = Fault(ops, nth, error, sticky=error in (errno.EIO, errno.EROFS), every=error == errno.ENOSPC)
         report, _, trace = visit(valley, fault)
@@ -145,12 +149,13 @@ def test_failure_at_every_write(valley: Valley, error: int) -> None:
         valley.check_next_visits()
 
 
-def test_read_error_at_every_read(valley: Valley) -> None:
+@EACH
+def test_read_error_at_every_read(valley: Valley, stride: int) -> None:
     """A block that cannot be read costs what is in it at most, and only until it can be read again."""
     _, _, trace = visit(valley)
     count = sum(line.startswith("read") for line in trace)
     assert count > 5
-    for nth in range(count):
+    for nth in range(0, count, stride):
         valley.reset()
         with mounted(valley.stick, Fault(("read",), nth, errno.EIO)) as mount, suppress(DriveError):
             valley.first.sync(mount.at)  # or an error, where the marker itself cannot be read
@@ -158,11 +163,12 @@ def test_read_error_at_every_read(valley: Valley) -> None:
         valley.check_next_visits()
 
 
+@EACH
 @pytest.mark.parametrize("error", [errno.EIO, GONE], ids=["EIO", "gone"])
-def test_nothing_can_be_read_any_more(valley: Valley, error: int) -> None:
+def test_nothing_can_be_read_any_more(valley: Valley, error: int, stride: int) -> None:
     _, _, trace = visit(valley)
     count = sum(line.startswith("read") for line in trace)
-    for nth in range(count):
+    for nth in range(1 if error == GONE else 2, count, stride):
         valley.reset()
         with mounted(valley.stick, Fault(("read",), nth, error, sticky=True)) as mount, suppress(DriveError):
             report = valley.first.sync(mount.at)  # or an error, where the marker itself cannot be read

@@ -5,7 +5,6 @@ Each ends with a report; nothing is followed out of the stick, nothing is lost, 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import stat
@@ -20,7 +19,10 @@ import pytest
 from sneaker.errors import DriveError
 from sneaker.exchange import folder as folder_module
 from sneaker.exchange.stick import base32
-from tests.exchange.sticks import Machine, bundles, cards, machines, names, snapshot
+from sneaker.exchange.stickinfo import describe
+from sneaker.exchange.visit import VisitOptions, visit
+from tests.drives_hostile.fuse import mounted
+from tests.exchange.sticks import SMALL, Machine, bundles, cards, machines, names, snapshot
 from tests.homes import NOW_MS, sneaker
 
 
@@ -151,9 +153,11 @@ def test_things_in_the_place_of_the_folders(
         for action in (second.sync, second.trust, *([] if is_empty else [second.init])):
             with pytest.raises(DriveError):
                 action(stick)
-        commands = (("sync", stick), ("drive", "info", stick), ("drive", "forget", stick))
-        for words in commands if make is make_fifo else commands[:1]:
-            assert sneaker(*words, at=second.path, ok=False).code == 60
+        with second.opened() as opened, pytest.raises(DriveError):
+            describe(opened, stick)
+        if make is make_link:  # one is enough of what takes so long
+            for words in (("sync", stick), ("drive", "info", stick), ("drive", "forget", stick)):
+                assert sneaker(*words, at=second.path, ok=False).code == 60
     else:
         report = second.sync(stick)
         assert report.problems == [f"{place} on the stick is not a folder"]
@@ -249,7 +253,7 @@ def test_marker_that_means_something(tmp_path: Path, pair: tuple[Machine, Machin
     for data in bad:
         marker.write_bytes(data)
         for words in (("sync", stick), ("drive", "info", stick)):
-            if data in (bad[0], bad[8]):
+            if data == bad[8]:
                 done = sneaker(*words, at=first.path, ok=False)
                 assert done.code == 60
                 assert "\x1b" not in done.out + done.err
@@ -265,42 +269,40 @@ def test_marker_that_means_something(tmp_path: Path, pair: tuple[Machine, Machin
     assert "\x1b" not in sneaker("drive", "list", at=first.path).out
 
 
-def has_casefold(folder: Path) -> bool:
-    """Make a folder treat upper and lower case alike, as FAT does; false if this kernel cannot."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.ioctl(descriptor, 0x40086602, (0x40000000).to_bytes(8, "little"))  # FS_IOC_SETFLAGS, FS_CASEFOLD_FL
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
 @pytest.mark.root
-def test_names_that_differ_only_in_case(tmp_path: Path, loop_mount: Callable[..., Path]) -> None:
+@pytest.mark.skipif(not Path("/dev/fuse").exists(), reason="no /dev/fuse")
+def test_names_that_differ_only_in_case(tmp_path: Path) -> None:
     """On a file system like FAT, our name may be taken in other letters: nothing is overwritten, and nothing breaks."""
-    image = tmp_path / "casefold.img"
-    with image.open("wb") as file:
-        file.truncate(16 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "casefold", str(image)], check=True)
-    stick = tmp_path / "casefold"
-    stick.mkdir()
-    if subprocess.run(["mount", "-o", "loop", str(image), str(stick)], capture_output=True, check=False).returncode:
-        pytest.skip("this kernel has no case-insensitive ext4")
-    try:
-        (stick / "sneaker").mkdir()
-        assert has_casefold(stick / "sneaker")
-        (stick / "sneaker").rename(stick / "SNEAKER")
+    (tmp_path / "stick").mkdir()
+    with mounted(tmp_path / "stick", is_fat=True) as mount:
+        stick = mount.at
+        (stick / "sneaker").mkdir()  # somebody's, or what a program of theirs made of our folder's name
         (first, second) = machines(tmp_path, stick, "AB")
-        (cards(stick) / card_name(first, NOW_MS + 1000).upper()).write_bytes(b"in the way")
+        assert names(stick) == {"sneaker"}
+        taken = card_name(first, NOW_MS + 1000).upper()
+        (cards(stick) / taken).write_bytes(b"in the way")
+        assert (cards(stick) / taken.lower()).exists(), "the file system does what it should"
         assert first.sync(stick).safe_to_remove
-        assert (cards(stick) / card_name(first, NOW_MS + 1000)).read_bytes() == b"in the way"
+        assert (cards(stick) / taken).read_bytes() == b"in the way"
         assert second.sync(stick).imported.ingested.accepted == 1
         first.sync(stick)
         assert first.clock() == second.clock()
-    finally:
-        subprocess.run(["umount", str(stick)], check=True)
+        # Another file in the place of a bundle that is to come: its random name in other letters.
+        first.publish("one more")
+        chosen = bytes(range(16))
+        (bundles(stick) / f"{base32(chosen)}.sneaker".upper()).write_bytes(b"was here first")
+        first.now_ms += 1000
+        with first.opened() as opened:
+            report = visit(
+                opened, stick, VisitOptions(**SMALL), now_ms=lambda: first.now_ms, random_bytes=lambda count: chosen
+            )
+        assert report.safe_to_remove
+        assert report.problems
+        assert (bundles(stick) / f"{base32(chosen)}.sneaker").read_bytes() == b"was here first"
+        assert first.sync(stick).complete
+        second.sync(stick)
+        assert second.clock() == first.clock()
+        assert all(name.islower() or b"here" in (bundles(stick) / name).read_bytes() for name in names(bundles(stick)))
 
 
 def test_two_spellings_of_one_name(pair: tuple[Machine, Machine, Path]) -> None:
@@ -483,8 +485,8 @@ def test_no_room(
     """Sticks of all sizes that are too small: a gap-free beginning goes on them, the report is honest, and nothing breaks."""
     author = Machine(tmp_path, "A")
     author.publish(*(os.urandom(3000).hex() for _ in range(100)))
-    complete = 0
-    for size in (260_000, 400_000, 3_000_000):
+    complete = partial = 0
+    for size in (300_000, 2_000_000):
         stick = small_tmpfs(size) if kind == "tmpfs" else loop_mount(size)
         author.init(stick)
         author.sync(stick, dry_run=True)
@@ -497,6 +499,7 @@ def test_no_room(
         assert packed.messages + left == 100
         assert bool(left) == (packed.messages < 100)
         complete += not left
+        partial += bool(left and packed.messages)
         reader.sync(stick)
         assert reader.clock().get(author.me, 0) == packed.messages
         assert report.safe_to_remove
@@ -508,3 +511,4 @@ def test_no_room(
         reader.sync(stick)
         assert reader.clock().get(author.me, 0) >= packed.messages
     assert complete
+    assert partial

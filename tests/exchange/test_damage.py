@@ -153,7 +153,7 @@ def test_imports_of_damaged_bundles_take_what_is_whole(bundle: bytes, tmp_path: 
     with home(tmp_path / "reference") as opened:
         take(opened, "-", data=bundle)
         expected = log_lines(opened)
-    for number in range(12):
+    for number in range(6):
         damaged = bytearray(bundle)
         if number % 2:
             at = generator.randrange(len(bundle))

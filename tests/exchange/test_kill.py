@@ -68,7 +68,7 @@ def check_kills(tmp_path: Path, kills: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_few_kills(tmp_path: Path) -> None:
-    check_kills(tmp_path, 6)
+    check_kills(tmp_path, 4)
 
 
 @pytest.mark.slow

@@ -372,7 +372,6 @@ def test_the_command_line_asks_and_takes_the_answer(tmp_path: Path) -> None:
     assert ": the ?[31mlast" in done.out.replace("\\x1b", "?").replace("\N{REPLACEMENT CHARACTER}", "?")
     assert "cannot be mended" in done.out
     assert run_sneaker("doctor", "--last", "1", at=new, ok=False).code == 2
-    assert run_sneaker("publish", "more", at=new, ok=False).code == 23
     done = run_sneaker("doctor", "--last", "2", at=new)
     assert "am I forked?  no" in done.out
     run_sneaker("publish", "more", at=new)

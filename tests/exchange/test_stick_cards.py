@@ -247,18 +247,20 @@ def test_a_card_of_very_many_feeds(tmp_path: Path) -> None:
     from sneaker.bundle.card import _CONTEXT, _HEAD, CARD_MAGIC, encode_varint
     from sneaker.caps import MAIN_CAPS
 
-    for count, machine_count in ((200_000, 3), (300_000, 2)):
+    for count, machine_count in ((200_000, 2), (300_000, 1)):
         body = b"".join([encode_varint(count), *(number.to_bytes(32, "big") + b"\1" for number in range(count))])
         head = _HEAD.pack(CARD_MAGIC, 1, 0, 0, stranger.me, MAIN_CAPS.network_id, count, NOW_MS, len(body))
         data = head + body + encode_varint(0)
         data += stranger.keypair.sign(_CONTEXT + data)
         path = cards(stick) / f"{base32(stranger.me)}-{count}.card"
         path.write_bytes(data)
-        if machine_count == 2:
+        if machine_count == 1:
             (cards(stick) / f"{base32(stranger.me)}-200000.card").unlink()
         first.sync(stick)
-        second.sync(stick)
         assert first.sync(stick).machines == machine_count
+    second.sync(stick)
+    first.sync(stick)
+    second.sync(stick)
     assert second.clock() == {first.me: 1, second.me: 1}
 
 
