@@ -52,6 +52,9 @@ def _run() -> int:
     except Exception as error:
         if isinstance(error, usage_error):
             context = getattr(error, "ctx", None)
+            if type(error).__name__ == "NoArgsIsHelpError":  # 'sneaker' alone: its message is the help, in many lines
+                print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
+                return ExitCode.USAGE
             print(f"sneaker: error: {clean(error.format_message().rstrip('.'), 500)}", file=sys.stderr)  # type: ignore[attr-defined]
             where = context.command_path if context is not None else "sneaker"
             hint = f"run '{where} --help' to see what it takes"

@@ -98,12 +98,17 @@ def info(path: PathArgument, json: JsonOption = False) -> None:
 
     with home() as opened:
         found = describe(opened, path)
+        me = str(opened.keypair.public)
     lines = [
         f"stick     {found['drive']}, {'enrolled here' if found['enrolled'] else 'NOT enrolled here'}",
         f"bundles   {counted(len(found['bundles']), 'file')}, {amount(sum(item['bytes'] for item in found['bundles']))}",
         f"free      {amount(found['free_bytes'])}",
     ]
-    lines += [f"machine   {item['machine']}, {item['behind']:,} messages behind this one" for item in found["cards"]]
+    for item in found["cards"]:
+        behind = (
+            f"lacks {counted(item['behind'], 'message')} of what is here" if item["behind"] else "has all that is here"
+        )
+        lines.append(f"machine   {item['machine']}, {'this one' if item['machine'] == me else behind}")
     if found["foreign"]:
         lines.append(f"other     {counted(found['foreign'], 'thing')} that sneaker leaves alone")
     settings.output(json).data(found, "\n".join(lines))
@@ -199,6 +204,7 @@ def visit_json(report: VisitReport) -> dict[str, Any]:
             "damaged": report.damaged,
             "free_bytes": report.free_bytes,
         },
+        "own_elsewhere": report.own_elsewhere,
         "problems": report.problems,
         "safe_to_remove": report.safe_to_remove,
     }
@@ -220,16 +226,21 @@ def print_visit(report: VisitReport, *, output_path: Path, dry_run: bool) -> Non
         print(
             f"{verb} {counted(packed.messages, 'message')} of {counted(packed.feeds, 'feed')}{blobs} for others, {amount(size)}"
         )
-    else:
+    elif packed is None or not (packed.left or packed.blobs_left):
         print("the others lack nothing that is not on the stick already")
     if packed is not None and packed.left:
-        print(f"did not fit: {sum(item.messages for item in packed.left):,} messages")
+        print(f"did not fit: {counted(sum(item.messages for item in packed.left), 'message')}")
     if report.witnesses:
         print(f"left {counted(report.witnesses, 'message')} as proof that a feed is forked, so that others find out")
     if report.removed:
         print(f"removed {counted(len(report.removed), 'bundle')} of ours that nobody needs any more")
     if report.damaged:
         print(f"{counted(report.damaged, 'bundle')} on the stick cannot be read to the end; what is intact was taken")
+    if report.own_elsewhere:
+        print(
+            f"your own feed is known up to message {report.own_elsewhere:,}, which is not here: do not publish before it is"
+            " ('sneaker doctor')"
+        )
     for problem in report.problems:
         print(f"problem: {clean(problem, 300)}")
     print("safe to remove" if report.safe_to_remove else f"NOT safe to remove: look at {clean(str(output_path))}")

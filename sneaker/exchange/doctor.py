@@ -217,7 +217,7 @@ _DOUBTS = {
 def _doubt_finding(own: OwnFeed) -> Finding:
     code, reason = _DOUBTS[own.state]
     if own.seen.held:
-        more = f"more than the {own.seen.held:,} messages that are here"
+        more = f"more than message {own.seen.held:,}, the last one here"
         last = "if the last one above is the last message that you ever published with this identity, on any machine"
     else:
         more = "messages, and none are here"

@@ -264,7 +264,8 @@ class Leaving:
         messages = sum(item.messages for item in needed.ranges)
         is_option = self._options.max_bytes is not None and self._options.max_bytes < MIN_VOLUME_BYTES
         reason = "no bundle is as small as was asked for" if is_option else "the stick is full"
-        self._report.problems.append(f"{reason}: {messages:,} messages were not put on it")
+        what = "1 message was" if messages == 1 else f"{messages:,} messages were"
+        self._report.problems.append(f"{reason}: {what} not put on it")
 
     def _pack(self, needed: Plan, limit: int) -> None:
         job = Job(

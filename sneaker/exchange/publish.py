@@ -40,7 +40,7 @@ def check_may_publish(store: Store, me: FeedRef) -> None:
     furthest = max(seen.proven, seen.claimed)
     if furthest > seen.held:
         raise ForkError(
-            f"others have {furthest} messages of your feed, this machine has {seen.held}: publishing now would fork it",
+            f"your feed is known up to message {furthest}, this machine has it up to {seen.held}: publishing now would fork it",
             hint="bring your own messages back: 'sneaker sync' or 'sneaker import' a stick that carries them, or connect to a"
             " peer that has them; 'sneaker doctor' says who",
         )

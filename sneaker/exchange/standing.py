@@ -79,9 +79,9 @@ class Standing:
         if doubt is None:
             return
         held = self._held_sequence()
-        here = f"the {held:,} that are here" if held else "the none that are here"
+        more = f"more than message {held:,}, the last one here" if held else "messages, and none are here"
         raise ForkError(
-            f"{_REASONS[doubt]}; it may have published more messages than {here}, and to publish now would fork the feed for good",
+            f"{_REASONS[doubt]}; it may have published {more}, and to publish now would fork the feed for good",
             hint="bring your messages here first; if you are certain that there are no others than these, say"
             f" 'sneaker doctor --last {held}' ('sneaker doctor' shows the last one)",
         )

@@ -108,6 +108,9 @@ class _Visit:
             self._remember()
         report.drive = self._drive
         report.machines = len(self._cards.cards)
+        seen = self._home.store.own_sequence_seen(self._home.keypair.public)
+        furthest = max(seen.proven, seen.claimed)
+        report.own_elsewhere = furthest if furthest > seen.held else None
         report.damaged = self._shelf.damaged()
         return report
 

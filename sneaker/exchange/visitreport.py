@@ -48,8 +48,8 @@ class VisitOptions:
 class VisitReport:
     """What a visit did.
 
-    ``witnesses`` are messages left that prove a fork, ``problems`` sentences for people; ``safe_to_remove`` is true once nothing
-    will be written.
+    ``witnesses`` are messages left that prove a fork; ``own_elsewhere`` is how far the own feed is known to go if that is
+    farther than here; ``problems`` are sentences for people; ``safe_to_remove`` is true once nothing will be written.
     """
 
     drive: Drive
@@ -59,6 +59,7 @@ class VisitReport:
     reader_clock: Mapping[FeedRef, int] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
     witnesses: int = 0
+    own_elsewhere: int | None = None
     machines: int = 0
     foreign: int = 0
     damaged: int = 0

@@ -360,12 +360,12 @@ def test_recovery_through_others_when_ones_own_bundles_were_cleaned(world: World
     assert not [path for path in bundles(world.stick) if ADA.public in path.read_bytes()]
     world.restore()
     with home(world.ada) as ada:
-        sync(ada, world.stick)
+        assert sync(ada, world.stick).own_elsewhere == 10
         refuses(ada)
     with home(world.ben) as ben:
         assert sync(ben, world.stick).exported is not None
     with home(world.ada) as ada:
-        sync(ada, world.stick)
+        assert sync(ada, world.stick).own_elsewhere is None
         assert held(ada) == 10
         assert say(ada)[0].sequence == 11
         sync(ada, world.stick)
