@@ -15,8 +15,7 @@ from sneaker.config import NotifySettings
 from sneaker.desktop.notify import Happening, Hook, Notification, Notifier
 from sneaker.desktop.sdnotify import ServiceManager
 from sneaker.drives.drive import MountedDrive
-from sneaker.drives.inbox import InboxFailed, InboxTaken
-from sneaker.drives.watch import (
+from sneaker.drives.events import (
     DriveRemoved,
     Trouble,
     UnknownStick,
@@ -25,6 +24,7 @@ from sneaker.drives.watch import (
     VisitStarted,
     WatchEvent,
 )
+from sneaker.drives.inbox import InboxFailed, InboxTaken
 from sneaker.errors import SneakerError
 
 __all__ = ["Reporter"]
@@ -125,7 +125,7 @@ def _done(event: VisitDone) -> tuple[str, dict[str, Any], Notification | None]:
     summary = event.summary
     end = "unmounted, pull it out" if event.released else "safe to remove"
     return (
-        f"{_place(event.drive)}: {summary.words}; {end} ({event.seconds:.1f} s)",
+        f"{_place(event.drive)}: {clean(summary.words, 900)}; {end} ({event.seconds:.1f} s)",
         {
             "event": "visited",
             "messages_in": summary.messages_in,

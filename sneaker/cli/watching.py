@@ -10,8 +10,8 @@ from sneaker.cli.app import now_ms
 from sneaker.cli.show import clean, counted
 from sneaker.config import Config
 from sneaker.drives.drive import MountedDrive
+from sneaker.drives.events import Enrolment, VisitSummary
 from sneaker.drives.inbox import Taken
-from sneaker.drives.watch import Enrolment, VisitSummary
 
 __all__ = ["HomeInbox", "HomeVisitor", "what_came"]
 

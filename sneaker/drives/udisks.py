@@ -57,14 +57,18 @@ class UdisksMounter:
             udisks.call(path, f"{_NAME}.Filesystem", "Mount", {"options": ("s", _MOUNT_OPTIONS)}, device.node)
         return True
 
-    def release(self, drive: MountedDrive) -> None:
-        """Unmount a drive and switch it off, as far as that is configured; what is written is on the drive then."""
-        if not (self.unmount or self.power_off):
+    def release(self, drive: MountedDrive, switch_off: bool) -> None:
+        """Unmount a drive and, with ``switch_off``, switch it off, as far as that is configured.
+
+        What is written is on the drive then.
+        """
+        switch_off = switch_off and self.power_off
+        if not (self.unmount or switch_off):
             return
         with _Connection(self.bus) as udisks:
             path = udisks.find(drive.device)
             udisks.call(path, f"{_NAME}.Filesystem", "Unmount", {}, drive.device)
-            if self.power_off:
+            if switch_off:
                 udisks.power_off(path, drive.device)
 
     def repair(self, drive: MountedDrive) -> None:

@@ -13,139 +13,29 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from sneaker.drives.drive import Drives, MediumKey, MountedDrive
+from sneaker.drives.events import (
+    DriveRemoved,
+    Enrolment,
+    Mounter,
+    Trouble,
+    UnknownStick,
+    VisitDone,
+    VisitFailed,
+    Visitor,
+    VisitStarted,
+    VisitSummary,
+    WatchEvent,
+)
 from sneaker.drives.mounts import MountWatch
 from sneaker.drives.udev import BlockDevice, UdevWatch
 from sneaker.errors import DriveError, SneakerError, StoreLocked
 
-__all__ = [
-    "DriveRemoved",
-    "Enrolment",
-    "Mounter",
-    "Trouble",
-    "UnknownStick",
-    "VisitDone",
-    "VisitFailed",
-    "VisitStarted",
-    "VisitSummary",
-    "Visitor",
-    "WatchEvent",
-    "WatchSettings",
-    "Watcher",
-]
+__all__ = ["WatchSettings", "Watcher", "run_in_thread"]
 
 Result = TypeVar("Result")
-
-
-class Enrolment(StrEnum):
-    """What a drive is to us."""
-
-    ENROLLED = "enrolled"
-    UNKNOWN = "unknown"  # has a sneaker folder, but no person enrolled or trusted it here
-    NONE = "none"  # no sneaker folder
-
-
-@dataclass(frozen=True, slots=True)
-class VisitSummary:
-    """What a visit did.
-
-    ``complete`` is false if something was refused, damaged or did not fit.  Not ``safe_to_remove`` means that the drive
-    failed on the way: it will be visited again.  ``damaged`` says that the system found its file system broken meanwhile
-    and made it read-only.  ``words`` is one sentence for a person.
-    """
-
-    messages_in: int
-    people: int
-    messages_out: int
-    safe_to_remove: bool
-    complete: bool
-    words: str
-    damaged: bool = False
-
-
-class Visitor(Protocol):
-    """What can be done with a drive; both block and are called in threads of their own, never two on one filesystem."""
-
-    def is_enrolled(self, drive: MountedDrive) -> Enrolment:
-        """Look, without writing anything, at what is mounted there; raises SneakerError or OSError."""
-        ...
-
-    def visit(self, drive: MountedDrive) -> VisitSummary:
-        """Sync with the stick mounted there; raises SneakerError or OSError."""
-        ...
-
-
-class Mounter(Protocol):
-    """What mounts sticks where nothing else does; both block."""
-
-    def mount(self, device: BlockDevice) -> bool:
-        """Mount a device; return False if it is not one that people plug in. Raises DriveError."""
-        ...
-
-    def release(self, drive: MountedDrive) -> None:
-        """Unmount a drive, and switch it off if so configured. Raises DriveError."""
-        ...
-
-    def repair(self, drive: MountedDrive) -> None:
-        """Unmount a drive, have its file system checked and repaired, and mount it again. Raises DriveError."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class VisitStarted:
-    """The drive must not be pulled out now."""
-
-    drive: MountedDrive
-    attempt: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class VisitDone:
-    """The visit ended well enough for a summary; ``released`` says that the drive has been unmounted since."""
-
-    drive: MountedDrive
-    summary: VisitSummary
-    seconds: float
-    released: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class VisitFailed:
-    """A visit failed; ``retry_in_s`` is None if it will not be tried again before the next insert."""
-
-    drive: MountedDrive
-    error: Exception
-    retry_in_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class DriveRemoved:
-    """An enrolled drive has gone; ``during_visit`` if that was too early, with what had been done, where that is known."""
-
-    drive: MountedDrive
-    during_visit: bool
-    summary: VisitSummary | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownStick:
-    """A stick with a sneaker folder that nobody enrolled here; it was not touched."""
-
-    drive: MountedDrive
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Something else went wrong with a device; ``words`` are ours."""
-
-    device: str
-    words: str
-
-
-WatchEvent = VisitStarted | VisitDone | VisitFailed | DriveRemoved | UnknownStick | Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +67,10 @@ class _Attendance:
     task: asyncio.Task[None] | None = None
     enrolled: bool = False
     visiting: bool = False
+    #: A visit has failed, and will be tried again.
+    unfinished: bool = False
+    #: Visited, and waiting for what else is on the same stick.
+    visited: bool = False
     told_removed: bool = False
 
 
@@ -312,7 +206,7 @@ class Watcher:
             return  # told when the visit notices, with what it did until then
         if attendance.enrolled and not attendance.told_removed:
             attendance.told_removed = True
-            self.tell(DriveRemoved(attendance.drive, during_visit=False))
+            self.tell(DriveRemoved(attendance.drive, during_visit=attendance.unfinished))
 
     def _is_present(self, drive: MountedDrive) -> bool:
         try:
@@ -339,7 +233,7 @@ class Watcher:
                 elif enrolment is Enrolment.UNKNOWN:
                     self.tell(UnknownStick(drive))
                 elif drive.medium in self._mounted_here:
-                    await self._release(drive)
+                    await self._release(drive, switch_off=False)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -351,24 +245,28 @@ class Watcher:
 
     async def _visit(self, attendance: _Attendance) -> None:
         drive = attendance.drive
-        delay: float | None = 0
         attempt = 0
-        while delay is not None and not self._stopping:
-            await asyncio.sleep(delay)
+        while not self._stopping:
             async with self._visits:
                 if not self._is_present(drive):
                     return
                 attendance.visiting = True
                 try:
                     attempt += 1
-                    delay = await self._try(attendance, attempt)
+                    started = time.monotonic()
+                    outcome = await self._try(attendance, attempt)
+                    seconds = time.monotonic() - started
                 finally:
                     attendance.visiting = False
+            if isinstance(outcome, VisitSummary):
+                await self._finish(attendance, outcome, seconds)
+            if not isinstance(outcome, float):
+                return
+            await asyncio.sleep(outcome)
 
-    async def _try(self, attendance: _Attendance, attempt: int) -> float | None:
-        """Visit once and tell how it went; return the seconds until it should be tried again, or None."""
+    async def _try(self, attendance: _Attendance, attempt: int) -> VisitSummary | float | None:
+        """Visit once; return what it did, the seconds until it should be tried again, or None if that was all."""
         drive = attendance.drive
-        started = time.monotonic()
         self.tell(VisitStarted(drive, attempt))
         summary: VisitSummary | None = None
         try:
@@ -383,15 +281,37 @@ class Watcher:
                 self.tell(DriveRemoved(drive, during_visit=True, summary=summary))
                 return None
             delay = self._retry_delay(error, attempt)
+            attendance.unfinished = delay is not None
             self.tell(VisitFailed(drive, error, delay))
             return delay
-        if summary.damaged and await self._repair(attendance):
-            return None
+        attendance.unfinished = False
+        return None if summary.damaged and await self._repair(attendance) else summary
+
+    async def _finish(self, attendance: _Attendance, summary: VisitSummary, seconds: float) -> None:
+        """Release what was visited and say so, once nothing else on the same stick is being attended to."""
+        drive = attendance.drive
+        attendance.visited = True
+        while self._beside(drive, visited=False):
+            await asyncio.sleep(self.settings.look_interval_s)
+            if not self._is_present(drive):
+                return
         # What somebody else mounted, somebody may be looking at.
-        released = drive.medium in self._mounted_here and await self._release(drive)
-        attendance.told_removed = attendance.told_removed or released
-        self.tell(VisitDone(drive, summary, time.monotonic() - started, released))
-        return None
+        released = False
+        if drive.medium in self._mounted_here:
+            attendance.told_removed = True  # for what the mount table says meanwhile
+            released = await self._release(drive, switch_off=not self._beside(drive, visited=True))
+            attendance.told_removed = released
+        self.tell(VisitDone(drive, summary, seconds, released))
+
+    def _beside(self, drive: MountedDrive, *, visited: bool) -> bool:
+        """Whether another partition of the same stick is not finished; with ``visited``, be it only not yet released."""
+        number, sequence = drive.medium
+        if sequence == 0:
+            return False  # this kernel does not say what is on one stick
+        attended = (found for found in self._attended.values() if found.task is not None and not found.task.done())
+        busy = {found.drive.medium for found in attended if visited or not found.visited}
+        busy |= {medium for medium, task in self._offered.items() if task is not None and not task.done()}
+        return any(found[0] != number and found[1] == sequence for found in busy)
 
     def _retry_delay(self, error: Exception, attempt: int) -> float | None:
         """Return the seconds to wait before another attempt, or None for what time does not heal."""
@@ -400,7 +320,7 @@ class Watcher:
         # Another sneaker may be at work in the store for as long as it likes.
         if attempt >= self.settings.attempts and not isinstance(error, StoreLocked):
             return None
-        return min(self.settings.first_retry_s * 2.0 ** (attempt - 1), self.settings.longest_retry_s)
+        return float(min(self.settings.first_retry_s * 2 ** (attempt - 1), self.settings.longest_retry_s))
 
     # ------------------------------------------------------------------------------------------------ mounting
 
@@ -451,13 +371,13 @@ class Watcher:
         self.look()
         return True
 
-    async def _release(self, drive: MountedDrive) -> bool:
+    async def _release(self, drive: MountedDrive, *, switch_off: bool) -> bool:
         mounter = self.mounter
         if mounter is None:
             return False
         # It stays in _offered, so that it is not mounted again before it was pulled out.
         try:
-            await run_in_thread(lambda: mounter.release(drive))
+            await run_in_thread(lambda: mounter.release(drive, switch_off))
         except DriveError as error:
             self.tell(Trouble(drive.device, error.message))
             return False

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sneaker.drives.drive import MountedDrive
+from sneaker.drives.events import Enrolment, VisitSummary, WatchEvent
 from sneaker.drives.udev import BlockDevice
-from sneaker.drives.watch import Enrolment, VisitSummary, Watcher, WatchEvent, WatchSettings
+from sneaker.drives.watch import Watcher, WatchSettings
 from sneaker.errors import DriveError
 
 QUICK = WatchSettings(

@@ -13,16 +13,15 @@ from pathlib import Path
 import pytest
 
 from sneaker.drives.drive import SystemDrives
-from sneaker.drives.udev import UdevWatch, block_device, block_devices
-from sneaker.drives.watch import (
+from sneaker.drives.events import (
     DriveRemoved,
     UnknownStick,
     VisitDone,
     VisitFailed,
     VisitStarted,
-    Watcher,
-    WatchSettings,
 )
+from sneaker.drives.udev import UdevWatch, block_device, block_devices
+from sneaker.drives.watch import Watcher, WatchSettings
 from tests.drives.fakes import FileVisitor, Running, Told
 from tests.drives.loop import LoopStick, make_image, run, udev_daemon
 

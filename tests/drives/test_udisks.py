@@ -80,12 +80,15 @@ def test_what_people_do_not_plug_in_is_not_mounted(bus: str, udisks: Udisks, nam
 def test_release(bus: str, udisks: Udisks, can: bool) -> None:
     drive = replace(make_drive(Path("/media/anna/STICK")), device="/dev/sda")
     udisks.properties[DRIVE, "CanPowerOff"] = ("b", can)
-    UdisksMounter(unmount=False, bus=bus).release(drive)
+    UdisksMounter(unmount=False, bus=bus).release(drive, switch_off=True)
     assert not udisks.calls
-    UdisksMounter(bus=bus).release(drive)
+    UdisksMounter(bus=bus).release(drive, switch_off=True)
     assert [call[:2] for call in udisks.calls] == [(STICK, "Unmount")]
     udisks.calls.clear()
-    UdisksMounter(power_off=True, bus=bus).release(drive)
+    UdisksMounter(power_off=True, bus=bus).release(drive, switch_off=False)
+    assert [call[:2] for call in udisks.calls] == [(STICK, "Unmount")]
+    udisks.calls.clear()
+    UdisksMounter(power_off=True, bus=bus).release(drive, switch_off=True)
     assert [call[:2] for call in udisks.calls] == [(STICK, "Unmount"), (DRIVE, "PowerOff")][: 2 if can else 1]
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.drives.drive import MountedDrive
-from sneaker.drives.udev import BlockDevice
-from sneaker.drives.watch import (
+from sneaker.drives.events import (
     DriveRemoved,
     Trouble,
     UnknownStick,
@@ -21,8 +20,9 @@ from sneaker.drives.watch import (
     VisitFailed,
     VisitStarted,
     VisitSummary,
-    Watcher,
 )
+from sneaker.drives.udev import BlockDevice
+from sneaker.drives.watch import Watcher
 from sneaker.errors import DriveError, NetworkKeyMismatch, StoreLocked
 from tests.drives.fakes import QUICK, FakeDrives, FileVisitor, Running, Told, make_drive
 
@@ -197,6 +197,27 @@ def test_pulled_out_during_the_visit(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_pulled_out_before_the_next_attempt(tmp_path: Path) -> None:
+    """A kernel that is slow to notice: the failure is told first, and then that it was pulled out too early."""
+
+    def fail(mount_point: Path, number: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def scenario() -> None:
+        told = Told()
+        drives = FakeDrives([make_drive(stick(tmp_path))])
+        settings = replace(QUICK, first_retry_s=30)
+        async with Running(Watcher(FileVisitor(fail=fail), drives, told, settings=settings)) as watcher:
+            await told.wait(VisitFailed)
+            drives.there.clear()
+            watcher.look()
+            (removed,) = await told.wait(DriveRemoved)
+            assert isinstance(removed, DriveRemoved)
+            assert removed.during_visit
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("pulled", [False, True])
 def test_a_visit_that_ends_badly_without_raising(tmp_path: Path, pulled: bool) -> None:
     """A visit reports what it did until the stick failed; that is no success."""
@@ -310,7 +331,7 @@ def test_stopping_waits_for_the_visit_but_not_for_one_that_hangs(tmp_path: Path)
 def test_once_attends_to_what_is_there_and_returns(tmp_path: Path) -> None:
     async def scenario() -> Told:
         told = Told()
-        drives = FakeDrives([make_drive(stick(tmp_path, name), number) for number, name in enumerate("abc", 1)])
+        drives = FakeDrives([make_drive(stick(tmp_path, name), n, sequence=n) for n, name in enumerate("abc", 1)])
         await Watcher(FileVisitor(), drives, told, settings=QUICK).once()
         return told
 
@@ -344,7 +365,7 @@ class FakeMounter:
     fail: int = 0
     mounted: list[int] = field(default_factory=list)
     repaired: list[int] = field(default_factory=list)
-    released: list[int] = field(default_factory=list)
+    released: list[tuple[int, bool]] = field(default_factory=list)
 
     def mount(self, device: BlockDevice) -> bool:
         if self.fail:
@@ -357,8 +378,8 @@ class FakeMounter:
         self.drives.there.append(make_drive(self.where[device.number], device.number, sequence=device.sequence))
         return True
 
-    def release(self, drive: MountedDrive) -> None:
-        self.released.append(drive.number)
+    def release(self, drive: MountedDrive, switch_off: bool) -> None:
+        self.released.append((drive.number, switch_off))
         self.drives.there.remove(drive)
         self.drives.lying.append(make_device(drive.number, drive.sequence))
 
@@ -378,7 +399,7 @@ def test_what_nothing_mounts_is_mounted_visited_and_released_once(tmp_path: Path
         (tmp_path / "photos").mkdir()
         mounter = FakeMounter(drives, {1: stick(tmp_path), 2: tmp_path / "photos"})
         async with Running(Watcher(visitor, drives, told, mounter, settings=QUICK)) as watcher:
-            drives.lying += [make_device(1), make_device(2), make_device(3)]
+            drives.lying += [make_device(number, sequence=number) for number in (1, 2, 3)]
             watcher.look()
             (done,) = await told.wait(VisitDone)
             assert isinstance(done, VisitDone)
@@ -387,11 +408,39 @@ def test_what_nothing_mounts_is_mounted_visited_and_released_once(tmp_path: Path
                 watcher.look()
                 await asyncio.sleep(0.02)
             assert sorted(mounter.mounted) == [1, 2]
-            assert sorted(mounter.released) == [1, 2]
-            drives.lying = [make_device(1, sequence=2)]
+            assert sorted(mounter.released) == [(1, True), (2, False)]
+            drives.lying = [make_device(1, sequence=4)]
             watcher.look()
             await told.wait(VisitDone, 2)
         assert len(visitor.visits) == 2
+        assert not told.of(DriveRemoved)
+
+    asyncio.run(scenario())
+
+
+def test_a_stick_with_several_partitions_is_done_when_all_are(tmp_path: Path) -> None:
+    """Nobody is told to pull it out, and it is not switched off, while another part of it is being synced."""
+    second_may_go = threading.Event()
+    second = stick(tmp_path, "second")
+    (tmp_path / "photos").mkdir()
+
+    def hold(mount_point: Path, number: int) -> None:
+        if mount_point == second:
+            second_may_go.wait(20)
+
+    async def scenario() -> None:
+        told, drives = Told(), FakeDrives()
+        mounter = FakeMounter(drives, {1: stick(tmp_path, "first"), 2: second, 3: tmp_path / "photos"})
+        async with Running(Watcher(FileVisitor(fail=hold), drives, told, mounter, settings=QUICK)) as watcher:
+            drives.lying += [make_device(number, sequence=7) for number in (1, 2, 3)]
+            watcher.look()
+            await told.wait(VisitStarted, 2)
+            await asyncio.sleep(0.2)
+            assert not told.of(VisitDone)
+            second_may_go.set()
+            await told.wait(VisitDone, 2)
+        assert sorted(number for number, _ in mounter.released) == [1, 2, 3]
+        assert [switch_off for _, switch_off in mounter.released] == [False, False, True]
         assert not told.of(DriveRemoved)
 
     asyncio.run(scenario())
@@ -401,7 +450,7 @@ def test_what_a_person_unmounts_stays_unmounted(tmp_path: Path) -> None:
     async def scenario() -> None:
         drives, told = FakeDrives([make_drive(stick(tmp_path), 1)]), Told()
         mounter = FakeMounter(drives, {1: tmp_path / "a"})
-        mounter.release = lambda drive: None  # type: ignore[method-assign]
+        mounter.release = lambda drive, switch_off: None  # type: ignore[method-assign]
         async with Running(Watcher(FileVisitor(), drives, told, mounter, settings=QUICK)) as watcher:
             await told.wait(VisitDone)
             drives.there, drives.lying = [], [make_device(1)]
