@@ -163,17 +163,21 @@ def _install(files: Sequence[_File], output: Output, *, live: bool, system: bool
         output.say("done: people with a sneaker home get the service when a stick is plugged in")
         output.say("to start it without a login, as on a hub: loginctl enable-linger PERSON")
     else:
-        _systemctl(["daemon-reload"], output)
-        _systemctl(["enable", "--now", _UNIT], output)
-        rule = Path("/etc/udev/rules.d") / _RULE
-        if not rule.exists():
-            output.say("the service runs from your next login on; 'sudo sneaker setup' also starts it on insert")
+        _enable("enable", output)
+        # It may be running with what stood in the files before.
+        if _user_manager(["daemon-reload"], ["restart", _UNIT], output=output):
+            output.say(f"the service runs, and will from login on; 'journalctl --user -u {_UNIT}' shows what it does")
+        else:
+            output.say("the service will run from your next login on")
+        if not (Path("/etc/udev/rules.d") / _RULE).exists():
+            output.say("'sudo sneaker setup' also lets it start when a stick is plugged in")
     return [file.path for file in files]
 
 
 def _remove(files: Sequence[_File], output: Output, *, live: bool, system: bool) -> list[Path]:
-    if live and not system:
-        _systemctl(["disable", "--now", _UNIT], output)
+    if live and not system and any(file.path.exists() for file in files):
+        _enable("disable", output)
+        _user_manager(["stop", _UNIT], output=output)
     gone = []
     for file in files:
         try:
@@ -190,7 +194,7 @@ def _remove(files: Sequence[_File], output: Output, *, live: bool, system: bool)
         if system:
             _reload_udev(output)
         else:
-            _systemctl(["daemon-reload"], output)
+            _user_manager(["daemon-reload"], output=output)
     return gone
 
 
@@ -206,21 +210,32 @@ def _write(file: _File) -> None:
         out.write(_marked(file).encode())
 
 
-def _systemctl(arguments: list[str], output: Output) -> None:
-    _run(["systemctl", "--user", *arguments], output, "it takes effect at your next login")
+def _enable(verb: str, output: Output) -> None:
+    """Make or remove the link that starts the service at login; that needs no user manager, as after ``su``."""
+    _run(["systemctl", "--user", "--quiet", verb, _UNIT], output, offline=True)
+
+
+def _user_manager(*commands: list[str], output: Output) -> bool:
+    """Give the person's service manager commands, until one fails."""
+    return all(_run(["systemctl", "--user", *command], output) for command in commands)
 
 
 def _reload_udev(output: Output) -> None:
-    _run(["udevadm", "control", "--reload"], output, "the rule takes effect at the next start of the machine")
+    if not _run(["udevadm", "control", "--reload"], output):
+        output.say("the rule takes effect at the next start of the machine")
 
 
-def _run(arguments: list[str], output: Output, otherwise: str) -> None:
-    """Run a program; that it fails is said, and no more: the files are in their places."""
+def _run(arguments: list[str], output: Output, *, offline: bool = False) -> bool:
+    """Run a program and return whether it did its work; if not, that is said: the files are in their places."""
+    environment = {**os.environ, "SYSTEMD_OFFLINE": "1"} if offline else None
     try:
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
-        failure = clean(done.stderr.strip().splitlines()[-1]) if done.returncode and done.stderr.strip() else ""
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, errors="replace", check=False, timeout=60, env=environment
+        )
+        failure = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it does not say why"
         failed = done.returncode != 0
     except (OSError, subprocess.TimeoutExpired) as error:
-        failed, failure = True, type(error).__name__
+        failure, failed = str(error), True
     if failed:
-        output.say(f"{' '.join(arguments)} did not work ({failure}); {otherwise}")
+        output.say(f"'{' '.join(arguments)}' did not work: {clean(failure)}")
+    return not failed

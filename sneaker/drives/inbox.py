@@ -299,7 +299,14 @@ class Inbox:
         if not taken.whole and not candidate.doubtful:
             candidate.doubtful, candidate.since = True, time.monotonic()
             return settings.quiet_s
-        moved_to = await run_in_thread(lambda: self._move(path, taken.whole))
+        try:
+            moved_to = await run_in_thread(lambda: self._move(path, taken.whole))
+        except OSError as error:
+            why = error.strerror or "it stays where it is"
+            if error.errno == errno.EROFS:
+                # The user unit may write in the inboxes that were in the settings when it was made, and nowhere else.
+                why += "; if this is a new inbox, run 'sneaker setup' again"
+            raise DriveError(f"{taken.words}, but the file cannot be moved away: {why}") from None
         self._candidates.pop(path.name, None)
         self.tell(InboxTaken(path, taken, moved_to))
         return None

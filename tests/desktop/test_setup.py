@@ -77,6 +77,48 @@ def test_a_file_of_somebody_elses_is_not_overwritten_nor_removed(tmp_path: Path)
     assert unit.exists()
 
 
+@pytest.mark.parametrize("has_bus", [True, False])
+def test_a_person_installs_and_removes(
+    has_bus: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Enabling goes without a user manager, as after ``su``; what needs one is tried, and its failure said."""
+    from sneaker.cli import setup as module
+    from sneaker.cli.show import Output
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(module, "_unit", lambda for_everybody: "[Service]\n")
+    asked = tmp_path / "asked"
+    program = tmp_path / "bin/systemctl"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\necho "$SYSTEMD_OFFLINE$*" >> "{asked}"\n[ -n "$SYSTEMD_OFFLINE" ] && exit 0\n'
+        + ("exit 0\n" if has_bus else "echo 'Failed to connect to bus' >&2; exit 1\n")
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+
+    def files() -> list[module._File]:
+        return list(module._files(Path("/"), system=False, hub=False))
+
+    (unit,) = module._install(files(), Output(), live=True, system=False)
+    assert unit == tmp_path / "config/systemd/user/sneaker.service"
+    assert unit.exists()
+    said = capsys.readouterr().err
+    assert ("the service runs, and will from login on" in said) == has_bus
+    assert ("Failed to connect to bus" in said) == ("from your next login on" in said) == (not has_bus)
+    assert module._remove(files(), Output(), live=True, system=False) == [unit]
+    assert not unit.exists()
+    assert asked.read_text().splitlines() == [
+        "1--user --quiet enable sneaker.service",
+        "--user daemon-reload",
+        *(["--user restart sneaker.service"] if has_bus else []),
+        "1--user --quiet disable sneaker.service",
+        "--user stop sneaker.service",
+        "--user daemon-reload",
+    ]
+    assert module._remove(files(), Output(), live=False, system=False) == []
+
+
 def test_no_rule_runs_anything() -> None:
     rule = (ROOT / "udev/90-sneaker.rules").read_text()
     assert "RUN" not in re.sub(r"#.*", "", rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import subprocess
@@ -269,6 +270,28 @@ def test_a_file_that_cannot_be_imported_at_all_is_said_once(folder: Path) -> Non
             (folder / "a").write_bytes(WHOLE)
             await asyncio.sleep(1)
             assert [type(event) for event in news] == [InboxFailed]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.EROFS, "run 'sneaker setup' again"), (errno.EACCES, "denied")])
+def test_a_file_that_cannot_be_moved_away_is_said_once(
+    folder: Path, number: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for the service, whose unit lets it write only in the inboxes that it was made for."""
+
+    def refuse(*names: object, **folders: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    async def scenario() -> None:
+        async with running(folder, Importer()) as news:
+            monkeypatch.setattr(os, "rename", refuse)
+            (folder / "a").write_bytes(WHOLE)
+            await asyncio.sleep(1)
+            (failed,) = news
+            assert isinstance(failed, InboxFailed)
+            assert failed.words.startswith("1 new message, but the file cannot be moved away: ")
+            assert words in failed.words
 
     asyncio.run(scenario())
 
