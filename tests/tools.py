@@ -49,5 +49,5 @@ def reasons() -> dict[str, str | None]:
         "rsync": _missing("rsync"),
         "netns": _netns(),
         "qemu": _root()
-        or _missing("qemu-system-x86_64", "debootstrap", "mkfs.ext4", "mkfs.vfat", "mkfs.exfat", "losetup"),
+        or _missing("qemu-system-x86_64", "qemu-img", "debootstrap", "mkfs.ext4", "mkfs.vfat", "mkfs.exfat", "losetup"),
     }

@@ -1,4 +1,4 @@
-"""Disk images for the virtual machines: a Debian with systemd and udisks2, and sneaker as a person would install it.
+"""The disk of the virtual machines: a Debian with systemd and udisks2, and sneaker as a person would install it.
 
 The base, without sneaker, is kept in ``CACHE``; everything else is made anew for each run.  Needs root: the images are
 made in a chroot and mounted through loop devices.
@@ -18,50 +18,53 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CACHE", "Base", "base", "build_wheels", "make_machine"]
+from tests.vm import kernel
+
+__all__ = ["CACHE", "PERSON", "Base", "base", "build_wheels", "install", "overlay"]
 
 ROOT = Path(__file__).parent.parent.parent
 #: Read when this is imported: the tests' own environment has no SNEAKER_* in it.
 CACHE = Path(os.environ.get("SNEAKER_VM_CACHE") or ROOT / "build" / "vm").absolute()
-MIRROR = os.environ.get("SNEAKER_VM_MIRROR") or "http://deb.debian.org/debian"
 
-_PACKAGES = (
-    "systemd,systemd-sysv,libpam-systemd,udev,dbus,dbus-user-session,polkitd,udisks2,kmod,python3,python3-venv,"
-    "dosfstools,exfatprogs,util-linux,initramfs-tools,zstd"
+#: Who has a home, a stick and no password.
+PERSON = "anna"
+
+_SUITE = "bookworm"
+_PACKAGES = [
+    *("systemd", "systemd-sysv", "libpam-systemd", "udev", "dbus", "dbus-user-session", "polkitd", "udisks2"),
+    *("kmod", "python3", "python3-venv", "dosfstools", "exfatprogs", "busybox-static"),
+]
+_IMAGE_BYTES = 2 * 1024**3
+# Nobody needs this system after a crash of the machine that builds it, nor reads its manuals.
+_DPKG = (
+    "force-unsafe-io\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\npath-exclude=/usr/share/locale/*\n"
 )
-_PERSON = "anna"
-_IMAGE_BYTES = 3 * 1024**3
 
-_FSTAB = "/dev/vda / ext4 defaults 0 1\n"
 _JOURNAL = """\
 [Journal]
 Storage=volatile
 ForwardToConsole=yes
-TTYPath=/dev/ttyS0
+TTYPath=/dev/hvc0
 MaxLevelConsole=info
 """
 _AGENT = """\
 [Unit]
 Description=Commands from the test
-After=dbus.service systemd-logind.service
 [Service]
-ExecStart=/usr/bin/python3 /usr/local/lib/vm-agent.py
+ExecStart=/usr/bin/python3 -I -S /usr/local/lib/vm-agent.py
 Restart=always
 [Install]
 WantedBy=multi-user.target
 """
-# The journal has the serial console to itself, and nothing is looked for on the internet.
+# What no stick needs, and what would look for something on the internet: an emulated processor is slow enough.
 _MASKED = [
-    "getty@tty1.service",
-    "serial-getty@ttyS0.service",
-    "apt-daily.timer",
-    "apt-daily-upgrade.timer",
-    "dpkg-db-backup.timer",
-    "e2scrub_all.timer",
-    "e2scrub_reap.service",
-    "fstrim.timer",
-    "systemd-timesyncd.service",
-    "systemd-pstore.service",
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"),
+    *("e2scrub_reap.service", "systemd-timesyncd.service", "systemd-pstore.service", "systemd-binfmt.service"),
+    *("getty@tty1.service", "serial-getty@ttyS0.service", "serial-getty@hvc0.service", "systemd-rfkill.socket"),
+    *("systemd-update-utmp.service", "systemd-update-utmp-runlevel.service", "systemd-journal-flush.service"),
+    *("dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
+    *("modprobe@configfs.service", "modprobe@drm.service", "modprobe@efi_pstore.service", "modprobe@fuse.service"),
+    *("modprobe@dm_mod.service", "modprobe@loop.service", "kmod-static-nodes.service"),
 ]
 
 
@@ -74,8 +77,8 @@ class Base:
     initrd: Path
 
 
-def _run(command: Sequence[str | Path], **more: object) -> None:
-    """Run a program; when it fails, its last words are in the error."""
+def _run(command: Sequence[str | Path], **more: object) -> str:
+    """Run a program and return what it prints; when it fails, its last words are in the error."""
     done = subprocess.run(
         [str(word) for word in command],
         stdout=subprocess.PIPE,
@@ -88,23 +91,40 @@ def _run(command: Sequence[str | Path], **more: object) -> None:
     )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stdout[-2000:]}")
+    return str(done.stdout)
 
 
-def _chroot(root: Path, *command: str) -> None:
+def _chroot(root: Path, *command: str) -> str:
     environment = {
         "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
         "LANG": "C.UTF-8",
         "DEBIAN_FRONTEND": "noninteractive",
     }
-    _run(["chroot", root, *command], env=environment)
+    return _run(["chroot", root, *command], env=environment)
+
+
+def _mirror() -> str:
+    """Return the mirror that this machine's apt is configured with."""
+    lines = _run(["apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"])
+    for line in lines.splitlines():
+        # Not the security archive, which is no whole system.
+        if line.startswith("Debian main ") and not line.rstrip("/").endswith("-security"):
+            return line.split()[2]
+    raise RuntimeError("apt on this machine knows no Debian archive; run 'apt-get update'")
+
+
+def _proxy() -> dict[str, str]:
+    """Return what apt's own proxy, if it has one, is to a program that does not read apt's settings."""
+    line = _run(["apt-config", "shell", "proxy", "Acquire::http::Proxy"]).strip()
+    return {"http_proxy": line.removeprefix("proxy=").strip("'")} if line else {}
 
 
 def base() -> Base:
-    """Return the base, building it if the cache has none that fits; takes two minutes then."""
-    here = Path(__file__)
-    recipe = here.read_bytes().split(b"# ---- below, nothing")[0] + here.with_name("agent.py").read_bytes()
-    folder = CACHE / f"base-{hashlib.sha256(recipe).hexdigest()[:16]}"
+    """Return the base, building it if the cache has none that fits; takes some minutes then."""
+    recipe = [Path(__file__).read_bytes().split(b"# ---- below, nothing")[0]]
+    recipe += [Path(__file__).with_name(name).read_bytes() for name in ("agent.py", "kernel.py")]
+    folder = CACHE / f"base-{hashlib.sha256(b''.join(recipe)).hexdigest()[:16]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -117,35 +137,34 @@ def base() -> Base:
             for old in CACHE.glob("base-*"):
                 if old != folder:
                     shutil.rmtree(old)
-    return Base(folder / "root.img", folder / "vmlinuz", folder / "initrd.img")
+    return Base(folder / "root.img", folder / "vmlinux", folder / "initrd.img")
 
 
 def _build_base(root: Path, result: Path) -> None:
-    _run(["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", root, MIRROR])
-    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    # The initial RAM disk holds what it takes to mount the root, and no more: it is unpacked by an emulated processor.
-    (root / "etc/initramfs-tools/conf.d/small").write_text("MODULES=list\nCOMPRESS=zstd\n")
-    (root / "etc/initramfs-tools/modules").write_text("virtio_pci\nvirtio_blk\next4\ncrc32c_generic\n")
-    _chroot(root, "apt-get", "install", "-y", "-qq", "--no-install-recommends", "linux-image-amd64")
-    _chroot(root, "apt-get", "clean")
-    (root / "etc/fstab").write_text(_FSTAB)
-    (root / "etc/hostname").write_text("machine\n")
-    folder = root / "etc/systemd/journald.conf.d"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "console.conf").write_text(_JOURNAL)
-    (root / "etc/systemd/system/vm-agent.service").write_text(_AGENT)
+    bootstrap = ["debootstrap", "--foreign", "--variant=minbase", f"--include={','.join(_PACKAGES)}", _SUITE]
+    _run([*bootstrap, root, _mirror()], env={**os.environ, **_proxy()})
+    _write(root / "etc/dpkg/dpkg.cfg.d/vm", _DPKG)
+    _chroot(root, "/debootstrap/debootstrap", "--second-stage")
+    shutil.rmtree(root / "var/cache/apt")
+    kernel.install(root, result, _run, _chroot)
+    _write(root / "etc/fstab", "/dev/vda / ext4 defaults 0 1\n")
+    _write(root / "etc/systemd/journald.conf.d/console.conf", _JOURNAL)
+    _write(root / "etc/systemd/system/vm-agent.service", _AGENT)
     shutil.copy(Path(__file__).with_name("agent.py"), root / "usr/local/lib/vm-agent.py")
     _chroot(root, "systemctl", "enable", "vm-agent.service")
+    _chroot(root, "systemctl", "set-default", "multi-user.target")
     _chroot(root, "systemctl", "mask", *_MASKED)
-    _chroot(root, "useradd", "--create-home", "--groups", "plugdev", "--shell", "/bin/bash", _PERSON)
+    _chroot(root, "useradd", "--create-home", "--groups", "plugdev", "--shell", "/bin/bash", PERSON)
     # The person's services run without a login, as on a hub.
-    (root / "var/lib/systemd/linger").mkdir(parents=True, exist_ok=True)
-    (root / "var/lib/systemd/linger" / _PERSON).touch()
-    for name in ("vmlinuz", "initrd.img"):
-        shutil.copy(root / (root / name).readlink(), result / name)
+    _write(root / f"var/lib/systemd/linger/{PERSON}", "")
     with (result / "root.img").open("wb") as file:
         file.truncate(_IMAGE_BYTES)
     _run(["mkfs.ext4", "-q", "-F", "-L", "root", "-d", root, result / "root.img"])
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 # ---- below, nothing changes what is in the base
@@ -176,25 +195,19 @@ def _mounted(image: Path) -> Iterator[Path]:
             _run(["umount", folder])
 
 
-def make_machine(made_of: Base, image: Path, wheels: Path, *, name: str, mounts: bool) -> None:
-    """Make the disk of a machine: the base with sneaker, and a person's home with an identity.
-
-    With ``mounts``, sneaker has udisks2 mount sticks and is started by the udev rule; without, somebody else mounts.
-    """
+def install(made_of: Base, image: Path, wheels: Path) -> None:
+    """Make the disk that machines start from: the base, with sneaker installed for everybody and set up as on a hub."""
     _run(["cp", "--sparse=always", made_of.image, image])
     with _mounted(image) as root:
-        (root / "etc/hostname").write_text(f"{name}\n")
         shutil.copytree(wheels, root / "tmp/wheels")
         _chroot(root, "python3", "-m", "venv", "/opt/sneaker")
-        packages = ["sneaker[desktop]"]
-        _chroot(
-            root,
-            *("/opt/sneaker/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--no-index", "--find-links=/tmp/wheels", *packages),
-        )
+        pip = ["/opt/sneaker/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _chroot(root, *pip, "--no-index", "--find-links=/tmp/wheels", "sneaker[desktop]")
         shutil.rmtree(root / "tmp/wheels")
         (root / "usr/local/bin/sneaker").symlink_to("/opt/sneaker/bin/sneaker")
         _chroot(root, "sneaker", "setup", "--root", "/", "--hub")
-        _chroot(root, "runuser", "-u", _PERSON, "--", "env", f"HOME=/home/{_PERSON}", "sneaker", "init")
-        config = root / f"home/{_PERSON}/.local/share/sneaker/config.toml"
-        config.write_text("[drives]\nmount = true\n" if mounts else "[drives]\nmount = false\n")
+
+
+def overlay(image: Path, backing: Path) -> None:
+    """Make a disk that begins as ``backing`` does."""
+    _run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, image])

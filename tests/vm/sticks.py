@@ -58,7 +58,7 @@ def _partition(image: Path) -> None:
         file.write(bytes(446) + entry + bytes(48) + b"\x55\xaa")
 
 
-def make_stick(image: Path, kind: str, size_mb: int = 128) -> Stick:
+def make_stick(image: Path, kind: str, size_mb: int = 256) -> Stick:
     """Make an empty stick."""
     with image.open("wb") as file:
         file.truncate(size_mb * 1024 * 1024)
