@@ -1,7 +1,8 @@
 """What scripts/bench-lan runs; see there.
 
 One peer holds a log, the other asks for every feed in it; the time runs from the call of ``connect`` until the last message is
-in the store of the one that lacked it, as its own clock says.  All peers are processes of their own on this machine.
+in the store of the one that lacked it, as its own clock says.  All peers are processes of their own on this machine.  The
+seconds of CPU that each side took meanwhile, its own processes included, say more than the rate if the machine is not idle.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -34,10 +35,19 @@ from tests.net.machines import Machine, clock_of
 
 
 class Side:
-    """A peer of either kind: knows its address, connects, and says how many messages it holds."""
+    """A peer of either kind: knows its address and its process, connects, and says how many messages it holds."""
 
-    def __init__(self, address: str, connect: Callable[[str], None], count: Callable[[], int]) -> None:
-        self.address, self.connect, self.count = address, connect, count
+    def __init__(self, address: str, pid: int, connect: Callable[[str], None], count: Callable[[], int]) -> None:
+        self.address, self.pid, self.connect, self.count = address, pid, connect, count
+
+    def cpu_seconds(self) -> float:
+        """What the process and its children have used, the dead ones included."""
+        ticks = 0
+        children = [path.read_text().split() for path in Path(f"/proc/{self.pid}/task").glob("*/children")]
+        for pid in (self.pid, *chain.from_iterable(children)):
+            with suppress(OSError):  # it has just ended
+                ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -60,7 +70,7 @@ def sneaker(folder: Path, log: Path | None, clock: dict[str, int]) -> Iterator[S
 
         try:
             address = process.stdout.readline().strip()
-            yield Side(address, connect, lambda: sum(n for feed, n in control().items() if feed in clock))
+            yield Side(address, process.pid, connect, lambda: sum(n for feed, n in control().items() if feed in clock))
         finally:
             orders.close()
             process.wait(30)
@@ -79,10 +89,6 @@ async def run_peer(path: Path) -> None:
             scheduler.add(parse_address(line.strip()))
         await scheduler.stop()
         await server.stop()
-    if os.environ.get("BENCH_CPU"):
-        own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-        used = [usage.ru_utime + usage.ru_stime for usage in (own, children)]
-        print(f"{path.name}: {used[0]:.2f} s of CPU, {used[1]:.2f} s in its processes", file=sys.stderr)
 
 
 @contextmanager
@@ -99,14 +105,22 @@ def db2(folder: Path, log: Path | None, clock: dict[str, int]) -> Iterator[Side]
             theirs: dict[str, int] = peer.ask("clock", timeout_s=600)
             return sum(n for feed, n in theirs.items() if feed in clock)
 
-        yield Side(peer.address, lambda address: peer.ask("connect", address=address), count)
+        yield Side(peer.address, peer.pid, lambda address: peer.ask("connect", address=address), count)
 
 
 KINDS: dict[str, Any] = {"sneaker": sneaker, "ssb-db2": db2}
 
 
-def measure(source: str, sink: str, log: Path, clock: dict[str, int]) -> float:
-    """Return messages per second from ``source`` to ``sink``; the sink dials."""
+class Run(NamedTuple):
+    """One transfer: messages per second, and seconds of CPU that source and sink took for it."""
+
+    rate: float
+    source_cpu: float
+    sink_cpu: float
+
+
+def measure(source: str, sink: str, log: Path, clock: dict[str, int]) -> Run:
+    """Transfer everything from ``source`` to ``sink``; the sink dials."""
     total = sum(clock.values())
     with tempfile.TemporaryDirectory(prefix="sneaker-bench-") as name:  # noqa: SIM117
         with (
@@ -114,13 +128,15 @@ def measure(source: str, sink: str, log: Path, clock: dict[str, int]) -> float:
             KINDS[sink](Path(name) / "sink", None, clock) as two,
         ):
             assert one.count() == total, (one.count(), total)
+            before = one.cpu_seconds(), two.cpu_seconds()
             started = time.perf_counter()
             two.connect(one.address)
             while two.count() < total:
                 if time.perf_counter() - started > 600:
                     raise SystemExit(f"{source} -> {sink}: only {two.count()} of {total} arrived")
                 time.sleep(0.02)
-            return total / (time.perf_counter() - started)
+            rate = total / (time.perf_counter() - started)
+            return Run(rate, one.cpu_seconds() - before[0], two.cpu_seconds() - before[1])
 
 
 def memory_of_many(log: Path, clock: dict[str, int], clients: int) -> tuple[float, float, float]:
@@ -179,16 +195,20 @@ def main() -> None:
         pairs = [("ssb-db2", "ssb-db2"), ("ssb-db2", "sneaker"), ("sneaker", "ssb-db2"), ("sneaker", "sneaker")]
         if options.pair:
             pairs = [tuple(options.pair)]
-        rates = dict.fromkeys(pairs, 0.0)
+        runs: dict[tuple[str, str], list[Run]] = {pair: [] for pair in pairs}
         for _ in range(options.repeat):
             for pair in pairs:
-                rates[pair] = max(rates[pair], measure(*pair, log, clock))
-        base = rates[pairs[0]]
+                runs[pair].append(measure(*pair, log, clock))
+        base = max(runs[pairs[0]]).rate
         print(
             f"{sum(clock.values())} messages of {len(clock)} feeds, {os.cpu_count()} cores; the one on the right dials"
         )
-        for (source, sink), rate in rates.items():
-            print(f"{source:>8} -> {sink:<8} {rate:8.0f} messages/s  {rate / base:5.2f} x ssb-db2 -> ssb-db2")
+        for (source, sink), taken in runs.items():
+            rate, source_cpu, sink_cpu = max(taken)
+            print(
+                f"{source:>8} -> {sink:<8} {rate:8.0f} messages/s  {rate / base:5.2f} x {' -> '.join(pairs[0])};"
+                f"  CPU: {source_cpu:.2f} s -> {sink_cpu:.2f} s"
+            )
         if options.clients:
             before, highest, rate = memory_of_many(log, clock, options.clients)
             print(

@@ -219,6 +219,11 @@ class Peer:
     ) -> None:
         self._end()
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     def ask(self, command: str, *, timeout_s: float = 30.0, **parameters: Any) -> Any:
         """Return the answer to one command.
 
