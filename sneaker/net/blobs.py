@@ -82,10 +82,17 @@ class Blobs:
         if len(self._own) < _MAX_OWN_WANTS:
             self.want(await self._node.in_background(lambda store: self._find_missing(store, feeds)))
 
-    def want_linked(self, feed: FeedRef, first: int, last: int) -> None:
-        """Want what new messages mention."""
-        if last - first < _LOOK_BACK and len(self._own) < _MAX_OWN_WANTS and self._node.policy.is_near(feed):
-            self.want([link.blob for link in self._node.store.blob_links(feed, first, last)])
+    def want_linked(self, grown: Iterable[tuple[FeedRef, int, int]]) -> None:
+        """Want what new messages mention: feeds, and how far each was and is."""
+        near, links = self._node.policy.is_near, self._node.store.blob_links
+        found: list[BlobRef] = []
+        for feed, before, now in grown:
+            if len(self._own) + len(found) >= _MAX_OWN_WANTS:
+                break
+            if near(feed):
+                found += [link.blob for link in links(feed, max(before, now - _LOOK_BACK) + 1, now)]
+        if found:
+            self.want(found)
 
     def _find_missing(self, store: Store, feeds: list[FeedRef]) -> list[BlobRef]:
         found: dict[BlobRef, None] = {}

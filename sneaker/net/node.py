@@ -28,8 +28,12 @@ __all__ = ["Node"]
 
 # How often the store is looked at for what other processes wrote; a look costs microseconds.
 _WATCH_S = 0.2
-# The follow graph is read again so long after it changed, so that a burst of follows counts as one change.
+# The same for feeds other than our own while messages pour in from peers.
+_BUSY_WATCH_S = 2.0
+# The follow graph is read again so long after it changed, so that a burst of follows counts as one change; and in a long
+# burst not so often that it takes more than a tenth of the time.
 _POLICY_DELAY_S = 0.25
+_POLICY_SHARE = 10
 # How often what peers said is written down during long connections.
 _SAVE_S = 60.0
 # A pause in which peers are told what is committed of what they sent.
@@ -87,6 +91,7 @@ class Node:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._policy_due: asyncio.TimerHandle | None = None
+        self._policy_not_before = 0.0
         self._reading_policy = False
         self._stopping = False
 
@@ -255,7 +260,6 @@ class Node:
     def _settle(self, outcome: Outcome) -> None:
         """Tell everybody what is committed now."""
         self.intake.reported(outcome)
-        before = {feed: self.replicator.sequence(feed) for feed in outcome.heads}
         self._appended(outcome.heads)
         contacts = bool(outcome.forked)
         sources: dict[Source, list[Offer]] = {}
@@ -280,36 +284,39 @@ class Node:
             (feed, replicator.sequence(feed), head) for feed, head in heads.items() if head > replicator.sequence(feed)
         ]
         meetings = [*self.meetings.values(), *self._own_meetings]
-        for feed, before, head in grown:
+        for feed, _, head in grown:
             replicator.appended(feed, head)
             for meeting in meetings:
                 meeting.histories.appended(feed)
-            self.blobs.want_linked(feed, before + 1, head)
+        self.blobs.want_linked(grown)
         return [feed for feed, _, _ in grown]
 
     async def _watch(self) -> None:
         """Notice what other processes write: our own publishing, imports, a stick."""
         version = self.store.data_version()
-        next_look = 0.0
+        next_look = busy_look = 0.0
         while True:
             await asyncio.sleep(_WATCH_S)
             current = self.store.data_version()
             if current == version or self.now() < next_look:
                 continue
-            version = current
-            started = self.now()
             head = self.store.head(self.me)
             if head is not None and head.sequence > self.replicator.sequence(self.me):
                 self._drop_blocked()
                 self._appended({self.me: head.sequence})
                 self.wake_all()
                 self.refresh_policy()
+            if not self.intake.is_idle and self.now() < busy_look:
+                continue  # what changes is most likely what we commit ourselves
+            version = current
+            started = self.now()
             clock = await self.in_background(lambda store: store.clock())
             if self._appended(clock):
                 self.wake_all()
                 self.refresh_policy()
             # A large store is not read again and again while an import goes on.
             next_look = self.now() + 20 * (self.now() - started)
+            busy_look = self.now() + _BUSY_WATCH_S
 
     def _drop_blocked(self) -> None:
         """Part with peers that we have just blocked, before they get the message that says so."""
@@ -334,7 +341,8 @@ class Node:
     def refresh_policy(self) -> None:
         """Read the follow graph again, soon."""
         if self._policy_due is None and not self._stopping:
-            self._policy_due = self._loop.call_later(_POLICY_DELAY_S, self._start_policy)
+            when = max(self.now() + _POLICY_DELAY_S, self._policy_not_before)
+            self._policy_due = self._loop.call_at(when, self._start_policy)
 
     def _start_policy(self) -> None:
         self._policy_due = None
@@ -345,12 +353,15 @@ class Node:
         self.keep(self._loop.create_task(self._read_policy()))
 
     async def _read_policy(self) -> None:
+        started = self.now()
         try:
             self._set_policy(await self.in_background(lambda store: read_policy(store, self.me, self.hops)))
         finally:
             self._reading_policy = False
+            self._policy_not_before = self.now() + _POLICY_SHARE * (self.now() - started)
 
     def _set_policy(self, policy: Policy) -> None:
+        newly_near = policy.hops.keys() - self.policy.hops.keys()
         self.policy = policy
         replicator = self.replicator
         replicator.closed.clear()
@@ -365,7 +376,8 @@ class Node:
                 meeting.policy_changed()
             else:
                 self._part(meeting)
-        self.keep(asyncio.create_task(self.blobs.want_missing()))
+        if newly_near:
+            self.keep(asyncio.create_task(self.blobs.want_missing()))
         self.wake_all()
         self._changed()
 

@@ -42,6 +42,7 @@ class BlobStore:
         self._home = path.parent
         self._path = path / "sha256"
         self._early = path / "early"
+        self._prefix = f"{self._path}/"
 
     def path_of(self, blob: BlobRef) -> Path:
         """Return where a blob is or would be."""
@@ -50,7 +51,9 @@ class BlobStore:
 
     def has(self, blob: BlobRef) -> bool:
         """Say whether a blob is held; the empty blob always is (as in ssb-blobs)."""
-        return blob == _EMPTY or self.path_of(blob).is_file()
+        name = blob.hex()
+        # Asked for every blob that a message mentions: with a Path it would take four times as long.
+        return blob == _EMPTY or os.path.isfile(f"{self._prefix}{name[:2]}/{name[2:]}")  # noqa: PTH113
 
     def size(self, blob: BlobRef) -> int | None:
         """Return a blob's size in bytes, or None if it is not held."""
