@@ -19,6 +19,7 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from operator import eq
 from typing import Self
 
 from sneaker.caps import Caps
@@ -55,7 +56,7 @@ class Ingest:
     """Takes messages into a store; a context manager, and the store's one writer while it is open.
 
     ``wanted`` says of which feeds messages are taken (all, by default).  ``workers`` is the number of cores to check
-    signatures on.  ``progress`` is called with the number of messages that a transaction has brought in.  With
+    signatures on, or ``verifier`` does it, and is left open.  ``progress`` is called with the number of messages that a transaction has brought in.  With
     ``dry_run`` everything happens as in earnest, and then it is taken back.
 
     Methods raise StoreError and its subclasses (StoreLocked on entering; StoreFull); what was reported as accepted
@@ -69,6 +70,7 @@ class Ingest:
         caps: Caps,
         wanted: Callable[[FeedRef], bool] | None = None,
         workers: int | None = None,
+        verifier: Verifier | None = None,
         now_ms: Callable[[], int],
         progress: Callable[[int], None] | None = None,
         dry_run: bool = False,
@@ -81,7 +83,8 @@ class Ingest:
         self._progress = progress
         self._dry_run = dry_run
         self._lock_timeout_s = lock_timeout_s
-        self._verifier = Verifier(workers)
+        self._verifier = verifier if verifier is not None else Verifier(workers)
+        self._keeps_verifier = verifier is not None
         self._opened: Proven | None = None
         self._report: IngestReport | None = None
         # The chunk being filled, and those being checked, with their size in bytes.
@@ -129,6 +132,23 @@ class Ingest:
                     return
         self._add(Run(message.author, sequence, message.previous, (compact(message),)), message)
 
+    def add_messages(self, messages: Sequence[Message], compacts: Sequence[Compact]) -> None:
+        """Take in consecutive messages of one feed that have been parsed, with their compact forms, as peers send them."""
+        author, first = messages[0].author, messages[0].sequence
+        feed = self._proven.feed(author)
+        keys = [feed.guess_key, *[message.key for message in messages]]
+        chained = all(map(eq, keys, [message.previous or b"" for message in messages]))
+        if not feed.wanted or feed.forked or first != feed.guess + 1 or not chained:
+            for message in messages:
+                self.add_message(message)
+            return
+        at, count = 0, len(messages)
+        while at < count:
+            end = min(count, at + _CHUNK - len(self._checks))
+            feed.guess, feed.guess_key = first + end - 1, keys[end]
+            self._hand_over(feed, first + at, keys[at], messages[at:end], compacts[at:end], waiting=False)
+            at = end
+
     def refuse(self, feed: FeedRef | None, sequence: int | None, code: str, detail: str) -> None:
         """Put something on the list of what was refused; callers do so with what they cannot even read."""
         self._proven.refuse(feed, sequence, code, detail)
@@ -138,9 +158,18 @@ class Ingest:
         self._settle()
         self._proven.write(self._busy())
 
+    def commit(self) -> None:
+        """Put on the disk what is judged by now, without waiting for what is being checked."""
+        self._submit()
+        self._proven.write(self._busy())
+
     def counts(self) -> IngestCounts:
         """Return how many messages were accepted, known, refused and waiting up to the last transaction."""
         return self._proven.counts()
+
+    def report(self) -> IngestReport:
+        """Return all that happened up to the last transaction."""
+        return self._proven.report()
 
     def close(self) -> IngestReport:
         """Flush, let go of the store, and return what happened."""
@@ -168,7 +197,8 @@ class Ingest:
 
     def _release(self) -> None:
         gc.unfreeze()
-        self._verifier.close()
+        if not self._keeps_verifier or len(self._verifier):  # nobody will come for what is still being checked
+            self._verifier.close()
         if self._opened is not None:
             self._opened.writer.close()
             self._opened = None

@@ -38,6 +38,7 @@ __all__ = [
     "expand",
     "expand_run",
     "kind_of",
+    "templates",
 ]
 
 #: Bit 0 of the form: author stands before sequence.
@@ -141,10 +142,10 @@ def _compact_ordinary(message: Message) -> Compact | None:
         pretty[1:-2],
         b2a_base64(signature, newline=False)[:86],
     )
-    templates = _templates(author)
-    if text == templates[0] % rest:
+    layouts = templates(author)
+    if text == layouts[0] % rest:
         return Compact(_FORM_JSON, timestamp, signature, content)
-    if text == templates[1] % rest:
+    if text == layouts[1] % rest:
         return Compact(_FORM_JSON | AUTHOR_FIRST, timestamp, signature, content)
     return None
 
@@ -185,7 +186,7 @@ def expand(author: FeedRef, sequence: int, previous: MessageRef | None, compact:
     value, piece = _expand_content(form, content)
     previous_text = b"" if previous is None else b2a_base64(previous, newline=False)
     seal = b2a_base64(signature, newline=False)[:86]
-    text = _templates(author)[form & AUTHOR_FIRST] % (previous_text, sequence, timestamp, piece, seal)
+    text = templates(author)[form & AUTHOR_FIRST] % (previous_text, sequence, timestamp, piece, seal)
     if previous is None:
         text = text.replace(_NO_PREVIOUS, b'"previous": null', 1)
     hashed = text if text.isascii() else text.decode("utf-8").encode("utf-16-le")[::2]
@@ -197,8 +198,12 @@ def expand(author: FeedRef, sequence: int, previous: MessageRef | None, compact:
 
 # Logs mix the messages of all feeds; 600 bytes for each.
 @lru_cache(maxsize=4096)
-def _templates(author: bytes) -> tuple[bytes, bytes]:
-    """Return the templates of both field orders with the author filled in."""
+def templates(author: bytes) -> tuple[bytes, bytes]:
+    """Return the text of a message in both orders of fields, to be filled with what is not the author's name.
+
+    That is: previous, sequence, timestamp, the lines of the content, signature; both base64 without what is the same in
+    all. What it gives for the first message of a feed has to be corrected.
+    """
     author_text = b2a_base64(author, newline=False)
     return _TEMPLATE % author_text, _TEMPLATE_AUTHOR_FIRST % author_text
 
@@ -263,14 +268,14 @@ def expand_run(author: FeedRef, first: int, previous: MessageRef | None, compact
     values, pieces = prepared
     # 64 bytes of base64 end in "XY==". With two zero bytes behind them they end in "XYAA", and can be encoded together.
     seals = b2a_base64(b"\0\0".join(signatures) + b"\0\0", newline=False)
-    templates = _templates(author)
+    layouts = templates(author)
     texts: list[bytes] = []
     digests: list[bytes] = []
     previous_text = b2a_base64(previous, newline=False)
     seal_at = 0
     # Only what depends on the message before it is done in this loop.
     for form, timestamp, piece, sequence in zip(forms, timestamps, pieces, count(first)):
-        text = templates[form & AUTHOR_FIRST] % (
+        text = layouts[form & AUTHOR_FIRST] % (
             previous_text,
             sequence,
             timestamp,

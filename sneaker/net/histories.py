@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -172,8 +171,8 @@ class _Fetch:
         for sequence, message in enumerate(ready, first):
             self._node.intake.offer(Offer(self, self._feed, sequence, message))
 
-    def settled(self, offers: list[Offer], before: Mapping[FeedRef, int], outcome: Outcome) -> None:
-        if self._meeting.count_settled(offers, before, outcome):
+    def settled(self, offers: list[Offer], outcome: Outcome) -> None:
+        if self._meeting.count_settled(offers, outcome):
             self._meeting.connection.end(self._call, "these messages are not valid")
 
     def end_received(self, error: PeerError | None, *, still_open: bool) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from sneaker.caps import Caps
@@ -19,24 +19,28 @@ from sneaker.errors import SneakerError, StoreLocked
 from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.reports import Refusal
 from sneaker.feed.compact import Compact
-from sneaker.feed.quick import quick_look
-from sneaker.feed.run import Run
+from sneaker.feed.message import Message
+from sneaker.feed.quick import quick_message
 from sneaker.refs import FeedRef
 from sneaker.store.base import Store
+from sneaker.store.verification import PROCESSES_FROM, Verifier
 
 __all__ = ["MAX_WAITING_BYTES", "Intake", "Offer", "Outcome", "Source"]
 
 # Bytes of all connections together that may wait for the store: some seconds of work for a slow machine.
 MAX_WAITING_BYTES = 16 * 1024 * 1024
 
-# Under load: a transaction at least so often, so that what came is passed on soon,
-_COMMIT_AFTER_S = 0.2
-_COMMIT_AFTER = 4000
-# and the lock let go so often, for so long that somebody who waits for it (and asks every 20 ms) gets it.
+# Under load: a transaction at least so often, so that what came is passed on soon; on a slow disk so rarely that it has
+# four fifths of the time for other things.
+_COMMIT_AFTER_S = 0.15
+_COMMIT_SHARE = 4
+# The lock is let go so often, for so long that somebody who waits for it (and asks every 20 ms) gets it,
 _HOLD_S = 1.5
 _PAUSE_S = 0.03
-# How long to wait for more before the lock is let go.
-_LINGER_S = 0.01
+# and when nothing has come for so long.
+_LINGER_S = 0.03
+# How long the processes that check signatures are kept when nothing comes: to start them takes 0.1 s.
+_KEEP_WORKERS_S = 5.0
 # How long another process may hold the lock (a large import) before we ask again.
 _RETRY_S = 0.5
 
@@ -44,11 +48,8 @@ _RETRY_S = 0.5
 class Source(Protocol):
     """Who offers messages."""
 
-    def settled(self, offers: list[Offer], before: Mapping[FeedRef, int], outcome: Outcome) -> None:
-        """Hear what became of offers; ``before`` is how far their feeds were.
-
-        Those beyond ``outcome.heads`` were refused; ``outcome.reason`` says why.
-        """
+    def settled(self, offers: list[Offer], outcome: Outcome) -> None:
+        """Hear what became of offers; those beyond ``outcome.heads`` were refused, and ``outcome.reason`` says why."""
 
 
 class Offer(NamedTuple):
@@ -61,14 +62,14 @@ class Offer(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a commit did: ``offers`` are dealt with, ``heads`` is how far each of their feeds is now.
+    """What a commit did: ``offers`` are dealt with; how far their feeds were (``before``) and are now (``heads``).
 
-    ``accepted`` messages are new; ``refusals`` say why some are not in their feeds; ``forked`` feeds take nothing more.
+    ``refusals`` say why some are not in their feeds; ``forked`` feeds take nothing more.
     """
 
     offers: list[Offer]
+    before: dict[FeedRef, int]
     heads: dict[FeedRef, int]
-    accepted: int
     refusals: tuple[Refusal, ...] = ()
     forked: frozenset[FeedRef] = frozenset()
 
@@ -101,7 +102,9 @@ class Intake:
         self._gathered: list[Offer] = []
         self._changed = threading.Condition()
         self._stopping = False
+        self._much_is_promised = False
         self.waiting_bytes = 0
+        self._verifier = Verifier()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
     def start(self) -> None:
@@ -127,6 +130,13 @@ class Intake:
         """Whether everything offered is committed and reported."""
         return self.waiting_bytes == 0
 
+    def expect(self, count: int) -> None:
+        """Hear how many messages somebody has promised: what it takes to check many is made ready meanwhile."""
+        if count >= PROCESSES_FROM:
+            with self._changed:
+                self._much_is_promised = True
+                self._changed.notify()
+
     def offer(self, offer: Offer) -> None:
         """Hand over a message; returns at once."""
         if not self._gathered:
@@ -148,101 +158,134 @@ class Intake:
 
     def _run(self) -> None:
         try:
-            while batch := self._take(None):
-                started = time.monotonic()
-                batch = self._work(batch)
-                if batch:  # somebody else is writing
-                    with self._changed:
-                        if self._stopping:
-                            return
-                        self._queue.extendleft(reversed(batch))
-                    time.sleep(_RETRY_S)
-                elif time.monotonic() - started > _HOLD_S:
-                    time.sleep(_PAUSE_S)
+            while (batch := self._take(_KEEP_WORKERS_S)) or not self._stopping:
+                if self._much_is_promised:
+                    self._much_is_promised = False
+                    self._verifier.prepare()
+                elif not batch:
+                    self._verifier.close()
+                    self._verifier = Verifier()
+                    self._take_nothing()
+                if batch:
+                    self._work(batch)
         except SneakerError as error:
             self._on_failure(error)
         except Exception as error:
             self._on_failure(SneakerError(f"the store took no more messages: {type(error).__name__}: {error}"))
+        finally:
+            self._verifier.close()
 
-    def _take(self, timeout_s: float | None) -> list[Offer]:
-        """Return what has gathered; waits until there is something, for so long, or (None) for ever."""
+    def _wait(self, timeout_s: float | None) -> None:
+        self._changed.wait_for(lambda: self._queue or self._stopping or self._much_is_promised, timeout_s)
+
+    def _take_nothing(self) -> None:
+        """Wait until there is something, for as long as it takes."""
+        with self._changed:
+            self._wait(None)
+
+    def _take(self, timeout_s: float) -> list[Offer]:
+        """Return what has gathered; waits until there is something, for so long."""
         with self._changed:
             if not self._queue:
-                self._changed.wait_for(lambda: self._queue or self._stopping, timeout_s)
+                self._wait(timeout_s)
             taken = list(self._queue)
             self._queue.clear()
             return taken
 
-    def _work(self, batch: list[Offer]) -> list[Offer]:
-        """Ingest a batch, and what comes meanwhile; returns what could not be, because somebody else writes."""
+    def _work(self, batch: list[Offer]) -> None:
+        """Ingest a batch, and what comes meanwhile."""
         deadline = time.monotonic() + _HOLD_S
-        accepted = 0
         try:
-            with Ingest(self._store, caps=self._caps, now_ms=self._now_ms) as ingest:
-                while batch:
-                    heads = self._ingest(ingest, batch)
-                    before, accepted = accepted, ingest.counts().accepted
-                    if any(heads[offer.feed] < offer.sequence for offer in batch):
-                        break  # something was refused: why is said at the end
-                    self._on_outcome(Outcome(batch, heads, accepted - before))
-                    batch = self._take(_LINGER_S) if time.monotonic() < deadline else []
-        except StoreLocked:
-            return batch
-        if batch:
-            report = ingest.close()
-            self._on_outcome(Outcome(batch, heads, accepted - before, report.refusals, report.feeds_forked))
-        return []
+            with Ingest(self._store, caps=self._caps, verifier=self._verifier, now_ms=self._now_ms) as ingest:
+                self._sit(_Sitting(ingest, self._store), batch, deadline)
+        except StoreLocked:  # another process is writing
+            with self._changed:
+                self._queue.extendleft(reversed(batch))
+                if self._changed.wait_for(lambda: self._stopping, _RETRY_S):
+                    self._queue.clear()
+        else:
+            if time.monotonic() >= deadline:
+                time.sleep(_PAUSE_S)
 
-    def _ingest(self, ingest: Ingest, batch: list[Offer]) -> dict[FeedRef, int]:
-        """Take in a batch, which grows by what comes until it is time to commit; returns how far its feeds are then."""
-        deadline = time.monotonic() + _COMMIT_AFTER_S
-        at = 0
-        while at < len(batch):
-            _add_quickly(ingest, batch[at:])
-            at = len(batch)
-            if at < _COMMIT_AFTER and time.monotonic() < deadline:
-                batch.extend(self._take(0))
-        ingest.flush()
-        heads = self._heads({offer.feed for offer in batch})
-        doubtful = {offer.feed for offer in batch if heads[offer.feed] < offer.sequence}
-        if doubtful:
-            # Before anything is called invalid it is read with all care: a quick look may see what is not there.
-            for offer in batch:
-                if offer.feed in doubtful:
-                    ingest.add_json(offer.raw)
-            ingest.flush()
-            heads.update(self._heads(doubtful))
-        return heads
+    def _sit(self, sitting: _Sitting, offers: list[Offer], deadline: float) -> None:
+        """Take in offers for as long as there are any, but not longer than the lock may be held."""
+        while offers:
+            sitting.add(offers)
+            offers = self._take(0) if time.monotonic() < deadline else []
+            if offers and not sitting.is_commit_due:
+                continue
+            outcome = sitting.settle(finish=not offers)
+            self._on_outcome(outcome)
+            if outcome.refusals:
+                return  # the next sitting has an account of its own
+            if not offers and time.monotonic() < deadline:
+                offers = self._take(_LINGER_S)
 
-    def _heads(self, feeds: Iterable[FeedRef]) -> dict[FeedRef, int]:
-        heads: dict[FeedRef, int] = {}
-        for feed in feeds:
-            head = self._store.head(feed)
-            heads[feed] = head.sequence if head is not None else 0
-        return heads
+
+class _Sitting:
+    """The time for which the store's lock is held: which offers are taken in and not reported, how far feeds were."""
+
+    def __init__(self, ingest: Ingest, store: Store) -> None:
+        self._pending: list[Offer] = []
+        self._ingest = ingest
+        self._store = store
+        self._heads: dict[FeedRef, int] = {}
+        self._commit_at = time.monotonic() + _COMMIT_AFTER_S
+
+    @property
+    def is_commit_due(self) -> bool:
+        return time.monotonic() >= self._commit_at
+
+    def add(self, offers: list[Offer]) -> None:
+        for feed in {offer.feed for offer in offers}.difference(self._heads):
+            self._heads[feed] = self._head(feed)
+        _add_quickly(self._ingest, offers)
+        self._pending += offers
+
+    def settle(self, *, finish: bool) -> Outcome:
+        """Commit what is proven by now, or with ``finish`` everything, and say what became of it."""
+        started = time.monotonic()
+        if finish:
+            self._ingest.flush()
+        else:
+            self._ingest.commit()
+        now = time.monotonic()
+        self._commit_at = now + max(_COMMIT_AFTER_S, _COMMIT_SHARE * (now - started))
+        before = {offer.feed: self._heads[offer.feed] for offer in self._pending}
+        heads = {feed: self._head(feed) for feed in before}
+        self._heads.update(heads)
+        done = [offer for offer in self._pending if offer.sequence <= heads[offer.feed]]
+        rest = [offer for offer in self._pending if offer.sequence > heads[offer.feed]]
+        if finish and rest:  # refused
+            report = self._ingest.report()
+            self._pending = []
+            return Outcome(done + rest, before, heads, report.refusals, report.feeds_forked)
+        self._pending = rest
+        return Outcome(done, before, heads)
+
+    def _head(self, feed: FeedRef) -> int:
+        head = self._store.head(feed)
+        return head.sequence if head is not None else 0
 
 
 def _add_quickly(ingest: Ingest, offers: list[Offer]) -> None:
-    """Hand over messages in runs, as far as they look like what they should be.
-
-    Parsing, printing and comparing one message after the other costs 35 us each, this 20 us; the check of the signature
-    is over what was made of a message, so nothing that its author did not sign can get in this way.
-    """
-    author, first, previous = FeedRef(bytes(32)), 0, None
-    run: list[Compact] = []
+    """Hand over messages, consecutive ones of a feed together."""
+    messages: list[Message] = []
+    compacts: list[Compact] = []
     for offer in sorted(offers, key=_feed_of):
-        quick = quick_look(offer.raw)
+        quick = quick_message(offer.raw)
+        if messages and (
+            quick is None or quick[0].author != messages[0].author or quick[0].sequence != messages[-1].sequence + 1
+        ):
+            ingest.add_messages(messages, compacts)
+            messages, compacts = [], []
         if quick is None:
-            ingest.add_run(Run(author, first, previous, run))
-            run = []
             ingest.add_json(offer.raw)
-        elif run and quick.author == author and quick.sequence == first + len(run):
-            run.append(quick.compact)
         else:
-            ingest.add_run(Run(author, first, previous, run))
-            author, first, previous = quick.author, quick.sequence, quick.previous
-            run = [quick.compact]
-    ingest.add_run(Run(author, first, previous, run))
+            messages.append(quick[0])
+            compacts.append(quick[1])
+    if messages:
+        ingest.add_messages(messages, compacts)
 
 
 def _feed_of(offer: Offer) -> FeedRef:

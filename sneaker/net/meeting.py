@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -163,9 +162,9 @@ class Meeting:
         self.tally.sent += count
         self.touch()
 
-    def count_settled(self, offers: list[Offer], before: Mapping[FeedRef, int], outcome: Outcome) -> list[Offer]:
+    def count_settled(self, offers: list[Offer], outcome: Outcome) -> list[Offer]:
         """Note messages that are in the store now, and those that are not; returns the first one refused of each feed."""
-        heads, tally = outcome.heads, self.tally
+        before, heads, tally = outcome.before, outcome.heads, self.tally
         refused: dict[FeedRef, Offer] = {}
         for offer in offers:
             if offer.sequence > heads[offer.feed]:

@@ -267,7 +267,7 @@ class Node:
             sources.setdefault(offer.source, []).append(offer)
             contacts = contacts or b'"contact"' in offer.raw
         for source, offers in sources.items():
-            source.settled(offers, before, outcome)
+            source.settled(offers, outcome)
         for feed in outcome.forked:
             self.say(f"the feed {feed} is forked: its author signed two different messages for one place")
         if contacts:

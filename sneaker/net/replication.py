@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sneaker.errors import RemoteProtocolError, StoreDamaged
@@ -97,16 +96,19 @@ class EbtStream:
         if isinstance(event, ClockReceived):
             self.heard = True
             self._meeting.clock_received(event.changes)
+            sequence, wanted = self._node.replicator.sequence, self._node.replicator.wanted
+            promised = [there - sequence(feed) for feed, there in event.changes.items() if feed in wanted]
+            self._node.intake.expect(sum([count for count in promised if count > 0]))
             self._meeting.touch()
         self._connection.consumed(self.call, len(body))
         self.wake()
         if self._node.replicator.get_timer() is not None:
             self._node.replicator_changed()
 
-    def settled(self, offers: list[Offer], before: Mapping[FeedRef, int], outcome: Outcome) -> None:
+    def settled(self, offers: list[Offer], outcome: Outcome) -> None:
         """Hear that offered messages are in the store, or that their feeds end before them."""
         self._connection.consumed(self.call, sum([len(offer.raw) for offer in offers]))
-        for offer in self._meeting.count_settled(offers, before, outcome):
+        for offer in self._meeting.count_settled(offers, outcome):
             if self._finished:
                 return
             self.stream.refuse(offer.feed)

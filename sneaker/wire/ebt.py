@@ -322,7 +322,8 @@ class EbtConnection:
         state.stalled = state.gap = False
         self.last_activity = self._shared.now
         self._unacknowledged.add(feed)
-        self._track(feed, state)
+        if sequence >= self._clock[feed] or feed not in self.awaiting:
+            self._track(feed, state)
         return MessageReceived(feed, sequence, item.raw)
 
     def _notes_received(self, notes: Mapping[FeedRef, Note]) -> ClockReceived:

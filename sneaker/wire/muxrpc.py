@@ -249,26 +249,28 @@ class Session:
     def _packet_received(self, packet: Packet) -> Event | None:
         if self._said_goodbye:
             return None
-        call = -packet.number
+        number, stream, end, kind, body = packet
+        call = -number
         state = self._calls.get(call)
         if state is None:
             return self._unknown_received(packet) if call < 0 else None
         if state.kind is CallKind.ASYNC:
             if call < 0:
-                raise RemoteProtocolError(f"request number {packet.number} was used twice")
+                raise RemoteProtocolError(f"request number {number} was used twice")
             self._forget(call)
-            if packet.end:
+            if end:
                 return EndReceived(call, parse_error(packet) or PeerError("the call ended without an answer"))
-            return AnswerReceived(call, packet.kind, packet.body)
-        if not packet.stream and call < 0:
-            raise RemoteProtocolError(f"request number {packet.number} was used twice")
-        if packet.end:
+            return AnswerReceived(call, kind, body)
+        if not stream and call < 0:
+            raise RemoteProtocolError(f"request number {number} was used twice")
+        if end:
             return self._end_received(call, state, packet)
-        if state.they_ended or not packet.stream or not self._they_send(call, state):
+        if state.they_ended or not stream or not self._they_send(call, state):
             return None  # late, or nonsense that harms nobody
-        state.unconsumed += len(packet.body)
-        self._unconsumed_bytes += len(packet.body)
-        return ItemReceived(call, packet.kind, packet.body)
+        size = len(body)
+        state.unconsumed += size
+        self._unconsumed_bytes += size
+        return ItemReceived(call, kind, body)
 
     def _end_received(self, call: int, state: _Call, packet: Packet) -> EndReceived | None:
         if state.they_ended:

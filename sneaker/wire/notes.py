@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from sneaker.errors import CallRefused, LocalProtocolError, RefError, RemoteProtocolError
+from sneaker.feed.quick import quick_place
 from sneaker.limits import MAX_NOTES_PER_PACKET, MAX_SEQUENCE
 from sneaker.refs import FeedRef
 from sneaker.wire.jsontext import parse_json
@@ -35,6 +36,8 @@ __all__ = [
 # JavaScript shifts notes as signed 32-bit integers.
 MAX_NOTE_SEQUENCE = 2**30 - 1
 _INT32 = range(-(2**31), 2**31)
+
+_new_tuple = tuple.__new__
 
 
 class Note(NamedTuple):
@@ -104,6 +107,9 @@ def parse_item(raw: bytes) -> MessageItem | NotesItem | None:
     Raises RemoteProtocolError if it is no JSON object. The rule for what a message is comes from ssb-ebt: a positive
     integer ``sequence``, an ``author`` and some ``content``.
     """
+    place = quick_place(raw)
+    if place is not None:
+        return _new_tuple(MessageItem, (*place, raw))
     try:
         value = parse_json(raw)
     except ValueError:

@@ -30,6 +30,10 @@ _MAX_NUMBER = 2**31 - 1
 
 GOODBYE_PACKET = bytes(_HEADER.size)
 
+# This is done for every message that comes: each lookup saved is 30 ns of 11,000.
+_unpack_from = _HEADER.unpack_from
+_new_tuple = tuple.__new__
+
 
 class BodyKind(IntEnum):
     """How the bytes of a body are meant."""
@@ -88,7 +92,7 @@ class PacketReader(Reader["Packet | Goodbye"]):
         buffer = self._buffer
         if self._ended or len(buffer) < _HEADER.size:
             return self._wait()
-        flags, length, number = _HEADER.unpack_from(buffer)
+        flags, length, number = _unpack_from(buffer)
         if length == 0 and flags == 0 and number == 0:
             del buffer[: _HEADER.size]
             self._ended = True
@@ -103,7 +107,7 @@ class PacketReader(Reader["Packet | Goodbye"]):
             return self._wait()
         body = bytes(buffer[_HEADER.size : size])
         del buffer[:size]
-        return Packet(number, bool(flags & _FLAG_STREAM), bool(flags & _FLAG_END), _KINDS[kind], body)
+        return _new_tuple(Packet, (number, flags & _FLAG_STREAM > 0, flags & _FLAG_END > 0, _KINDS[kind], body))
 
     def _wait(self) -> NeedData:
         if self._input_ended and self._buffer and not self._ended:

@@ -67,7 +67,7 @@ def test_policy(tmp_path: Path) -> None:
 class Sink:
     """Collects what became of offers."""
 
-    def settled(self, offers: list[Offer], before: object, outcome: Outcome) -> None:
+    def settled(self, offers: list[Offer], outcome: Outcome) -> None:
         raise AssertionError("the node calls this, not the intake")
 
 
@@ -121,7 +121,7 @@ def test_intake_commits_before_it_reports_and_lets_others_write(tmp_path: Path) 
 
     asyncio.run(main())
     assert not failures
-    assert sum(outcome.accepted for outcome in outcomes) == 300
+    assert sum(outcome.heads[author.public] - outcome.before[author.public] for outcome in outcomes) == 300
     assert [message.text for message in machine.messages(str(author.public))] == texts
     assert not [thread for thread in threading.enumerate() if thread.name == "intake"]
 
