@@ -216,12 +216,17 @@ class Node:
     # ------------------------------------------------------------------------------------------ clocks of peers
 
     def saved_clock(self, peer: FeedRef) -> dict[FeedRef, int]:
-        """Return what a peer said it had, if that was lately; -1 for feeds that it does not replicate.
+        """Return what a peer said it had, here or on a card, if that was lately; -1 for feeds that it does not replicate.
 
         Our own feed is never in it: whether others have more of it than we do is worth asking every time.
         """
         record = next((record for record in self.store.peers() if record.ref == peer), None)
-        if record is None or self.now_ms() - record.met_at_ms > _CLOCK_MAX_AGE_MS:
+        if record is None:
+            return {}
+        now_ms = self.now_ms()
+        # When a card was written its author says; one from the future would stay new for long.
+        said_at_ms = max(record.met_at_ms, record.time_ms if record.time_ms <= now_ms else 0)
+        if now_ms - said_at_ms > _CLOCK_MAX_AGE_MS:
             return {}
         notes = self.store.peer_clock(peer)
         return {feed: note.sequence if note.replicate else -1 for feed, note in notes.items() if feed != self.me}

@@ -196,6 +196,48 @@ def test_what_peers_said_is_in_the_clock_store(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["messages"] == 0, done.stdout + done.stderr
 
 
+def test_what_a_card_said_need_not_be_asked_on_the_lan(log: Path, tmp_path: Path) -> None:
+    """The first notes leave out the feeds in which both sides are level, whoever told us so."""
+    import asyncio
+
+    from sneaker.wire.calls import CallKind
+    from tests.net.attackers import Listener, guest
+
+    one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
+    clock = clock_of(log)
+    for machine in (one, two):
+        machine.take(log)
+        machine.follow_all(clock)
+
+    async def first_notes(address: str) -> set[str]:
+        async with guest(address, two.keypair) as connection:
+            stream = Listener(connection)
+            stream.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], stream)
+            return set(json.loads((await stream.wait(1))[0]))
+
+    with one.peer() as peer:
+        assert asyncio.run(first_notes(peer.address)) == {*clock, one.id}
+        assert two.run("clock", "--card", str(tmp_path / "two.card")).returncode == 0
+        assert one.run("import", str(tmp_path / "two.card")).returncode == 0
+        assert asyncio.run(first_notes(peer.address)) == {one.id}
+
+
+def test_over_ipv6(tmp_path: Path) -> None:
+    one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
+    one.follow(two.id)
+    two.follow(one.id)
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with one.peer(listen="[::1]:0") as peer:
+        assert peer.address.startswith("net:::1:")
+        assert two.connect(peer.address)["level"]
+        legacy = f"::1:{peer.address.split('~')[0].rpartition(':')[2]}:{one.id}"
+        assert two.connect(legacy)["level"]
+    assert one.clock() == two.clock() == {one.id: 1, two.id: 1}
+
+
 def test_what_was_committed_is_acknowledged(log: Path, tmp_path: Path) -> None:
     """After one sync each knows that the other has everything, so that no stick need carry it."""
     one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
