@@ -21,9 +21,11 @@ from sneaker.caps import Caps
 from sneaker.exchange.home import Home, create_home, open_home
 from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.publish import contact_content, publish
+from sneaker.feed.canonical import format_json, parse_json, utf16_units
 from sneaker.feed.message import Head, Message, create_message
+from sneaker.feed.validate import parse_message
 from sneaker.keys import Keypair
-from sneaker.refs import FeedRef
+from sneaker.refs import FeedRef, encode_base64
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = ROOT / "tests/data/fixtures/small.ndjson.zst"
@@ -45,6 +47,42 @@ def small_log(path: Path, *, without: Iterable[str] = ("dave",)) -> Path:
     with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(SMALL.read_bytes())) as reader:
         lines = reader.read().splitlines(keepends=True)
     path.write_bytes(b"".join(line for line in lines if _author(line) not in left_out))
+    return path
+
+
+def odd_log(path: Path, contents: Iterable[dict[str, Any]]) -> Path:
+    """Write a log of one author who signs whatever it is, also what we would not publish.
+
+    The text of a content with ``fill`` is repeated until the message has 8192 UTF-16 units.
+    """
+    keypair = Keypair.from_seed(os.urandom(32))
+    previous: str | None = None
+    lines = []
+
+    def message(sequence: int, content: object) -> Message:
+        value = {
+            "previous": previous,
+            "sequence": sequence,
+            "author": str(keypair.public),
+            "timestamp": 1_700_000_000_000,
+            "hash": "sha256",
+            "content": content,
+        }
+        unsigned = format_json(value)
+        signature = encode_base64(keypair.sign(unsigned.encode()))
+        return parse_message(f'{unsigned[:-2]},\n  "signature": "{signature}.sig.ed25519"\n}}')
+
+    for sequence, content in enumerate(contents, 1):
+        made = message(sequence, content)
+        if content.get("fill"):
+            text = content["text"]
+            times, odd = divmod(8192 - utf16_units(made.text.decode()), utf16_units(text))
+            made = message(sequence, {**content, "text": "x" * odd + text * (times + 1)})
+            assert utf16_units(made.text.decode()) == 8192
+        previous = str(made.key)
+        value = format_json(parse_json(made.text), indent=0)
+        lines.append(f'{{"key":"{previous}","value":{value},"timestamp":{sequence}}}\n')
+    path.write_text("".join(lines))
     return path
 
 

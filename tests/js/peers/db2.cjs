@@ -28,8 +28,9 @@ run(async () => {
     .use(require('ssb-db2/compat/ebt'))
     .use(require('ssb-db2/compat/history-stream'))
     .use(require('ssb-friends'))
-    .use(require('ssb-ebt'))
-  if (options.scheduler ?? true) stack.use(require('ssb-replication-scheduler'))
+  const ebt = options.ebt ?? true
+  if (ebt) stack.use(require('ssb-ebt'))
+  if (ebt && (options.scheduler ?? true)) stack.use(require('ssb-replication-scheduler'))
   // ssb-lan signs its packets with sbot.keys, which secret-stack 6.4.1 does not give.
   if (options.lan) stack.use({ init: (sbot) => { sbot.keys ??= config.keys } }).use(require('ssb-lan'))
   stack.use(require('ssb-conn'))

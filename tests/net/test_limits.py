@@ -1,0 +1,160 @@
+"""How many connections there are, how often others are dialled, and how long one may say or take nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sneaker.errors import NetworkError
+from sneaker.net import connection, scheduler
+from sneaker.net.greeting import dial
+from sneaker.net.node import Node
+from sneaker.net.scheduler import Scheduler
+from sneaker.net.server import Server
+from sneaker.wire.address import Address, net_address
+from sneaker.wire.packets import encode_packet
+from tests.net.attackers import guest, plain_socket, reads_end, shake_hands, somebody
+from tests.net.machines import Machine
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@asynccontextmanager
+async def running(machine: Machine) -> AsyncIterator[tuple[Node, Address]]:
+    """A node in this very process, which listens."""
+    with machine.home() as home:
+        node = Node(home)
+        await node.start()
+        server = Server(node, "127.0.0.1", 0)
+        await server.start()
+        try:
+            yield node, net_address("127.0.0.1", server.port, node.me)
+        finally:
+            await server.stop()
+            await node.stop()
+
+
+async def until(condition: object, timeout_s: float = 10) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def test_two_who_dial_each_other_at_once_keep_one_connection(tmp_path: Path) -> None:
+    one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
+    one.follow(two.id)
+    two.follow(one.id)
+
+    async def meet(node: Node, address: Address, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        await node.meet(await dial(address, node.home.keypair, node.home.caps))
+
+    async def main() -> None:
+        async with running(one) as (left, left_address), running(two) as (right, right_address):
+            chooser = random.Random(6)
+            for _ in range(12):
+                tasks = [
+                    asyncio.create_task(meet(left, right_address, chooser.choice([0, 0.001, 0.003]))),
+                    asyncio.create_task(meet(right, left_address, chooser.choice([0, 0.001, 0.003]))),
+                ]
+                await until(lambda: left.meetings and right.meetings)
+                # The one that the lower key dialled stays, at both ends; the other one ends by itself.
+                lower = left.me < right.me
+                await until(
+                    lambda lower=lower, tasks=tasks: (
+                        [meeting.connection.dialled for meeting in left.meetings.values()] == [lower]
+                        and [meeting.connection.dialled for meeting in right.meetings.values()] == [not lower]
+                        and sum(task.done() for task in tasks) == 1
+                    )
+                )
+                await asyncio.sleep(0.1)
+                assert len(left.meetings) == len(right.meetings) == 1
+                ends = [next(iter(node.meetings.values())).connection for node in (left, right)]
+                assert not any(end.closing for end in ends)
+                assert (await ends[0].call(["whoami"])).value() == {"id": two.id}
+                await until(lambda: left.replicator.sequence(right.me) == right.replicator.sequence(left.me) == 1)
+                await ends[0].close()
+                await asyncio.wait(tasks)
+                await until(lambda: not left.meetings and not right.meetings)
+
+    asyncio.run(main())
+
+
+def test_whoever_does_not_answer_is_dialled_ever_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "_FIRST_WAIT_S", 0.1)
+    monkeypatch.setattr(scheduler, "_LONGEST_WAIT_S", 0.8)
+    machine, other = Machine(tmp_path / "machine"), somebody()
+    times: list[float] = []
+    said: list[str] = []
+
+    async def no_answer(*_: object) -> None:
+        times.append(asyncio.get_running_loop().time())
+        raise NetworkError("nobody is there")
+
+    async def main() -> None:
+        monkeypatch.setattr(scheduler, "dial", no_answer)
+        with machine.home() as home:
+            node = Node(home, say=said.append)
+            await node.start()
+            dialler = Scheduler(node)
+            dialler.start()
+            dialler.add(net_address("127.0.0.1", 1, other.public))
+            await until(lambda: len(times) >= 7, 20)
+            await dialler.stop()
+            await node.stop()
+
+    asyncio.run(main())
+    waits = [after - before for before, after in itertools.pairwise(times)]
+    for wait, usual in zip(waits, (0.1, 0.2, 0.4, 0.8, 0.8, 0.8), strict=False):
+        assert wait >= 0.75 * usual, waits
+    assert said == ["127.0.0.1:1: nobody is there"], "said once, not every time"
+
+
+def test_the_silent_and_the_stuck_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One says nothing when it is asked for a sign of life, one asks for much and takes nothing; a third just listens."""
+    monkeypatch.setattr(connection, "KEEPALIVE_S", 0.5)
+    monkeypatch.setattr(connection, "SILENCE_S", 2.0)
+    monkeypatch.setattr(connection, "STUCK_S", 2.0)
+    machine = Machine(tmp_path / "machine")
+    blob = machine.add_blob(bytes(4_000_000))
+
+    def silent(address: str) -> bool:
+        with plain_socket(address) as sock:
+            shake_hands(sock, address, somebody())
+            return reads_end(sock)
+
+    def stuck(address: str) -> bool:
+        with plain_socket(address) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            boxer = shake_hands(sock, address, somebody())
+            body = b'{"name":["blobs","get"],"args":["' + blob.encode() + b'"],"type":"source"}'
+            for number in range(1, 8):
+                sock.sendall(boxer.box(encode_packet(number, body, stream=True)))
+            # It goes on talking, so it is not silent, but it never reads.
+            for number in range(100, 160):
+                try:
+                    sock.sendall(boxer.box(encode_packet(number, b'{"name":["no"],"args":[]}')))
+                except ConnectionError:
+                    return True
+                time.sleep(0.1)
+            return False
+
+    async def main() -> None:
+        async with running(machine) as (node, address), guest(address) as polite:
+            started = node.now()
+            assert await asyncio.to_thread(silent, str(address))
+            assert 1.5 < node.now() - started < 10
+            assert await asyncio.to_thread(stuck, str(address))
+            await until(lambda: len(node.meetings) == 1)
+            assert (await polite.call(["whoami"])).value() == {"id": machine.id}
+
+    asyncio.run(main())
