@@ -45,9 +45,20 @@ def reasons() -> dict[str, str | None]:
         "root": _root(),
         "udev": _udev(),
         "dbus": _missing("dbus-daemon"),
+        "systemd": _missing("systemd-analyze"),
         "age": _missing("age", "age-keygen"),
         "rsync": _missing("rsync"),
         "netns": _netns(),
         "qemu": _root()
-        or _missing("qemu-system-x86_64", "qemu-img", "debootstrap", "mkfs.ext4", "mkfs.vfat", "mkfs.exfat", "losetup"),
+        or _missing(
+            "qemu-system-x86_64",
+            "qemu-img",
+            "debootstrap",
+            "apt-get",
+            "dpkg-deb",
+            "mkfs.ext4",
+            "mkfs.vfat",
+            "mkfs.exfat",
+            "losetup",
+        ),
     }

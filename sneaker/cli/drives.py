@@ -67,6 +67,7 @@ def init(path: PathArgument, label: LabelOption = "", json: JsonOption = False) 
         made, new = enrol(opened, path, label, now_ms=now_ms(), random_bytes=os.urandom)
     verb = "made and enrolled" if new else "was a stick already; enrolled"
     settings.output(json).data(_drive_json(made), f"{clean(str(path))} {verb}: {_drive_words(made)}")
+    _say_what_now(path)
 
 
 @drive.command("trust")
@@ -77,6 +78,14 @@ def trust(path: PathArgument, label: LabelOption = "", json: JsonOption = False)
     with home() as opened:
         trusted = trust_stick(opened, path, label, now_ms=now_ms())
     settings.output(json).data(_drive_json(trusted), f"trusted: {_drive_words(trusted)}")
+    _say_what_now(path)
+
+
+def _say_what_now(path: Path) -> None:
+    """A watcher that runs has seen the stick already, and looks at it again only when it comes anew."""
+    settings.output().say(
+        f"'sneaker sync {clean(str(path))}' syncs it now, 'sneaker watch' when it is plugged in again"
+    )
 
 
 @drive.command("list")

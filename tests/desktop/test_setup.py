@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +123,7 @@ def test_no_rule_runs_anything() -> None:
     assert "RUN" not in re.sub(r"#.*", "", rule)
 
 
+@pytest.mark.systemd
 @pytest.mark.parametrize("name", ["plain", "with blank", 'quo"te', "percent%h", "dollar$HOME"])
 def test_paths_of_all_kinds_stand_in_the_unit(tmp_path: Path, name: str) -> None:
     """systemd reads back what was meant; only systemd itself can say so."""
@@ -132,8 +132,6 @@ def test_paths_of_all_kinds_stand_in_the_unit(tmp_path: Path, name: str) -> None
     path = f"/home/{name}"
     word = _quoted(path.replace("%", "%%"), command=True)
     assert word.replace("%%", "%").replace("$$", "$").strip('"').replace('\\"', '"') == path
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("not installed: systemd-analyze")
     unit = tmp_path / "test.service"
     unit.write_text(f"[Service]\nExecStart=/bin/true {word}\nReadWritePaths={_quoted('-' + path.replace('%', '%%'))}\n")
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
@@ -141,7 +139,7 @@ def test_paths_of_all_kinds_stand_in_the_unit(tmp_path: Path, name: str) -> None
     assert not mine
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="not installed: systemd-analyze")
+@pytest.mark.systemd
 def test_the_unit_exposes_little(tmp_path: Path) -> None:
     """At most 2.5, as 'systemd-analyze security' counts it; what it counts for user root does not even apply."""
     setup(tmp_path, "--root", str(tmp_path / "image"))
