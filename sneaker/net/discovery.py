@@ -14,6 +14,7 @@ from collections.abc import Callable
 from sneaker.errors import AddressError, LocalProtocolError, RemoteProtocolError, SneakerError
 from sneaker.net.interfaces import find_interfaces
 from sneaker.net.node import Node
+from sneaker.net.reasons import reason_of
 from sneaker.wire.address import Address, net_address
 from sneaker.wire.beacon import (
     LEGACY_PORT,
@@ -54,7 +55,7 @@ class Discovery:
             try:
                 sock = _listening_socket(port)
             except OSError as error:
-                self._node.say(f"cannot listen for peers on UDP port {port}: {(error.strerror or '').lower()}")
+                self._node.say(f"cannot listen for peers on UDP port {port}: {reason_of(error)}")
                 continue
             transport, _ = await loop.create_datagram_endpoint(lambda decode=decode: _Listener(self, decode), sock=sock)  # type: ignore[misc]
             self._transports.append(transport)
@@ -100,7 +101,7 @@ class Discovery:
             except OSError as error:
                 if not self._complained:
                     self._complained = True
-                    self._node.say(f"cannot announce this peer on {interface.name}: {(error.strerror or '').lower()}")
+                    self._node.say(f"cannot announce this peer on {interface.name}: {reason_of(error)}")
 
     def packet_received(self, data: bytes, host: str, decode: Callable[[bytes], Beacon]) -> None:
         """Look at a packet."""

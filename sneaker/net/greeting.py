@@ -12,6 +12,7 @@ from sneaker.caps import Caps
 from sneaker.errors import AddressError, HandshakeError, LocalProtocolError, NetworkError, SneakerError
 from sneaker.keys import Keypair
 from sneaker.net.connection import Connection
+from sneaker.net.reasons import reason_of
 from sneaker.refs import FeedRef
 from sneaker.wire.address import Address
 from sneaker.wire.handshake import ClientAuthenticated, ClientHandshake, HandshakeDone, ServerHandshake
@@ -59,8 +60,7 @@ async def dial(address: Address, keypair: Keypair, caps: Caps) -> Connection:
     except TimeoutError:
         raise NetworkError(f"{address.host}:{address.port} does not answer") from None
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise NetworkError(f"cannot connect to {address.host}:{address.port}: {reason.lower()}") from None
+        raise NetworkError(f"cannot connect to {address.host}:{address.port}: {reason_of(error)}") from None
     try:
         done = await _shake_hands(handshake, reader, writer)
     except BaseException:
@@ -121,7 +121,7 @@ async def _shake_hands(
     except TimeoutError:
         raise NetworkError("the peer did not finish the handshake in time") from None
     except OSError as error:
-        raise NetworkError(f"the connection broke during the handshake: {error.strerror or error}") from None
+        raise NetworkError(f"the connection broke during the handshake: {reason_of(error)}") from None
 
 
 def _connected(

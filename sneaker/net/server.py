@@ -10,6 +10,7 @@ from collections import Counter
 from sneaker.errors import NetworkError, SneakerError
 from sneaker.net.greeting import STREAM_LIMIT_BYTES, accept
 from sneaker.net.node import Node
+from sneaker.net.reasons import reason_of
 
 __all__ = ["DEFAULT_PORT", "Server", "parse_listen"]
 
@@ -54,10 +55,11 @@ class Server:
                 with contextlib.suppress(OSError):
                     await self._listen(0)
                     return
-            reason = (error.strerror or str(error)).lower()
             raise NetworkError(
-                f"cannot listen on {self._host or '*'}:{self._port or DEFAULT_PORT}: {reason}",
-                hint="another SSB program may be running; give another port with --listen HOST:PORT",
+                f"cannot listen on {self._host or '*'}:{self._port or DEFAULT_PORT}: {reason_of(error)}",
+                hint="another SSB program may be running; give another port with --listen HOST:PORT"
+                if error.errno == errno.EADDRINUSE
+                else "give an address of this machine and a free port with --listen HOST:PORT",
             ) from None
 
     async def _listen(self, port: int) -> None:

@@ -18,6 +18,7 @@ from sneaker.net.interfaces import find_interfaces
 from sneaker.net.meeting import Meeting, Tally
 from sneaker.net.node import Node
 from sneaker.net.policy import DEFAULT_HOPS
+from sneaker.net.reasons import reason_of
 from sneaker.net.scheduler import Scheduler
 from sneaker.net.server import Server
 from sneaker.refs import FeedRef
@@ -220,7 +221,7 @@ def _reason(error: Exception | None) -> str:
         return "the peer ended the connection"
     if isinstance(error, SneakerError):
         return error.message
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+    return reason_of(error) if isinstance(error, OSError) else type(error).__name__
 
 
 async def meet_all(

@@ -288,6 +288,7 @@ def split_log(log: Path, folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("big_log")  # two workers would make the same log at once
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
 @pytest.mark.parametrize("program", PROGRAMS)
