@@ -105,6 +105,7 @@ def test_every_cut() -> None:
         body_of(clock=b"\0\0"),
         body_of(clock=encode_varint(MAX_CLOCK_FEEDS)),
         body_of(clock=b"\1" + bytes(32) + encode_varint(2**31)),
+        body_of(clock=b"\1" + bytes(32) + encode_varint(2**53)),
         body_of(wants=encode_varint(100_001) + bytes(3_200_032)),
         body_of(wants=encode_varint(2**62)),
         body_of(wants=b"\1" + bytes(31)),

@@ -259,7 +259,8 @@ def test_a_really_different_machine_id(ada: Ada) -> None:
     """The program itself, where another file is mounted over /etc/machine-id."""
     path = ada.make()
     run_sneaker("publish", "one", at=path)
-    other = ada.folder / "other-machine-id"
+    other = ada.folder / "etc" / "machine-id"
+    other.parent.mkdir()
     other.write_text("f" * 32 + "\n")
     script = (
         'if [ -e /etc/machine-id ]; then mount --bind "$1" /etc/machine-id; else mount --bind "$(dirname "$1")" /etc; fi;'

@@ -173,7 +173,7 @@ def test_stale_card_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "flipped", "empty", "forged", "name", "counter", "network", "too large", "junk"]
+    "damage", ["cut", "flipped", "empty", "forged", "name", "counter", "network", "too large", "absurd", "junk"]
 )
 def test_cards_that_are_none(tmp_path: Path, damage: str) -> None:
     """They change nothing, are counted as foreign, and stay where they are."""
@@ -207,6 +207,8 @@ def test_cards_that_are_none(tmp_path: Path, damage: str) -> None:
     elif damage == "too large":
         with path.open("r+b") as file:
             file.truncate(MAX_CARD_BYTES + 1)
+    elif damage == "absurd":
+        stranger.card(stick, {first.me: 2**53, second.me: 2**53})
     else:
         path.unlink()
         path = cards(stick) / "readme.card"
@@ -220,6 +222,7 @@ def test_cards_that_are_none(tmp_path: Path, damage: str) -> None:
         assert report.exported is None
     assert snapshot(stick) == before
     assert first.clock() == ours
+    first.publish("and nobody keeps us from it")
 
 
 def test_absurd_claims(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from sneaker.caps import Caps
 from sneaker.errors import DriveError, NetworkKeyMismatch
+from sneaker.exchange.enrolment import enrol, trust
 from sneaker.exchange.stick import Stick
 from tests.exchange.sticks import Machine, bundles, cards, machines, names, snapshot
 from tests.homes import home, sneaker
@@ -57,14 +58,20 @@ def test_two_sticks_are_two_drives(tmp_path: Path) -> None:
     machine.publish("hello")
     machine.init(first)
     with home(tmp_path / "B") as other:
-        from sneaker.exchange.enrolment import enrol
-
         enrol(other, second, "", now_ms=0, random_bytes=os.urandom)
     machine.sync(first)
     with pytest.raises(DriveError, match="not known"):
         machine.sync(second)
     with Stick(first) as one, Stick(second) as two:
         assert one.marker() != two.marker()
+    with machine.opened() as opened:
+        for path in (first, second):
+            trust(opened, path, "STICK", now_ms=1)
+    for path in (first, second):
+        assert machine.sync(path).exported is not None or path == first
+    drives = sneaker("drive", "list", "--json", at=machine.path).json["drives"]
+    assert [item["label"] for item in drives] == ["STICK", "STICK"]
+    assert len({item["id"] for item in drives}) == 2
 
 
 def test_init_twice_keeps_the_marker(tmp_path: Path) -> None:
