@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import time
@@ -268,9 +269,11 @@ def big_log(pytestconfig: pytest.Config) -> Path:
     if reason := js_oracle.available():
         pytest.skip(reason)
     path = pytestconfig.cache.mkdir("logs") / "log-10000-100.ndjson"
-    if not path.exists():
-        make = [str(ROOT / "scripts/fixtures"), "--messages", "10000", "--authors", "100", "--seed", "bench"]
-        subprocess.run([*make, "--out", str(path)], check=True, timeout=200)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # workers that run at once would write the same file
+        if not path.exists():
+            make = [str(ROOT / "scripts/fixtures"), "--messages", "10000", "--authors", "100", "--seed", "bench"]
+            subprocess.run([*make, "--out", str(path)], check=True, timeout=200)
     return path
 
 
@@ -288,7 +291,6 @@ def split_log(log: Path, folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("big_log")  # two workers would make the same log at once
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
 @pytest.mark.parametrize("program", PROGRAMS)
