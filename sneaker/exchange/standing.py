@@ -12,7 +12,7 @@ first message too many only if they come first, and who is offline for weeks may
 A home in doubt publishes after the person has said which message is the last one (``sneaker doctor --last``).  Nobody else
 can: who knows ten messages does not know that there is no eleventh, and may have the ten from this very copy.
 
-What no file can tell: an image of a whole disk or memory card, put back on the machine where it was made.
+What no file can tell: an image or snapshot of a whole disk or memory card, put back on the machine where it was made.
 """
 
 from __future__ import annotations

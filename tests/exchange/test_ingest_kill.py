@@ -59,7 +59,7 @@ def import_all(path: Path, lines: list[bytes]) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kills", [8, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [8, pytest.param(24, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_killed_at_any_moment(tmp_path: Path, kills: int) -> None:
     lines = fixture_log().splitlines(keepends=True)
     log = tmp_path / "log.ndjson"
