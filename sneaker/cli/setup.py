@@ -127,7 +127,7 @@ def setup(
     """Let sneaker start by itself: a user service and a udev rule.
 
     Run it as yourself: it installs and starts your own service, which runs from login on. Run it as root as well, or instead: then
-    everybody who has a sneaker home gets the service when a stick is plugged in.
+    everybody who has a sneaker home gets the service, from login on and when a stick is plugged in.
     """
     output = settings.output(json)
     system = root is not None or os.geteuid() == 0
@@ -140,15 +140,14 @@ def setup(
         output.data({"files": [{"path": str(file.path), "text": _marked(file)} for file in files]}, listing)
         return
     files = list(_files(top, system=system, hub=hub or uninstall))
-    live = root is None
     if uninstall:
-        changed = _remove(files, output, live=live, system=system)
+        changed = _remove(files, output, root=root, system=system)
     else:
-        changed = _install(files, output, live=live, system=system)
+        changed = _install(files, output, root=root, system=system)
     output.data({"changed": [str(path) for path in changed]}, "\n".join(clean(str(path)) for path in changed) or None)
 
 
-def _install(files: Sequence[_File], output: Output, *, live: bool, system: bool) -> list[Path]:
+def _install(files: Sequence[_File], output: Output, *, root: Path | None, system: bool) -> list[Path]:
     for file in files:
         if file.path.exists() and _MARK not in file.path.read_text(encoding="utf-8", errors="replace"):
             raise OutputError(
@@ -156,14 +155,15 @@ def _install(files: Sequence[_File], output: Output, *, live: bool, system: bool
             )
     for file in files:
         _write(file)
-    if not live:
+    # At login, too: of what was plugged in before that, no user manager hears.
+    _enable("enable", output, root=root, system=system)
+    if root is not None:
         return [file.path for file in files]
     if system:
         _reload_udev(output)
-        output.say("done: people with a sneaker home get the service when a stick is plugged in")
+        output.say("done: people with a sneaker home get the service at login, and when a stick is plugged in")
         output.say("to start it without a login, as on a hub: loginctl enable-linger PERSON")
     else:
-        _enable("enable", output)
         # It may be running with what stood in the files before.
         if _user_manager(["daemon-reload"], ["restart", _UNIT], output=output):
             output.say(f"the service runs, and will from login on; 'journalctl --user -u {_UNIT}' shows what it does")
@@ -174,10 +174,11 @@ def _install(files: Sequence[_File], output: Output, *, live: bool, system: bool
     return [file.path for file in files]
 
 
-def _remove(files: Sequence[_File], output: Output, *, live: bool, system: bool) -> list[Path]:
-    if live and not system and any(file.path.exists() for file in files):
-        _enable("disable", output)
-        _user_manager(["stop", _UNIT], output=output)
+def _remove(files: Sequence[_File], output: Output, *, root: Path | None, system: bool) -> list[Path]:
+    if any(file.path.name == _UNIT and _is_ours(file.path) for file in files):
+        _enable("disable", output, root=root, system=system)
+        if not system:
+            _user_manager(["stop", _UNIT], output=output)
     gone = []
     for file in files:
         try:
@@ -190,11 +191,10 @@ def _remove(files: Sequence[_File], output: Output, *, live: bool, system: bool)
         except OSError as error:
             raise OutputError(f"cannot remove {file.path}: {error.strerror}") from None
         gone.append(file.path)
-    if live:
-        if system:
-            _reload_udev(output)
-        else:
-            _user_manager(["daemon-reload"], output=output)
+    if system and root is None:
+        _reload_udev(output)
+    elif not system:
+        _user_manager(["daemon-reload"], output=output)
     return gone
 
 
@@ -210,9 +210,17 @@ def _write(file: _File) -> None:
         out.write(_marked(file).encode())
 
 
-def _enable(verb: str, output: Output) -> None:
-    """Make or remove the link that starts the service at login; that needs no user manager, as after ``su``."""
-    _run(["systemctl", "--user", "--quiet", verb, _UNIT], output, offline=True)
+def _is_ours(path: Path) -> bool:
+    try:
+        return _MARK in path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def _enable(verb: str, output: Output, *, root: Path | None, system: bool) -> None:
+    """Make or remove the link that starts the service at login; that needs no service manager, as after ``su``."""
+    where = [f"--root={root.absolute()}"] if root is not None else []
+    _run(["systemctl", "--global" if system else "--user", *where, "--quiet", verb, _UNIT], output, offline=True)
 
 
 def _user_manager(*commands: list[str], output: Output) -> bool:

@@ -46,6 +46,7 @@ def test_print_shows_and_writes_nothing(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
+@pytest.mark.systemd
 def test_install_and_uninstall_below_a_folder(tmp_path: Path) -> None:
     image = tmp_path / "image"
     kept = image / "etc/udev/rules.d/10-other.rules"
@@ -58,8 +59,11 @@ def test_install_and_uninstall_below_a_folder(tmp_path: Path) -> None:
         "etc/udev/rules.d/10-other.rules",
         "etc/udev/rules.d/90-sneaker.rules",
     ]
+    link = image / "etc/systemd/user/default.target.wants/sneaker.service"
+    assert link.is_symlink()
     setup(tmp_path, "--root", str(image), "--hub")  # twice is once
     setup(tmp_path, "--root", str(image), "--uninstall")
+    assert not link.is_symlink()
     assert files(image) == ["etc/udev/rules.d/10-other.rules"]
     setup(tmp_path, "--root", str(image), "--uninstall")
 
@@ -99,13 +103,13 @@ def test_a_person_installs_and_removes(
     def files() -> list[module._File]:
         return list(module._files(Path("/"), system=False, hub=False))
 
-    (unit,) = module._install(files(), Output(), live=True, system=False)
+    (unit,) = module._install(files(), Output(), root=None, system=False)
     assert unit == tmp_path / "config/systemd/user/sneaker.service"
     assert unit.exists()
     said = capsys.readouterr().err
     assert ("the service runs, and will from login on" in said) == has_bus
     assert ("Failed to connect to bus" in said) == ("from your next login on" in said) == (not has_bus)
-    assert module._remove(files(), Output(), live=True, system=False) == [unit]
+    assert module._remove(files(), Output(), root=None, system=False) == [unit]
     assert not unit.exists()
     assert asked.read_text().splitlines() == [
         "1--user --quiet enable sneaker.service",
@@ -115,7 +119,7 @@ def test_a_person_installs_and_removes(
         "--user stop sneaker.service",
         "--user daemon-reload",
     ]
-    assert module._remove(files(), Output(), live=False, system=False) == []
+    assert module._remove(files(), Output(), root=None, system=False) == []
 
 
 def test_no_rule_runs_anything() -> None:

@@ -42,7 +42,7 @@ def free_port() -> int:
 class Watching:
     """A running 'sneaker watch --json', or 'run'."""
 
-    def __init__(self, home: Path, *arguments: str | Path, command: str = "watch") -> None:
+    def __init__(self, home: Path, *arguments: str | Path, command: str = "watch", **environment: str) -> None:
         self.events: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.buffer = b""
@@ -50,6 +50,7 @@ class Watching:
             [sys.executable, "-m", "sneaker", "--home", home, command, "--json", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env={**os.environ, **environment},
         )
         assert self.process.stderr is not None
         self.first = self.process.stderr.readline().decode()
@@ -228,6 +229,38 @@ def test_an_inbox_takes_bundles_and_nothing_else(homes: tuple[Path, Path], tmp_p
         "quarantine/cut.sneaker",
         "settings.json",
     ]
+
+
+@pytest.mark.udev
+def test_other_file_systems_than_allowed_are_left_alone(homes: tuple[Path, Path], stick: LoopStick) -> None:
+    anna, _ = homes
+    stick.plug_in()
+    stick.mount()
+    sneaker(anna, "drive", "init", stick.mount_point)
+    for allowed, visited in (('["vfat", "exfat"]', False), ('["ext4"]', True)):
+        (anna / "config.toml").write_text(f"[notify]\ndesktop = false\n[drives]\nfilesystems = {allowed}\n")
+        events = [json.loads(line) for line in run_sneaker(anna, "watch", "--once", "--json").stdout.splitlines()]
+        assert (str(stick.mount_point) in [event.get("mount_point") for event in events]) == visited
+
+
+def test_the_service_manager_hears_that_it_is_ready_alive_and_stopping(
+    homes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        watching = Watching(homes[0], NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000")
+        try:
+            heard: list[bytes] = []
+            while b"READY=1" not in heard or heard.count(b"WATCHDOG=1") < 4:
+                heard.append(manager.recv(1000))
+            assert b"STATUS=waiting for enrolled sticks" in heard
+            watching.process.terminate()
+            while heard[-1] != b"STOPPING=1":
+                heard.append(manager.recv(1000))
+            assert watching.stop() == 0
+        finally:
+            watching.close()
 
 
 def test_settings_are_checked_before_anything_starts(homes: tuple[Path, Path]) -> None:
