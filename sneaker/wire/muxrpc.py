@@ -255,16 +255,16 @@ class Session:
         if state is None:
             return self._unknown_received(packet) if call < 0 else None
         if state.kind is CallKind.ASYNC:
-            if call < 0:
+            if call < 0 and not end:
                 raise RemoteProtocolError(f"request number {number} was used twice")
             self._forget(call)
             if end:
                 return EndReceived(call, parse_error(packet) or PeerError("the call ended without an answer"))
             return AnswerReceived(call, kind, body)
+        if end:  # go-muxrpc forgets the stream flag when it cancels
+            return self._end_received(call, state, packet)
         if not stream and call < 0:
             raise RemoteProtocolError(f"request number {number} was used twice")
-        if end:
-            return self._end_received(call, state, packet)
         if state.they_ended or not stream or not self._they_send(call, state):
             return None  # late, or nonsense that harms nobody
         size = len(body)

@@ -297,6 +297,22 @@ def test_a_number_used_twice_is_an_error(stream: bool) -> None:
     assert feed(Session(), request + again)[1:] == [Failed()]
 
 
+@pytest.mark.parametrize("kind", ["async", "source", "sink", "duplex"])
+@pytest.mark.parametrize("body", [b"true", b'{"message":"context canceled","name":"Error"}'])
+def test_an_end_without_the_stream_flag_ends_the_call_alone(kind: str, body: bytes) -> None:
+    """go-ssb ends the streams that it called so, and takes calls back."""
+    session = Session()
+    request = encode_packet(1, b'{"name":["x"],"args":[],"type":"%s"}' % kind.encode(), stream=kind != "async")
+    other = encode_packet(2, b'{"name":["y"],"args":[],"type":"async"}')
+    received = feed(session, request + encode_packet(1, body, end=True) + other)
+    assert [type(event) for event in received] == [RequestReceived, EndReceived, RequestReceived]
+    error = PeerError("context canceled") if body != b"true" else None
+    if kind == "async" and error is None:
+        error = PeerError("the call ended without an answer")
+    assert received[1] == EndReceived(-1, error, open=error is None and kind in ("sink", "duplex"))
+    session.answer(-2, b"1")
+
+
 # ---------------------------------------------------------------------------------------------------- the end
 
 
