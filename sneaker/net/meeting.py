@@ -186,7 +186,7 @@ class Meeting:
         me = self.node.me
         if changes.get(me, 0) > self.node.replicator.sequence(me) and self._is_believed:
             self._changed.discard(me)
-            self.node.keep(asyncio.create_task(self.node.save_notes(self.peer, {me: Note(changes[me])})))
+            self.node.keep(asyncio.create_task(self.node.clocks.save(self.peer, {me: Note(changes[me])})))
 
     @property
     def _is_believed(self) -> bool:

@@ -19,9 +19,10 @@ from sneaker.net.blobs import Blobs
 from sneaker.net.connection import Connection
 from sneaker.net.intake import Intake, Offer, Outcome, Source
 from sneaker.net.meeting import Meeting
+from sneaker.net.peerclocks import PeerClocks
 from sneaker.net.policy import DEFAULT_HOPS, Policy, read_policy
 from sneaker.refs import FeedRef
-from sneaker.store.base import Note, Peer, PeerKind, Store
+from sneaker.store.base import Store
 from sneaker.wire.replicator import Replicator
 
 __all__ = ["Node"]
@@ -38,10 +39,6 @@ _POLICY_SHARE = 10
 _SAVE_S = 60.0
 # A pause in which peers are told what is committed of what they sent.
 _ACKNOWLEDGE_S = 1.0
-# A saved clock makes us skip feeds in which we were level. After a restored backup both sides would skip the same feeds
-# wrongly, so clocks older than this are not believed.
-_CLOCK_MAX_AGE_MS = 24 * 3600 * 1000
-
 # Two threads that do much in Python beside calls into libsodium: with the usual 5 ms, every call that lets go of the
 # interpreter would wait so long to get it back.
 _SWITCH_INTERVAL_S = 0.0005
@@ -83,6 +80,7 @@ class Node:
             on_failure=self._fail_from_thread,
         )
         self.blobs = Blobs(self, home.blobs)
+        self.clocks = PeerClocks(self)
         self.meetings: dict[FeedRef, Meeting] = {}
         self._own_meetings: set[Meeting] = set()
         #: Set to the reason if the store can no longer be written.
@@ -189,7 +187,7 @@ class Node:
                 del self.meetings[peer]
             if isinstance(connection.error, RemoteProtocolError):
                 self.say(f"{peer} at {connection.remote}: {connection.error.message}")
-            await self._save_clock(meeting)
+            await self.clocks.save_of(meeting)
             self._changed()
         return meeting
 
@@ -212,43 +210,6 @@ class Node:
                 for peer, meeting in self.meetings.items()
             ],
         }
-
-    # ------------------------------------------------------------------------------------------ clocks of peers
-
-    def saved_clock(self, peer: FeedRef) -> dict[FeedRef, int]:
-        """Return what a peer said it had, here or on a card, if that was lately; -1 for feeds that it does not replicate.
-
-        Our own feed is never in it: whether others have more of it than we do is worth asking every time.
-        """
-        record = next((record for record in self.store.peers() if record.ref == peer), None)
-        if record is None:
-            return {}
-        now_ms = self.now_ms()
-        # When a card was written its author says; one from the future would stay new for long.
-        said_at_ms = max(record.met_at_ms, record.time_ms if record.time_ms <= now_ms else 0)
-        if now_ms - said_at_ms > _CLOCK_MAX_AGE_MS:
-            return {}
-        notes = self.store.peer_clock(peer)
-        return {feed: note.sequence if note.replicate else -1 for feed, note in notes.items() if feed != self.me}
-
-    async def save_notes(self, peer: FeedRef, notes: Mapping[FeedRef, Note]) -> None:
-        """Write down what a peer said; raises StoreError."""
-        record = Peer(peer, PeerKind.EBT, met_at_ms=self.now_ms())
-
-        def write(store: Store) -> None:
-            store.set_peer(record)
-            if notes:
-                store.update_peer_clock(peer, notes)
-
-        await self.in_background(write)
-
-    async def _save_clock(self, meeting: Meeting) -> None:
-        if meeting.peer == self.me or not (meeting.is_near or meeting.connection.dialled):
-            return
-        try:
-            await self.save_notes(meeting.peer, meeting.unsaved_notes())
-        except SneakerError as error:
-            self.say(error.message)
 
     # ------------------------------------------------------------------------------------------ the store
 
@@ -410,7 +371,7 @@ class Node:
             if self.now() - saved_at > _SAVE_S:
                 saved_at = self.now()
                 for meeting in list(self.meetings.values()):
-                    await self._save_clock(meeting)
+                    await self.clocks.save_of(meeting)
                 await self.blobs.want_missing()
 
 

@@ -46,7 +46,7 @@ class EbtStream:
             connection.peer,
             client=call is None,
             now=node.now(),
-            saved_clock=node.saved_clock(connection.peer),
+            saved_clock=node.clocks.saved(connection.peer),
             withheld=node.policy.withheld(connection.peer),
             max_unwanted=_PEER_FEEDS if near else _STRANGER_FEEDS,
         )
