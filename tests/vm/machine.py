@@ -120,7 +120,7 @@ class Machine:
             "-cpu": "Nehalem",  # newer instructions are emulated more slowly than the older ones that do the same
             # Two would mostly wait for each other; there is more than one machine, to keep more than one core busy.
             "-smp": "1",
-            "-m": "640",
+            "-m": "512",
             "-display": "none",
             "-kernel": str(self.base.kernel),
             "-initrd": str(self.base.initrd),
@@ -191,15 +191,16 @@ class Machine:
 
     # ------------------------------------------------------------------------------------------------ sticks
 
-    def plug_in(self, stick: Path) -> None:
-        """Plug in a USB stick whose content is the image ``stick``."""
+    def plug_in(self, stick: Path, *, protected: bool = False) -> None:
+        """Plug in a USB stick whose content is the image ``stick``; with ``protected``, its switch is set to read-only."""
         self._plugs += 1
         name = f"stick{self.boots}x{self._plugs}"
         self.qmp.command(
             "blockdev-add",
             node_name=name,
             driver="raw",
-            file={"driver": "file", "filename": str(stick), "locking": "off"},
+            read_only=protected,
+            file={"driver": "file", "filename": str(stick), "locking": "off", "read-only": protected},
         )
         self.qmp.command("device_add", driver="usb-storage", drive=name, id=name, removable=True, bus="xhci.0")
         self._plugged = name
