@@ -14,7 +14,7 @@ __all__ = [
     "MAX_BLOB_WANTS",
     "MAX_BOX_BYTES",
     "MAX_CLOCK_FEEDS",
-    "MAX_EARLY_BLOB_DAYS",
+    "MAX_EARLY_BLOB_AGE_S",
     "MAX_JSON_LINE_BYTES",
     "MAX_LEGACY_BEACON_BYTES",
     "MAX_MESSAGE_BYTES",
@@ -55,7 +55,7 @@ MAX_BLOB_BYTES = 5 * 1024 * 1024 - 1
 MIN_FREE_BESIDE_EARLY_BLOBS_BYTES = 512 * 1024 * 1024
 
 # And so long, as a machine that was not seen for so long no longer counts on a stick.
-MAX_EARLY_BLOB_DAYS = 90
+MAX_EARLY_BLOB_AGE_S = 90 * 24 * 60 * 60
 
 # A line of NDJSON holds one message with its key: 24 KiB of text, each byte of which may be a six-byte \u escape.
 MAX_JSON_LINE_BYTES = 256 * 1024

@@ -171,6 +171,8 @@ class BundleImport:
         for run in runs:
             if self._selection.takes(run.author, len(run.compacts)):
                 self._ingest.add_run(run)
+            else:
+                self._blobs.leave_out(item.content for item in run.compacts)
 
     def _take_blob(self, event: BlobRead, report: SourceReport) -> None:
         try:
@@ -180,8 +182,7 @@ class BundleImport:
             report.status, report.detail = Status.DAMAGED, f"{error.message} (record at byte {event.offset})"
             return
         self._ingest.flush()
-        # Where messages are left out on purpose, the blobs that only they mention are, too.
-        self._blobs.take(blob, data, may_wait=not self._selection.skipped)
+        self._blobs.take(blob, data)
 
 
 def _contradicting(store: Store, bundle: IndexedBundle) -> Iterable[RecordEntry]:

@@ -128,7 +128,7 @@ class ImportSession:
     def finish(self) -> ImportReport:
         """End the session: everything that was taken is on the disk."""
         ingested = self._ingest.close()
-        blobs = self._blobs.finish(self._now_ms())
+        blobs = self._blobs.finish(self._now_ms(), has_grown=ingested.accepted > 0)
         return ImportReport(self.reports, ingested, blobs, self.selection.skipped, self.dry_run)
 
     def _take_file(self, file: BinaryIO, report: SourceReport, *, seekable: bool) -> None:
