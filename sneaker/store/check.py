@@ -81,11 +81,14 @@ class CheckReport:
     @property
     def summary(self) -> str:
         """One line on what was found and done."""
-        text = f"{self.found} problems in {self.messages} messages of {self.feeds} feeds"
+        blobs = f" and {self.blobs} blobs" if self.blobs else ""
+        text = f"{self.found} problems in {self.messages} messages of {self.feeds} feeds{blobs}"
         if self.file_damaged and not self.repaired:
             return text + "; the file is damaged, 'sneaker check --repair' makes a new one out of what can be read"
         if not self.repaired:
             return text + ("" if self.clean else "; nothing was changed, 'sneaker check --repair' mends this")
+        if not self.removed:
+            return f"{text}; mended, no message was taken out"
         return f"{text}; mended, {self.removed} messages were taken out and can be imported again"
 
     def add(self, problem: Problem) -> None:

@@ -232,6 +232,8 @@ def test_check_finds_rotten_blobs_and_repair_lets_them_be_brought_again(tmp_path
         left = b.blobs.path_of(good).with_name("left.part")
         left.write_bytes(b"half")
         os.utime(left, (0, 0))
+    shown = sneaker("check", at=tmp_path / "b", ok=False).out.splitlines()[-1]
+    assert shown.startswith("1 problems in 1 messages of 1 feeds and 2 blobs; nothing was changed")
     for arguments, code in (((), 3), (("--repair",), 0), ((), 0)):
         done = sneaker("check", "--json", *arguments, at=tmp_path / "b", ok=False)
         assert done.code == code
