@@ -158,6 +158,14 @@ class Ingest:
         self._settle()
         self._proven.write(self._busy())
 
+    def poll(self, timeout_s: float) -> bool:
+        """Take in verdicts, waiting so many seconds for the next ones; says whether anything is still being checked."""
+        self._submit()
+        if self._chunks:
+            self._verifier.wait(timeout_s)
+            self._submit()
+        return bool(self._chunks)
+
     def commit(self) -> None:
         """Put on the disk what is judged by now, without waiting for what is being checked."""
         self._submit()

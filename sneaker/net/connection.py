@@ -76,7 +76,9 @@ class Connection:
         #: Called for every request of the peer's; raises CallRefused to refuse it.
         self.on_request: Callable[[RequestReceived], None] = _refuse
         loop = asyncio.get_running_loop()
-        self.started_at = self._heard_at = self._sent_at = loop.time()
+        #: When the peer last sent anything, on the loop's clock.
+        self.heard_at = loop.time()
+        self.started_at = self._sent_at = self.heard_at
         self.bytes_received = self.bytes_sent = 0
         self._time = loop.time
         self._reader = reader
@@ -165,9 +167,9 @@ class Connection:
         now = self._time()
         if self.session.outgoing_bytes and now - self._sent_at > STUCK_S:
             self.abort("the peer takes nothing any more")
-        elif now - self._heard_at > SILENCE_S and not self._is_paused():
+        elif now - self.heard_at > SILENCE_S and not self._is_paused():
             self.abort("the peer is silent")
-        elif now - self._heard_at > KEEPALIVE_S and now - self._asked_at > KEEPALIVE_S and not self._closing:
+        elif now - self.heard_at > KEEPALIVE_S and now - self._asked_at > KEEPALIVE_S and not self._closing:
             self._asked_at = now
             self.spawn(self._ask_for_life())
 
@@ -279,9 +281,9 @@ class Connection:
             while self._is_paused():
                 self._resumed.clear()
                 await self._resumed.wait()
-                self._heard_at = self._time()
+                self.heard_at = self._time()
             data = await self._reader.read(READ_BYTES)
-            self._heard_at = self._time()
+            self.heard_at = self._time()
             self.bytes_received += len(data)
             self._unboxer.receive_data(data)
             try:

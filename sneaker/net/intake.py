@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from sneaker.caps import Caps
@@ -32,13 +33,15 @@ MAX_WAITING_BYTES = 16 * 1024 * 1024
 
 # Under load: a transaction at least so often, so that what came is passed on soon; on a slow disk so rarely that it has
 # four fifths of the time for other things.
-_COMMIT_AFTER_S = 0.15
+_COMMIT_AFTER_S = 0.3
 _COMMIT_SHARE = 4
 # The lock is let go so often, for so long that somebody who waits for it (and asks every 20 ms) gets it,
 _HOLD_S = 1.5
 _PAUSE_S = 0.03
 # and when nothing has come for so long.
 _LINGER_S = 0.03
+# How long is waited for verdicts before looking whether there are new messages.
+_POLL_S = 0.002
 # How long the processes that check signatures are kept when nothing comes: to start them takes 0.1 s.
 _KEEP_WORKERS_S = 5.0
 # How long another process may hold the lock (a large import) before we ask again.
@@ -209,17 +212,23 @@ class Intake:
 
     def _sit(self, sitting: _Sitting, offers: list[Offer], deadline: float) -> None:
         """Take in offers for as long as there are any, but not longer than the lock may be held."""
-        while offers:
-            sitting.add(offers)
-            offers = self._take(0) if time.monotonic() < deadline else []
-            if offers and not sitting.is_commit_due:
+        while True:
+            if offers:
+                sitting.add(offers)
+            in_time = time.monotonic() < deadline
+            offers = self._take(0) if in_time else []
+            # While something is being checked, others may come in time to be checked after it: nobody runs dry.
+            goes_on = bool(offers) or (in_time and sitting.poll(_POLL_S))
+            if goes_on and not sitting.is_commit_due:
                 continue
-            outcome = sitting.settle(finish=not offers)
+            outcome = sitting.settle(finish=not goes_on)
             self._on_outcome(outcome)
             if outcome.refusals:
                 return  # the next sitting has an account of its own
-            if not offers and time.monotonic() < deadline:
-                offers = self._take(_LINGER_S)
+            if not goes_on:
+                offers = self._take(_LINGER_S) if in_time else []
+                if not offers:
+                    return
 
 
 class _Sitting:
@@ -241,6 +250,9 @@ class _Sitting:
             self._heads[feed] = self._head(feed)
         _add_quickly(self._ingest, offers)
         self._pending += offers
+
+    def poll(self, timeout_s: float) -> bool:
+        return self._ingest.poll(timeout_s)
 
     def settle(self, *, finish: bool) -> Outcome:
         """Commit what is proven by now, or with ``finish`` everything, and say what became of it."""
@@ -272,7 +284,7 @@ def _add_quickly(ingest: Ingest, offers: list[Offer]) -> None:
     """Hand over messages, consecutive ones of a feed together."""
     messages: list[Message] = []
     compacts: list[Compact] = []
-    for offer in sorted(offers, key=_feed_of):
+    for offer in sorted(offers, key=attrgetter("feed")):
         quick = quick_message(offer.raw)
         if messages and (
             quick is None or quick[0].author != messages[0].author or quick[0].sequence != messages[-1].sequence + 1
@@ -286,7 +298,3 @@ def _add_quickly(ingest: Ingest, offers: list[Offer]) -> None:
             compacts.append(quick[1])
     if messages:
         ingest.add_messages(messages, compacts)
-
-
-def _feed_of(offer: Offer) -> FeedRef:
-    return offer.feed

@@ -12,7 +12,8 @@ from sneaker.net.intake import Offer, Outcome
 from sneaker.refs import FeedRef
 from sneaker.store.base import Store
 from sneaker.wire.calls import CallKind, PeerError
-from sneaker.wire.ebt import ClockReceived, MessageReceived
+from sneaker.wire.ebt import ClockReceived
+from sneaker.wire.notes import MessageItem
 from sneaker.wire.packets import BodyKind
 from sneaker.wire.replicator import RECONNECTED_TEXT
 
@@ -87,9 +88,10 @@ class EbtStream:
         """Take a message or notes; raises RemoteProtocolError for anything else."""
         if kind is not BodyKind.JSON:
             raise RemoteProtocolError("an EBT item is not JSON")
-        event = self.stream.receive(body, self._node.now())
-        if isinstance(event, MessageReceived):
-            self._received_at = self._node.now()
+        now = self._connection.heard_at
+        event = self.stream.receive(body, now)
+        if isinstance(event, MessageItem):
+            self._received_at = now
             self._meeting.feed_received(event.author)
             self._node.intake.offer(Offer(self, event.author, event.sequence, body))
             return

@@ -36,7 +36,7 @@ A connection is four objects on top of each other; the driver moves bytes betwee
     ``session.end(call, error.message)``.  ``manifest.refusal`` decides about every RequestReceived first.
     To close: ``session.goodbye()``, wait a moment for SessionEnded, write ``boxer.goodbye()``.
 4.  On an ``ebt.replicate`` call (ours if we dialled), ``connection = replicator.connect(peer, client=we_dialled,
-    saved_clock=…, withheld=…, now=…)``.  Every item goes to ``connection.receive(body, now)``: MessageReceived goes to
+    saved_clock=…, withheld=…, now=…)``.  Every item goes to ``connection.receive(body, now)``: MessageItem goes to
     the one door in, and once the store has *committed*, ``replicator.appended(feed, sequence)`` is called, as for every
     message from elsewhere.  Whenever some ``connection.wants_to_send`` and its session is not full, send
     ``notes_to_send()`` and then the messages of ``next_run()``.  ``replicator.get_timer()`` says when to call

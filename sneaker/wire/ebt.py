@@ -28,15 +28,7 @@ from sneaker.wire.notes import MessageItem, Note, NotesItem, encode_note, format
 if TYPE_CHECKING:
     from sneaker.wire.replicator import Replicator
 
-__all__ = ["ClockReceived", "EbtConnection", "EbtEvent", "MessageReceived", "Run"]
-
-
-class MessageReceived(NamedTuple):
-    """A message we asked for, in order as far as this connection goes; ``raw`` is its JSON as it came."""
-
-    author: FeedRef
-    sequence: int
-    raw: bytes
+__all__ = ["ClockReceived", "EbtConnection", "EbtEvent", "Run"]
 
 
 class ClockReceived(NamedTuple):
@@ -45,7 +37,8 @@ class ClockReceived(NamedTuple):
     changes: dict[FeedRef, int]
 
 
-EbtEvent = MessageReceived | ClockReceived
+#: A message is one we asked for, in order as far as this connection goes.
+EbtEvent = MessageItem | ClockReceived
 
 
 class Run(NamedTuple):
@@ -296,7 +289,7 @@ class EbtConnection:
                 continue
             self._note(feed, self._feed(feed), self._shared.receiver(feed) is None)
 
-    def _message_received(self, item: MessageItem) -> MessageReceived | None:
+    def _message_received(self, item: MessageItem) -> MessageItem | None:
         feed, sequence = item.author, item.sequence
         state = self._feeds.get(feed)
         if state is None or sequence <= state.received:
@@ -324,7 +317,7 @@ class EbtConnection:
         self._unacknowledged.add(feed)
         if sequence >= self._clock[feed] or feed not in self.awaiting:
             self._track(feed, state)
-        return MessageReceived(feed, sequence, item.raw)
+        return item
 
     def _notes_received(self, notes: Mapping[FeedRef, Note]) -> ClockReceived:
         if not self.started:
@@ -387,7 +380,8 @@ class EbtConnection:
         return self._shared.shares(feed) and feed not in self._withheld and feed not in self._refused
 
     def _wants(self, feed: FeedRef) -> bool:
-        return feed in self._shared.wanted and self._shares(feed)
+        # What is wanted is shared, too.
+        return feed in self._shared.wanted and feed not in self._withheld and feed not in self._refused
 
     def _note(self, feed: FeedRef, state: _Feed, receive: bool) -> None:
         """Tell the peer our sequence; only what the store has counts, so that nothing is acknowledged too early."""

@@ -43,6 +43,8 @@ class Replicator:
         """
         self._clock = {feed: sequence for feed, sequence in clock.items() if sequence > 0}
         self._wanted = dict.fromkeys(wanted)
+        #: The feeds we replicate; change them with ``follow`` and ``unfollow``.
+        self.wanted: Collection[FeedRef] = self._wanted.keys()
         self._carry = carry
         #: Feeds that nobody gets, whatever else holds: those we block. Change it before ``unfollow``.
         self.closed = set(closed)
@@ -50,11 +52,6 @@ class Replicator:
         self._receivers: dict[FeedRef, EbtConnection] = {}
         #: The latest time that anybody told us.
         self.now = 0.0
-
-    @property
-    def wanted(self) -> Collection[FeedRef]:
-        """The feeds we replicate; change them with ``follow`` and ``unfollow``."""
-        return self._wanted.keys()
 
     def shares(self, feed: FeedRef) -> bool:
         """Whether peers may have ``feed`` from us."""

@@ -112,6 +112,21 @@ def test_publishing(store: Store) -> None:
     assert list(store.messages(pair.public)) == [first, second]
 
 
+def test_verdicts_are_taken_in_without_an_end(store: Store) -> None:
+    """What the LAN peer does: more may come while something is being checked, and what is judged can be committed."""
+    messages = feed(0, 100)
+    with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=2) as ingest:
+        assert not ingest.poll(0)
+        ingest.add_run(run(messages[:70]))
+        while ingest.poll(1):
+            pass
+        ingest.commit()
+        assert ingest.counts().accepted == 70
+        ingest.add_run(run(messages[70:]))
+        ingest.poll(0)
+        assert ingest.close().accepted == 100
+
+
 def test_networks_with_an_hmac_key(store: Store) -> None:
     pair, key = keypair(8), b"h" * 32
     message = create_message(pair, None, NOW_MS, {"type": "post", "text": "hello"}, key)

@@ -64,6 +64,17 @@ def test_empty_and_large_ones(verifier: Verifier) -> None:
     assert verifier.collect(wait=True) == bytes([0, 1, 0])
 
 
+def test_waiting_for_verdicts(verifier: Verifier) -> None:
+    verifier.wait(10)  # for nothing
+    checks, verdicts = chunk(5)
+    verifier.submit(checks)
+    verifier.submit(checks)
+    for _ in range(2):
+        verifier.wait(0)
+        verifier.wait(60)
+        assert verifier.collect(wait=False) == verdicts
+
+
 def test_nothing_is_lost_if_workers_die(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "PROCESSES_FROM", 1)
     chunks = [chunk(number) for number in range(120)]

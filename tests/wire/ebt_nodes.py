@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 
 from sneaker.refs import FeedRef
-from sneaker.wire.ebt import EbtConnection, MessageReceived
+from sneaker.wire.ebt import EbtConnection
+from sneaker.wire.notes import MessageItem
 from sneaker.wire.replicator import Replicator
 
 
@@ -41,7 +42,7 @@ class Node:
 
     def take(self, connection: EbtConnection, raw: bytes, now: float) -> None:
         event = connection.receive(raw, now)
-        if isinstance(event, MessageReceived):
+        if isinstance(event, MessageItem):
             have = self.clock.get(event.author, 0)
             if event.sequence == have + 1:
                 self.received.append((event.author, event.sequence))

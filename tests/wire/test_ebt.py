@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sneaker.errors import LocalProtocolError, RemoteProtocolError
 from sneaker.limits import MAX_UNWANTED_FEEDS
 from sneaker.refs import FeedRef
-from sneaker.wire.ebt import ClockReceived, EbtConnection, MessageReceived, Run
-from sneaker.wire.notes import encode_note, format_notes
+from sneaker.wire.ebt import ClockReceived, EbtConnection, Run
+from sneaker.wire.notes import MessageItem, encode_note, format_notes
 from sneaker.wire.replicator import Replicator
 from tests.wire.ebt_nodes import Node, described, message
 from tests.wire.vectors import load, transcript
@@ -250,7 +250,7 @@ def test_messages_are_not_sent_back_to_where_they_came_from() -> None:
     replicator, connection = connected()
     connection.receive(notes(bob=2), 0)
     raw = message(BOB, 1)
-    assert connection.receive(raw, 0) == MessageReceived(BOB, 1, raw)
+    assert connection.receive(raw, 0) == MessageItem(BOB, 1, raw)
     replicator.appended(BOB, 1)
     assert not connection.wants_to_send
     assert connection.remote_clock == {BOB: 1}
