@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from sneaker.net.service import PeerOptions, SyncReport
     from sneaker.wire.address import Address
 
-__all__ = ["TO_DO_ONCE", "Done", "Once", "peer_options", "peer_service", "run_until_stopped"]
+__all__ = ["TO_DO_ONCE", "Done", "Once", "peer_options", "peer_service"]
 
 HopsOption = Annotated[
     int | None,
@@ -40,25 +39,6 @@ DiscoveryOption = Annotated[
 AddressArgument = Annotated[
     str, typer.Argument(metavar="ADDRESS", help="net:HOST:PORT~shs:KEY, or HOST:PORT:@KEY.ed25519.")
 ]
-
-Result = TypeVar("Result")
-
-
-def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
-    """Run a coroutine until it ends or the program is told to stop (SIGINT, SIGTERM): then it is cancelled."""
-    import signal
-
-    async def guarded() -> Result | None:
-        loop = asyncio.get_running_loop()
-        task = asyncio.ensure_future(work)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            return None
-
-    return asyncio.run(guarded())
 
 
 def peer_options(
@@ -129,6 +109,7 @@ def peer(
 
     It runs until it is stopped. Prints its addresses, one to a line, when it is ready.
     """
+    from sneaker.cli.running import run_until_stopped
     from sneaker.net.service import serve
 
     options = peer_options(
@@ -158,6 +139,7 @@ def connect(
     json: JsonOption = False,
 ) -> int:
     """Sync with one peer until both sides are level, then exit."""
+    from sneaker.cli.running import run_until_stopped
     from sneaker.net.service import connect as connect_to
 
     target = _parse_address(address)
@@ -270,6 +252,7 @@ class Done:
 
 
 def _meet_peers(asked: Once) -> Done | None:
+    from sneaker.cli.running import run_until_stopped
     from sneaker.net.service import meet_all
 
     output = asked.output
@@ -314,6 +297,7 @@ def call(
 
     That is JSON: one line, or a line for each item of a source.
     """
+    from sneaker.cli.running import run_until_stopped
     from sneaker.net.calling import call_peer
     from sneaker.wire.calls import CallKind
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sneaker.cli.app import JsonOption, command, settings
-from sneaker.cli.network import TO_DO_ONCE, Done, Once, peer_service, run_until_stopped
-from sneaker.cli.show import clean
+from sneaker.cli.network import TO_DO_ONCE, Done, Once
 from sneaker.config import Config, load_config
-from sneaker.errors import ExitCode, NetworkError
+from sneaker.errors import ExitCode
 
 if TYPE_CHECKING:
+    from sneaker.cli.running import Service
     from sneaker.cli.telling import Reporter
     from sneaker.desktop.sdnotify import ServiceManager
     from sneaker.drives.inbox import Inbox
     from sneaker.drives.watch import Watcher
 
-__all__ = ["Service", "serve"]
+__all__: list[str] = []
 
 InboxOption = Annotated[
     list[Path] | None,
@@ -32,11 +30,6 @@ InboxOption = Annotated[
         "--inbox", metavar="DIR", help="Take in bundles that arrive in this folder; may be given several times."
     ),
 ]
-
-_PEER_RETRY_S = 60
-
-#: Something that runs until it is cancelled.
-Service = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -84,50 +77,14 @@ def _prepare(inboxes: list[Path], json: bool) -> _Watching:
     )
 
 
-async def serve(services: Sequence[Service], manager: ServiceManager) -> None:
-    """Run services until one fails or the process is told to stop (SIGTERM, SIGINT); then let them finish."""
-    loop = asyncio.get_running_loop()
-    tasks = [asyncio.ensure_future(service()) for service in services]
-    tasks.append(asyncio.ensure_future(_keep_alive(manager)))
-
-    def stop() -> None:
-        manager.stopping()
-        for task in tasks:
-            task.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        stop()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-
-
-async def _keep_alive(manager: ServiceManager) -> None:
-    """Tell the service manager now and then that the event loop turns."""
-    while True:
-        manager.alive()
-        await asyncio.sleep(manager.alive_interval_s or 3600)
-
-
 def _serve(watching: _Watching, more: Sequence[Service] = ()) -> None:
+    from sneaker.cli.running import run_services
+
     config = load_config(settings.home)
     watching.watcher.ready = lambda: _tell_ready(watching, config)
 
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        # 'systemctl --user reload', and a person who has just trusted the stick that is plugged in
-        loop.add_signal_handler(signal.SIGHUP, watching.watcher.look_anew)
-        await serve([*watching.services(), *more], watching.manager)
-
     try:
-        asyncio.run(main())
+        run_services([*watching.services(), *more], watching.manager, watching.watcher.look_anew)
     finally:
         watching.reporter.close()
 
@@ -170,6 +127,7 @@ def watch(
 
 def _attend_once(watching: _Watching) -> bool:
     """Attend to what is there now; return False if that was stopped."""
+    from sneaker.cli.running import run_until_stopped
 
     async def main() -> bool:
         await watching.watcher.once()
@@ -205,15 +163,7 @@ TO_DO_ONCE.insert(0, ("drives", _sync_drives))
 @command()
 def run(inbox: InboxOption = None, json: JsonOption = False) -> None:
     """Do 'watch' and 'peer' in one; what the user service starts."""
+    from sneaker.cli.running import run_peer
+
     watching = _prepare(inbox or [], json)
-    _serve(watching, [lambda: _peer(watching.reporter.output.say)])
-
-
-async def _peer(say: Callable[[str], None]) -> None:
-    """Run the LAN peer; a network that is not there, or a port, must not keep sticks from being synced."""
-    while True:
-        try:
-            await peer_service(say)
-        except NetworkError as error:
-            say(f"the peer does not run: {clean(error.message, 300)}; trying again in {_PEER_RETRY_S} s")
-        await asyncio.sleep(_PEER_RETRY_S)
+    _serve(watching, [lambda: run_peer(watching.reporter.output.say)])
