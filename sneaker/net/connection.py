@@ -182,6 +182,8 @@ class Connection:
         task = asyncio.create_task(_quietly(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # One that is cancelled before it has begun would complain that nobody waited for it.
+        task.add_done_callback(lambda _: work.close())
         return task
 
     # ------------------------------------------------------------------------------------------ calls of ours

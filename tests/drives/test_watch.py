@@ -421,17 +421,21 @@ def test_what_nothing_mounts_is_mounted_visited_and_released_once(tmp_path: Path
 def test_a_stick_with_several_partitions_is_done_when_all_are(tmp_path: Path) -> None:
     """Nobody is told to pull it out, and it is not switched off, while another part of it is being synced."""
     second_may_go = threading.Event()
-    second = stick(tmp_path, "second")
     (tmp_path / "photos").mkdir()
+    visitor = FileVisitor()
 
     def hold(mount_point: Path, number: int) -> None:
-        if mount_point == second:
+        if len(visitor.visits) == 2:  # whichever it is: they are mounted at the same time
             second_may_go.wait(20)
+
+    visitor.fail = hold
 
     async def scenario() -> None:
         told, drives = Told(), FakeDrives()
-        mounter = FakeMounter(drives, {1: stick(tmp_path, "first"), 2: second, 3: tmp_path / "photos"})
-        async with Running(Watcher(FileVisitor(fail=hold), drives, told, mounter, settings=QUICK)) as watcher:
+        mounter = FakeMounter(
+            drives, {1: stick(tmp_path, "first"), 2: stick(tmp_path, "second"), 3: tmp_path / "photos"}
+        )
+        async with Running(Watcher(visitor, drives, told, mounter, settings=QUICK)) as watcher:
             drives.lying += [make_device(number, sequence=7) for number in (1, 2, 3)]
             watcher.look()
             await told.wait(VisitStarted, 2)

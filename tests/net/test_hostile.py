@@ -180,7 +180,9 @@ def test_a_frame_that_never_ends(victim: Victim) -> None:
         sock.close()
 
 
-@pytest.mark.parametrize("kind", ["async", "source", "unknown"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("async", marks=pytest.mark.slow), "source", pytest.param("unknown", marks=pytest.mark.slow)]
+)
 def test_a_flood_of_requests_by_one_who_does_not_listen(kind: str, victim: Victim) -> None:
     before = victim.peer.memory()
     bodies = {
@@ -294,7 +296,9 @@ def test_strange_arguments(victim: Victim) -> None:
 # ---------------------------------------------------------------------------------------------------- replication
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["followed", "stranger"])
+@pytest.mark.parametrize(
+    "known", [pytest.param(True, id="followed", marks=pytest.mark.slow), pytest.param(False, id="stranger")]
+)
 def test_notes_for_a_million_feeds(known: bool, victim: Victim) -> None:
     before = victim.peer.memory()
     highest = 0

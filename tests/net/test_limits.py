@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import random
 import socket
@@ -158,3 +159,22 @@ def test_the_silent_and_the_stuck_are_left(tmp_path: Path, monkeypatch: pytest.M
             assert (await polite.call(["whoami"])).value() == {"id": machine.id}
 
     asyncio.run(main())
+
+
+def test_work_that_ends_before_it_has_begun_is_dropped_without_a_word(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    begun = []
+
+    async def work() -> None:
+        begun.append(1)
+
+    async def scenario() -> None:
+        async with running(machine) as (_, address), guest(address) as guests:
+            for_nothing = work()
+            guests.spawn(for_nothing).cancel()
+            guests.spawn(work())
+            await until(lambda: begun)
+            assert inspect.getcoroutinestate(for_nothing) == inspect.CORO_CLOSED
+
+    asyncio.run(scenario())
+    assert begun == [1]

@@ -320,7 +320,7 @@ def test_call(log: Path, tmp_path: Path) -> None:
         assert two.run("call", legacy, "status").returncode == 56
 
 
-@pytest.mark.parametrize("command", ["connect", "call"])
+@pytest.mark.parametrize("command", ["connect", pytest.param("call", marks=pytest.mark.slow)])
 def test_what_cannot_be_reached_is_said_in_a_line(command: str, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine")
     more = ["whoami"] if command == "call" else []
