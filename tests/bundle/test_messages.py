@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 import tracemalloc
 from binascii import b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sneaker.bundle.compression import compress, decompress
@@ -79,23 +79,28 @@ def test_round_trip(given_runs: list[Run], level: int) -> None:
     assert decode_messages(encode_messages(given_runs, level)) == without_keys(given_runs)
 
 
+def joined(pieces: Iterable[Run]) -> list[Run]:
+    """Put together what continues the run before it; what was generated may do so, too."""
+    whole: list[Run] = []
+    for piece in pieces:
+        before = whole[-1] if whole else None
+        if before and (before.author, before.last + 1, before.keys[-1]) == (piece.author, piece.first, piece.previous):
+            whole[-1] = before._replace(compacts=[*before.compacts, *piece.compacts], keys=[*before.keys, *piece.keys])
+        else:
+            whole.append(piece._replace(compacts=list(piece.compacts), keys=list(piece.keys)))
+    return whole
+
+
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(runs(), st.integers(1, 400))
+@example([Run(FeedRef(bytes(32)), n, MessageRef(bytes(32)), [Compact(0, 0, bytes(64), b"")]) for n in (1, 2)], 1)
 def test_split_runs_keep_everything_in_order(given_runs: list[Run], room: int) -> None:
     keyed = [
         run._replace(keys=[MessageRef(bytes([n % 256]) * 32) for n in range(len(run.compacts))]) for run in given_runs
     ]
     groups = list(split_runs(keyed, room))
     assert all(groups)
-    again: list[Run] = []
-    for piece in [piece for group in groups for piece in group]:
-        if again and again[-1].author == piece.author and again[-1].last + 1 == piece.first:
-            before = again[-1]
-            assert piece.previous == before.keys[-1]
-            again[-1] = before._replace(compacts=[*before.compacts, *piece.compacts], keys=[*before.keys, *piece.keys])
-        else:
-            again.append(piece._replace(compacts=list(piece.compacts), keys=list(piece.keys)))
-    assert again == keyed
+    assert joined(piece for group in groups for piece in group) == joined(keyed)
     for group in groups:
         sizes = [len(item.content) + 8 for run in group for item in run.compacts]
         assert len(sizes) == 1 or sum(sizes) <= room
