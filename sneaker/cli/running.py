@@ -41,21 +41,17 @@ def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
 
 
 def run_services(services: Sequence[Service], manager: ServiceManager, on_hangup: Callable[[], None]) -> None:
-    """Run services until one fails or the process is told to stop; ``on_hangup`` is called for every SIGHUP.
+    """Run services until one fails or the process is told to stop (SIGTERM, SIGINT); then let them finish.
 
-    That is 'systemctl --user reload', or a person who has just trusted the stick that is plugged in.
+    ``on_hangup`` is called for every SIGHUP: 'systemctl --user reload', or a person who has just trusted the stick that
+    is plugged in.
     """
-
-    async def main() -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
-        await _serve(services, manager)
-
-    asyncio.run(main())
+    asyncio.run(_serve(services, manager, on_hangup))
 
 
-async def _serve(services: Sequence[Service], manager: ServiceManager) -> None:
-    """Run services until one fails or the process is told to stop (SIGTERM, SIGINT); then let them finish."""
+async def _serve(services: Sequence[Service], manager: ServiceManager, on_hangup: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
     tasks = [asyncio.ensure_future(service()) for service in services]
     tasks.append(asyncio.ensure_future(_keep_alive(manager)))
 

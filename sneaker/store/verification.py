@@ -109,7 +109,7 @@ class Verifier:
             while answer is None and oldest.worker.alive:
                 if not wait:
                     return None
-                self._wait(oldest.worker, 1.0)
+                self.wait(1.0)
                 answer = oldest.worker.answer()
             # A worker that died (killed for want of memory, perhaps) leaves its work to us.
             verdicts = answer if answer is not None else check_signatures(oldest.checks)
@@ -118,19 +118,15 @@ class Verifier:
 
     def wait(self, timeout_s: float) -> None:
         """Wait for the verdicts on the oldest chunk, but not longer than so many seconds; then try ``collect``."""
-        self.keep_busy()
         oldest = self._order[0] if self._order else None
         if isinstance(oldest, Future):
             with suppress(TimeoutError):
                 oldest.result(timeout_s)
         elif oldest is not None:
-            self._wait(oldest.worker, timeout_s)
-
-    def _wait(self, worker: _Worker, timeout_s: float) -> None:
-        busy = [item for item in self._workers or () if item.has_backlog]
-        with suppress(OSError, ValueError):
-            select.select([worker.source], [item.target for item in busy], [], timeout_s)
-        self.keep_busy()
+            busy = [item for item in self._workers or () if item.has_backlog]
+            with suppress(OSError, ValueError):
+                select.select([oldest.worker.source], [item.target for item in busy], [], timeout_s)
+            self.keep_busy()
 
     def close(self) -> None:
         """End all workers; what has not been collected is lost."""

@@ -380,8 +380,7 @@ class EbtConnection:
         return self._shared.shares(feed) and feed not in self._withheld and feed not in self._refused
 
     def _wants(self, feed: FeedRef) -> bool:
-        # What is wanted is shared, too.
-        return feed in self._shared.wanted and feed not in self._withheld and feed not in self._refused
+        return feed in self._shared.wanted and self._shares(feed)
 
     def _note(self, feed: FeedRef, state: _Feed, receive: bool) -> None:
         """Tell the peer our sequence; only what the store has counts, so that nothing is acknowledged too early."""
