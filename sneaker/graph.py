@@ -12,7 +12,10 @@ from enum import IntEnum
 
 from sneaker.refs import FeedRef
 
-__all__ = ["EdgeState", "FollowGraph", "blocked", "find_hops", "replicated"]
+__all__ = ["NEAR_HOPS", "EdgeState", "FollowGraph", "blocked", "find_hops", "replicated"]
+
+#: Who is so far from us, or less, is near: what ssb-config and Manyverse replicate.
+NEAR_HOPS = 2
 
 
 class EdgeState(IntEnum):

@@ -103,9 +103,9 @@ def _own_lines(own: OwnFeed | None, dismissed: int) -> list[str]:
         lines.append(f"last message  {own.seen.held:,}, {_when(own.last)}: {_said(own.last)}")
     if dismissed:
         lines.append(f"dismissed     {counted(dismissed, 'claim')}")
-    for claim in own.claims[:20]:
+    for claim in [claim for claim in own.claims if claim.counts][:20]:
         source = (
-            "somebody"
+            "a list that you gave"
             if claim.source is None
             else "yourself, earlier"
             if claim.source == own.feed

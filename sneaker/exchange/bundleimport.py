@@ -85,7 +85,7 @@ class BundleImport:
         """Take everything readable of a bundle that begins with ``start`` and goes on in ``file``."""
         reader = BundleReader()
         reader.receive_data(start)
-        exporter: FeedRef | None = None
+        clock: dict[FeedRef, int] = {}
         while True:
             event = reader.next_event()
             if isinstance(event, NeedData):
@@ -94,14 +94,17 @@ class BundleImport:
                 reader.receive_data(data)
             elif isinstance(event, HeaderRead):
                 self.accept_header(event.header, report)
-                exporter = event.header.exporter
             elif isinstance(event, MessagesRead):
                 self._take_messages(event, report)
             elif isinstance(event, BlobRead):
                 self._take_blob(event, report)
-            elif isinstance(event, ClockRead) and not event.prerequisites and exporter is not None:
-                self._hearsay.learn_clock(Peer(exporter, PeerKind.BUNDLE), event.clock)
+            elif isinstance(event, ClockRead) and not event.prerequisites:
+                clock = dict(event.clock)
             elif isinstance(event, End):
+                if (
+                    event.signed and event.trailer is not None
+                ):  # before that, anybody may have written the exporter's name
+                    self._hearsay.learn_clock(Peer(event.trailer.exporter, PeerKind.BUNDLE), clock)
                 _finish_stream(event, report)
                 return
 

@@ -1,8 +1,9 @@
 """Claims about the own feed: who says that it goes further than this machine knows, or otherwise.
 
 A restored backup does not know what it has forgotten, and a second machine with the same key does not know of the first.
-Others do, and their cards, bundles and notes say so.  What they say is hearsay, but enough to stop publishing until the
-messages themselves are here, or the person decides that there are none (``sneaker doctor --dismiss``).
+Others do, and their cards, bundles and notes say so.  What near machines say is hearsay, but enough to stop publishing until
+the messages themselves are here, or the person decides that there are none (``sneaker doctor --dismiss``).  What strangers
+say stops nothing (``store.claims``).
 """
 
 from __future__ import annotations

@@ -102,7 +102,10 @@ class ForkedPlace:
 
 @dataclass(frozen=True, slots=True)
 class OwnFeed:
-    """The answer to "am I forked?"; ``last`` is the last own message here, if it can be read."""
+    """The answer to "am I forked?"; ``last`` is the last own message here, if it can be read.
+
+    ``claims`` are those that say more than we hold, or something else; strangers' are among them and do not count.
+    """
 
     feed: FeedRef
     state: OwnState
@@ -196,12 +199,24 @@ def _own_findings(own: OwnFeed) -> Iterator[Finding]:
         yield from _behind_findings(own)
     elif own.state in _DOUBTS:
         yield _doubt_finding(own)
-    dismissed = [claim for claim in own.claims if claim.dismissed]
+    dismissed = [claim for claim in own.claims if claim.dismissed and claim.counts]
     if dismissed:
         yield Finding(
             "claims-dismissed",
             Level.NOTE,
             f"you dismissed claims that your feed goes up to message {max(claim.sequence for claim in dismissed)}",
+        )
+    strangers = [claim for claim in own.claims if not claim.dismissed and not claim.counts]
+    if strangers:
+        who = f"{strangers[0].source}, who is" if len(strangers) == 1 else f"{len(strangers)} machines that are"
+        farthest = max(claim.sequence for claim in strangers)
+        yield Finding(
+            "strangers-claim",
+            Level.NOTE,
+            f"{who} not near you, said that your feed goes up to message {farthest:,}, this machine holds it up to"
+            f" {own.seen.held:,}; anybody can say so, and it stops nothing",
+            "if it may be true, sync with whoever said it: messages of yours prove themselves; the word of those whom you follow"
+            " counts without proof",
         )
 
 
@@ -247,7 +262,9 @@ def _behind_findings(own: OwnFeed) -> Iterator[Finding]:
             back,
         )
     if claimed > max(held, proven):
-        sources = {str(claim.source) if claim.source is not None else "somebody" for claim in own.claims}
+        sources = {
+            str(claim.source) if claim.source is not None else "somebody" for claim in own.claims if claim.counts
+        }
         mine = "a card of your own, or what this machine remembers of its last publishing,"
         who = mine if sources == {str(own.feed)} else f"{len(sources) or 1} of the machines met"
         yield Finding(
@@ -429,6 +446,7 @@ def own_feed_json(own: OwnFeed) -> dict[str, Any]:
                 "key": str(claim.key) if claim.key is not None else None,
                 "seen": claim.seen_at_ms,
                 "dismissed": claim.dismissed,
+                "counts": claim.counts,
             }
             for claim in own.claims
         ],

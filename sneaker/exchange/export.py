@@ -162,7 +162,7 @@ def export(
             if reader.card is not None:
                 note_card(store, me, reader.card)
             else:
-                store.note_claim(me, None, reader.clock.get(me, 0))
+                store.note_claim(me, reader.ref, reader.clock.get(me, 0))
     theirs = slowest([reader.clock for reader in readers], clock)
     distance = {**store.hops(me, options.hops if options.hops is not None else DEFAULT_HOPS), me: 0}
     wanted = sendable(home, options.feeds, distance if options.hops is not None else None)

@@ -20,11 +20,15 @@ __all__ = ["Reader", "read_card", "read_reader"]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Somebody to write for: what they have, and which blobs they want; ``card`` where they gave us one."""
+    """Somebody to write for: what they have, and which blobs they want; ``card`` where they gave us one.
+
+    ``ref`` is who they are; an unsigned list does not say.
+    """
 
     clock: Mapping[FeedRef, int]
     wants: frozenset[BlobRef] = frozenset()
     card: Card | None = None
+    ref: FeedRef | None = None
 
 
 def _read_small(path: Path) -> bytes:
@@ -56,7 +60,7 @@ def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
         data = _read_small(path)
         if data.startswith(CARD_MAGIC):
             card = read_card(path, caps)
-            return Reader(card.clock, card.wants, card)
+            return Reader(card.clock, card.wants, card, card.machine)
         try:
             return Reader(parse_clock(data))
         except ClockError as error:
@@ -71,4 +75,4 @@ def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
             f"--for: {peer} has not told this machine what it has",
             hint="ask for its card: 'sneaker clock --card FILE' on that machine",
         )
-    return Reader({feed: note.sequence for feed, note in notes.items() if note.sequence > 0})
+    return Reader({feed: note.sequence for feed, note in notes.items() if note.sequence > 0}, ref=peer)

@@ -60,6 +60,8 @@ class Meeting:
         self.active_at = node.now()
         self._methods = Methods(self)
         self._changed: set[FeedRef] = set()
+        self._said_of_us = 0
+        self._noting_claim = False
         self._detached = False
         connection.on_request = self._request_received
         connection.may_read = lambda: not node.intake.is_full
@@ -184,9 +186,22 @@ class Meeting:
         """Take down what the peer says it has; what it says about our own feed at once, so that we publish no fork."""
         self._changed.update(changes)
         me = self.node.me
-        if changes.get(me, 0) > self.node.replicator.sequence(me) and self._is_believed:
-            self._changed.discard(me)
-            self.node.keep(asyncio.create_task(self.node.clocks.save(self.peer, {me: Note(changes[me])})))
+        said = changes.get(me, 0)
+        if said > max(self.node.replicator.sequence(me), self._said_of_us) and self._is_believed:
+            self._said_of_us = said
+            if not self._noting_claim:
+                self._noting_claim = True
+                self.node.keep(asyncio.create_task(self._note_claim()))
+
+    async def _note_claim(self) -> None:
+        """Write down how far the peer says that our own feed goes; one at a time, however often it says something else."""
+        noted = 0
+        try:
+            while noted < self._said_of_us:
+                noted = self._said_of_us
+                await self.node.clocks.claim(self.peer, noted)
+        finally:
+            self._noting_claim = False
 
     @property
     def _is_believed(self) -> bool:

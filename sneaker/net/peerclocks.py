@@ -54,6 +54,11 @@ class PeerClocks:
 
         await self._node.in_background(write)
 
+    async def claim(self, peer: FeedRef, sequence: int) -> None:
+        """Write down how far a peer says that our own feed goes; raises StoreError."""
+        me = self._node.me
+        await self._node.in_background(lambda store: store.note_claim(me, peer, sequence))
+
     async def save_of(self, meeting: Meeting) -> None:
         """Write down what the peer of a meeting said since the last time, if it is somebody to remember."""
         if meeting.peer == self._node.me or not (meeting.is_near or meeting.connection.dialled):

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sneaker.graph import EdgeState, find_hops
+from sneaker.graph import NEAR_HOPS, EdgeState, find_hops
 from sneaker.refs import FeedRef
 from sneaker.store.base import Store
 
 __all__ = ["DEFAULT_HOPS", "Policy", "read_policy"]
 
-# What ssb-config and Manyverse have.
-DEFAULT_HOPS = 2
+DEFAULT_HOPS = NEAR_HOPS
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ class OwnSeen:
     """The highest sequence of a feed that anybody has shown or claimed.
 
     ``held`` is our head, ``proven`` comes from messages signed by the author (waiting room and forks count),
-    ``claimed`` from have-lists, which are only hints.
+    ``claimed`` from have-lists, which are only hints, of those whose word counts.
     """
 
     held: int
@@ -149,11 +149,13 @@ class OwnSeen:
     claimed: int
 
 
-class Claim(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Claim:
     """Somebody's claim that our own feed reaches to ``sequence``, made while we held less.
 
-    ``source`` is who said so (ourselves: a card with our own signature), None if that is not known.  ``key`` is the id of
-    that message, which only cards of our own state.  ``dismissed`` ones were declared wrong by the person.
+    ``source`` is who said so (ourselves: a card with our own signature), None for an unsigned list that the person gave us.
+    ``key`` is the id of that message, which only cards of our own state.  ``dismissed`` ones were declared wrong by the
+    person; ``counts`` says that the source is somebody to be believed (``store.claims``).
     """
 
     source: FeedRef | None
@@ -161,6 +163,7 @@ class Claim(NamedTuple):
     key: MessageRef | None
     seen_at_ms: int
     dismissed: bool
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +325,7 @@ class Store(Protocol):
         """Return for each feed in the waiting room the (first, last) ranges that wait."""
 
     def own_sequence_seen(self, feed: FeedRef) -> OwnSeen:
-        """Return the highest sequence of a feed that was shown or claimed anywhere; dismissed claims do not count."""
+        """Return the highest sequence of a feed that was shown or claimed; neither dismissed claims count nor strangers'."""
 
     def data_version(self) -> int:
         """Return a number that changes when anybody but this object has written to the store; cheap to ask for."""
@@ -371,14 +374,17 @@ class Store(Protocol):
     def note_claim(self, feed: FeedRef, source: FeedRef | None, sequence: int, key: MessageRef | None = None) -> None:
         """Remember a claim about the own feed, if it says more than we hold, or another message than we hold.
 
-        Stores that were opened for an identity do so by themselves for what goes into peers' clocks.
+        Whoever claims what: no more than MAX_CLAIMS are kept, strangers' go first.  Stores that were opened for an identity do so by themselves for what goes into peers' clocks.
         """
 
     def claims(self, feed: FeedRef) -> list[Claim]:
-        """Return what was claimed about a feed, the farthest first."""
+        """Return what was claimed about a feed, the farthest first, each weighed by who said it."""
 
     def dismiss_claims(self, feed: FeedRef) -> int:
-        """Let nothing that is claimed about a feed count from now on, until more is claimed; return how many did."""
+        """Let nothing that is claimed about a feed count from now on, until more is claimed; return how many claims did.
+
+        What strangers claimed is dismissed with the rest: it does not come to count when they become near.
+        """
 
     # -- writing
 

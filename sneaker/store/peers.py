@@ -9,6 +9,7 @@ import contextlib
 import sqlite3
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -17,12 +18,13 @@ from typing import Any
 from sneaker.limits import MAX_CLOCK_FEEDS, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.base import SEQUENCE_BITS, Claim, Note, Peer, PeerKind
+from sneaker.store.claims import MAX_CLAIMS, superfluous, weigh
 from sneaker.store.database import store_errors, transaction
 
 __all__ = ["PeerTables"]
 
 
-class PeerTables:
+class PeerTables(ABC):
     """The part of ``SqliteStore`` that deals with peers, and its way of asking SQLite."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -103,13 +105,13 @@ class PeerTables:
             self._write_claim(feed, source, sequence, key)
 
     def claims(self, feed: FeedRef) -> list[Claim]:
-        """Return what was claimed about a feed, the farthest first."""
+        """Return what was claimed about a feed, the farthest first, each weighed by who said it."""
         rows = self._all(
             "SELECT source, sequence, key, seen_at_ms, dismissed FROM own_claim WHERE feed = ?"
             " ORDER BY sequence DESC, seen_at_ms, source",
             feed,
         )
-        return [
+        found = [
             Claim(
                 FeedRef(source) if source else None,
                 sequence,
@@ -119,13 +121,20 @@ class PeerTables:
             )
             for source, sequence, key, seen_at_ms, dismissed in rows
         ]
+        return weigh(feed, found, self.hops)
 
     def dismiss_claims(self, feed: FeedRef) -> int:
-        """Let nothing that is claimed about a feed count from now on, until more is claimed; return how many did."""
+        """Let nothing that is claimed about a feed count from now on, until more is claimed; return how many claims did."""
         with self._transaction():
-            return self._connection.execute(
+            counted = sum(claim.counts and not claim.dismissed for claim in self.claims(feed))
+            self._connection.execute(
                 "UPDATE own_claim SET dismissed = sequence WHERE feed = ? AND dismissed < sequence", (feed,)
-            ).rowcount
+            )
+        return counted
+
+    @abstractmethod
+    def hops(self, start: FeedRef, limit: int) -> dict[FeedRef, int]:
+        """Return the distance of every feed within ``limit`` of ``start``: who is near is known by messages."""
 
     def _is_news(self, feed: FeedRef, sequence: int, key: MessageRef | None) -> bool:
         found = self._first("SELECT id, sequence FROM feed WHERE ref = ?", feed)
@@ -147,6 +156,12 @@ class PeerTables:
             " SET sequence = excluded.sequence, seen_at_ms = excluded.seen_at_ms WHERE excluded.sequence > sequence",
             (feed, source or b"", key or b"", min(sequence, MAX_SEQUENCE), time.time_ns() // 1_000_000),
         )
+        if self._row("SELECT count(*) FROM own_claim WHERE feed = ?", feed)[0] > MAX_CLAIMS:
+            forgotten = superfluous(self.claims(feed), lambda claim: self._is_news(feed, claim.sequence, claim.key))
+            self._connection.executemany(
+                "DELETE FROM own_claim WHERE feed = ? AND source = ? AND key = ?",
+                [(feed, claim.source or b"", claim.key or b"") for claim in forgotten],
+            )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -78,7 +78,7 @@ class SqliteStore(PeerTables):
 
     def writer(self, timeout_s: float = 5.0, *, dry_run: bool = False) -> SqliteWriter:
         """Become the one writer; see ``store.base.Store``."""
-        return SqliteWriter(self.path, timeout_s, dry_run, self.read_facts)
+        return SqliteWriter(self.path, timeout_s, dry_run, self.read_facts, self.own)
 
     # -- feeds and messages
 
@@ -228,24 +228,18 @@ class SqliteStore(PeerTables):
         return found
 
     def own_sequence_seen(self, feed: FeedRef) -> OwnSeen:
-        """Return the highest sequence of a feed that was shown or claimed anywhere; dismissed claims do not count."""
+        """Return the highest sequence of a feed that was shown or claimed; neither dismissed claims count nor strangers'."""
         held = self._first("SELECT id, sequence FROM feed WHERE ref = ?", feed)
         feed_id, sequence = held if held is not None else (0, 0)
         low, high = feed_id << SEQUENCE_BITS, feed_id << SEQUENCE_BITS | SEQUENCE_MASK
         waiting = self._row("SELECT max(id) & 0xffffffff FROM waiting WHERE id BETWEEN ? AND ?", low, high)[0]
         fork = self._row("SELECT max(sequence) FROM fork WHERE feed = ?", feed_id)[0]
-        claimed = self._row(
-            "SELECT max(sequence) FROM ("
-            "SELECT peer_clock.sequence FROM peer JOIN peer_clock ON peer_clock.peer = peer.id"
-            " LEFT JOIN own_claim ON own_claim.feed = peer_clock.feed AND own_claim.source = peer.ref AND key = x''"
-            " WHERE peer_clock.feed = ? AND peer_clock.sequence > coalesce(dismissed, 0)"
-            " UNION ALL SELECT sequence FROM own_claim WHERE feed = ? AND sequence > dismissed)",
-            feed,
-            feed,
-        )[0]
+        claimed = max(
+            (claim.sequence for claim in self.claims(feed) if claim.counts and not claim.dismissed), default=0
+        )
         # What a repair had to take out was ours once, and the world may have it.
         salvaged = self._row("SELECT max(sequence) FROM salvage WHERE feed = ?", feed)[0]
-        return OwnSeen(sequence, max(sequence, waiting or 0, fork or 0, salvaged or 0), claimed or 0)
+        return OwnSeen(sequence, max(sequence, waiting or 0, fork or 0, salvaged or 0), claimed)
 
     def data_version(self) -> int:
         """Return a number that changes when another connection, of this process or not, has written to the store."""

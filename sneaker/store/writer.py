@@ -65,8 +65,11 @@ def write_derived(connection: sqlite3.Connection, facts: Iterable[tuple[int, Fac
 class SqliteWriter:
     """See ``store.base.Writer``.  Made by ``SqliteStore.writer``."""
 
-    def __init__(self, path: Path, timeout_s: float, dry_run: bool, read_facts: FactsReader) -> None:
+    def __init__(
+        self, path: Path, timeout_s: float, dry_run: bool, read_facts: FactsReader, own: FeedRef | None = None
+    ) -> None:
         self._read_facts = read_facts
+        self._own = own
         self._lock = WriterLock(path.with_name(path.name + ".lock"), timeout_s)
         try:
             self._connection = connect(path, writer=True)
@@ -278,13 +281,17 @@ class SqliteWriter:
             self._waiting_feeds.discard(feed)
 
     def _make_room(self, done: Committed) -> None:
-        """Drop the messages that are farthest from their feeds' heads: those will be the last to be of use."""
+        """Drop the messages that are farthest from their feeds' heads: those will be the last to be of use.
+
+        Our own stay: they prove that our feed goes further than we know, and nobody else can make one.
+        """
         excess = self._total("waiting_bytes") - (MAX_WAITING_BYTES - _SLACK_BYTES)
         dropped: list[tuple[int]] = []
         size = 0
         for row_id, length in self._connection.execute(
             "SELECT waiting.id, length(content) FROM waiting JOIN feed ON feed.id = waiting.id >> 32"
-            " ORDER BY (waiting.id & 0xffffffff) - feed.sequence DESC, feed.ref"
+            " WHERE feed.ref <> ? ORDER BY (waiting.id & 0xffffffff) - feed.sequence DESC, feed.ref",
+            (self._own or b"",),
         ):
             if size >= excess:
                 break

@@ -81,6 +81,7 @@ def test_no_home(tmp_path: Path) -> None:
 
 
 def test_others_claim_more_and_the_person_knows_better(ada: Path) -> None:
+    assert sneaker(ada, "follow", str(BEN.public)).code == 0
     with home(ada) as opened:
         opened.store.update_peer_clock(BEN.public, {ADA.public: Note(9)})
     code, found = doctor(ada)
@@ -101,6 +102,23 @@ def test_others_claim_more_and_the_person_knows_better(ada: Path) -> None:
     assert found["own_feed"]["state"] == "fine"
     assert [finding["code"] for finding in found["findings"]] == ["claims-dismissed"]
     assert sneaker(ada, "publish", "now").code == 0
+
+
+def test_what_strangers_claim_is_a_note_and_never_to_be_dismissed(ada: Path) -> None:
+    with home(ada) as opened:
+        opened.store.note_claim(ADA.public, EVE.public, 9)
+    code, found = doctor(ada)
+    assert (code, found["own_feed"]["state"], found["own_feed"]["claimed"]) == (0, "fine", 0)
+    assert [claim["counts"] for claim in found["own_feed"]["claims"]] == [False]
+    (finding,) = found["findings"]
+    assert (finding["code"], finding["level"]) == ("strangers-claim", "note")
+    assert f"{EVE.public}, who is not near you, said that your feed goes up to message 9" in finding["message"]
+    done = sneaker(ada, "doctor")
+    assert "--dismiss" not in done.out
+    assert "claimed  " not in done.out
+    assert sneaker(ada, "publish", "four").code == 0
+    assert sneaker(ada, "follow", str(EVE.public)).code == 0
+    assert sneaker(ada, "publish", "not yet").code == 23, "the word of somebody whom we follow counts"
 
 
 def test_ones_own_messages_wait(ada: Path, tmp_path: Path) -> None:

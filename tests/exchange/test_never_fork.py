@@ -17,10 +17,11 @@ import pytest
 from sneaker.bundle.card import Card, decode_card, encode_card
 from sneaker.errors import ForkError
 from sneaker.exchange.claims import contradicting
+from sneaker.exchange.doctor import own_feed
 from sneaker.exchange.enrolment import enrol
 from sneaker.exchange.home import Home
 from sneaker.exchange.publish import check_may_publish, contact_content, publish
-from sneaker.exchange.stick import BUNDLES, CARDS, FOLDER
+from sneaker.exchange.stick import BUNDLES, CARDS, FOLDER, base32
 from sneaker.exchange.visit import VisitOptions, VisitReport, visit
 from sneaker.feed.message import Message
 from sneaker.keys import Keypair
@@ -62,6 +63,11 @@ def say(opened: Home, count: int = 1, clock: Callable[[], int] = now) -> list[Me
     ]
 
 
+def follow(opened: Home, other: Keypair, *, following: bool | None = True, blocking: bool | None = None) -> None:
+    content = contact_content(other.public, following=following, blocking=blocking)
+    publish(opened.store, opened.keypair, opened.caps, content, now_ms=now, random_bytes=os.urandom)
+
+
 def sync(opened: Home, stick: Path, **options: object) -> VisitReport:
     stick.mkdir(exist_ok=True)
     enrol(opened, stick, "", now_ms=now(), random_bytes=os.urandom)
@@ -88,7 +94,7 @@ def refuses(opened: Home) -> None:
 
 
 class World:
-    """Ada published five messages, made a backup, published five more; Ben got all ten; then Ada's disk broke."""
+    """Ada, who follows Ben, published five messages, made a backup, published five more; Ben got all ten; then Ada's disk broke."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -97,7 +103,8 @@ class World:
         self.backup = path / "backup"
         self.stick = path / "stick"
         with home(self.ada, ADA.seed) as ada:
-            say(ada, 5)
+            follow(ada, BEN)
+            say(ada, 4)
             sync(ada, self.stick)
         shutil.copytree(self.ada, self.backup)
         with home(self.ada) as ada:
@@ -340,6 +347,113 @@ def test_blocking_oneself_hides_nothing(world: World) -> None:
         publish(ada.store, ada.keypair, ada.caps, content, now_ms=now, random_bytes=os.urandom)
         report = sync(ada, world.stick)
         assert report.imported.ingested.feeds_forked == {ADA.public}
+
+
+# ---------------------------------------------------------------------------------------------------- strangers
+# What Eve says, of whom nobody here has heard, or somebody in another's name.
+
+
+def lie(world: World, machine: Keypair = EVE) -> Path:
+    """Return a card that claims our feed up to a million."""
+    network_id = decode_card(world.cards()["ben"].read_bytes()).network_id
+    path = world.path / "lie.card"
+    path.write_bytes(encode_card(Card(machine.public, network_id, 2**40, 1, {ADA.public: 1_000_000}), machine))
+    return path
+
+
+def strangers_card_imported(world: World, ada: Home) -> None:
+    take(ada, lie(world))
+
+
+def strangers_card_to_export_for(world: World, ada: Home) -> None:
+    pack(ada, world.path / "for-eve.sneaker", readers=[str(lie(world))])
+
+
+def strangers_card_on_an_enrolled_stick(world: World, ada: Home) -> None:
+    sync(ada, world.path / "other")
+    (lie(world)).rename(world.path / "other" / FOLDER / CARDS / f"{base32(EVE.public)}-{2**40}.card")
+    sync(ada, world.path / "other")
+
+
+def strangers_index(world: World, ada: Home) -> None:
+    """A bundle that lists messages of ours, signed, and does not hold them: the same as ``damaged_bundle``, by a stranger."""
+    with home(world.path / "eve", EVE.seed) as eve:
+        sync(eve, world.stick)
+        (world.path / "clock.json").write_text(f'{{"{ADA.public}": 5, "{BEN.public}": 2}}')
+        pack(eve, world.path / "late.sneaker", readers=[str(world.path / "clock.json")])
+    data = bytearray((world.path / "late.sneaker").read_bytes())
+    for message in world.messages:
+        data[data.find(message.signature)] ^= 1
+    (world.path / "late.sneaker").write_bytes(data)
+    take(ada, world.path / "late.sneaker")
+
+
+def strangers_clock(world: World, ada: Home) -> None:
+    with home(world.path / "eve", EVE.seed) as eve:
+        sync(eve, world.stick)
+        pack(eve, world.path / "eve.sneaker", feeds={BEN.public})
+    take(ada, world.path / "eve.sneaker")
+
+
+def strangers_note(world: World, ada: Home) -> None:
+    ada.store.update_peer_clock(EVE.public, {ADA.public: Note(10)})
+
+
+def strangers_clock_to_export_for(world: World, ada: Home) -> None:
+    strangers_note(world, ada)
+    pack(ada, world.path / "for-eve.sneaker", readers=[str(EVE.public)])
+
+
+def header_in_our_name(world: World, ada: Home) -> None:
+    """The header says that we packed it and the clock that we had ten messages: without the trailer, anybody can write that."""
+    with home(world.path / "other", ADA.seed) as other:
+        sync(other, world.stick)
+        pack(other, world.path / "ours.sneaker", feeds={BEN.public})
+    take(ada, data=(world.path / "ours.sneaker").read_bytes()[:-200])
+
+
+def header_in_the_name_of_a_friend(world: World, ada: Home) -> None:
+    with home(world.ben) as ben:
+        pack(ben, world.path / "bens.sneaker", feeds={BEN.public})
+    take(ada, data=(world.path / "bens.sneaker").read_bytes()[:-200])
+    assert ada.store.peer_clock(BEN.public) == {}, "a forged clock would keep from Ben what he lacks"
+
+
+STRANGERS = [
+    strangers_card_imported,
+    strangers_card_to_export_for,
+    strangers_card_on_an_enrolled_stick,
+    strangers_index,
+    strangers_clock,
+    strangers_note,
+    strangers_clock_to_export_for,
+    header_in_our_name,
+    header_in_the_name_of_a_friend,
+]
+
+
+@pytest.mark.parametrize("say_so", STRANGERS, ids=lambda say_so: say_so.__name__)
+def test_strangers_stop_nothing_without_proof(world: World, say_so: Callable[[World, Home], None]) -> None:
+    world.restore()
+    with home(world.ada) as ada:
+        say_so(world, ada)
+        assert held(ada) == 5
+        signed = say_so not in (header_in_our_name, header_in_the_name_of_a_friend)
+        assert [claim.source for claim in ada.store.claims(ADA.public)] == [EVE.public] * signed
+        say(ada)
+        assert own_feed(ada).state == "fine"
+
+
+def test_proof_counts_whoever_brings_it(world: World) -> None:
+    world.restore()
+    with home(world.path / "eve", EVE.seed) as eve:
+        sync(eve, world.stick)
+        (world.path / "clock.json").write_text(f'{{"{ADA.public}": 7}}')
+        pack(eve, world.path / "late.sneaker", readers=[str(world.path / "clock.json")], feeds={ADA.public})
+    with home(world.ada) as ada:
+        take(ada, world.path / "late.sneaker")
+        assert ada.store.own_sequence_seen(ADA.public).proven == 10
+        refuses(ada)
 
 
 # ---------------------------------------------------------------------------------------------------- recovery

@@ -39,6 +39,7 @@ from sneaker.store.base import (
     Row,
     WaitingRow,
 )
+from sneaker.store.claims import MAX_CLAIMS, superfluous, weigh
 from sneaker.store.merge import merge_feeds
 
 ROW_BYTES = 160
@@ -185,20 +186,21 @@ class MemoryStore:
         if found is not None:
             seen += [row & SEQUENCE_MASK for row in self.state.waiting if row >> SEQUENCE_BITS == found.id]
             seen += [row & SEQUENCE_MASK for row, _ in self.state.forks if row >> SEQUENCE_BITS == found.id]
-        claims = [
-            clock[feed].sequence
-            for peer, clock in self.state.clocks.items()
-            if feed in clock and clock[feed].sequence > self.dismissed.get((feed, peer, None), 0)
-        ]
-        claims += [claim.sequence for claim in self.claims(feed) if not claim.dismissed]
+        claims = [claim.sequence for claim in self.claims(feed) if claim.counts and not claim.dismissed]
         return OwnSeen(held, max(seen), max(claims, default=0))
 
     def note_claim(self, feed: FeedRef, source: FeedRef | None, sequence: int, key: MessageRef | None = None) -> None:
+        def is_news(sequence: int, key: MessageRef | None) -> bool:
+            other = key is not None and 0 < sequence <= held and self.key_at(feed, sequence) != key
+            return sequence > held or other
+
         head = self.head(feed)
         held = head.sequence if head is not None else 0
-        other = key is not None and 0 < sequence <= held and self.key_at(feed, sequence) != key
-        if (sequence > held or other) and sequence > self.claimed.get((feed, source, key), 0):
+        if is_news(sequence, key) and sequence > self.claimed.get((feed, source, key), 0):
             self.claimed[feed, source, key] = sequence
+        if len(self.claimed) > MAX_CLAIMS:
+            for claim in superfluous(self.claims(feed), lambda claim: is_news(claim.sequence, claim.key)):
+                del self.claimed[feed, claim.source, claim.key]
 
     def claims(self, feed: FeedRef) -> list[Claim]:
         found = [
@@ -206,10 +208,10 @@ class MemoryStore:
             for (about, source, key), sequence in self.claimed.items()
             if about == feed
         ]
-        return sorted(found, key=lambda claim: -claim.sequence)
+        return weigh(feed, sorted(found, key=lambda claim: -claim.sequence), self.hops)
 
     def dismiss_claims(self, feed: FeedRef) -> int:
-        count = sum(not claim.dismissed for claim in self.claims(feed))
+        count = sum(claim.counts and not claim.dismissed for claim in self.claims(feed))
         self.dismissed |= {place: sequence for place, sequence in self.claimed.items() if place[0] == feed}
         return count
 
@@ -396,7 +398,8 @@ class MemoryWriter:
             return
         feeds = self._state.feeds
         farthest: list[Any] = sorted(
-            waiting, key=lambda row_id: len(feeds[row_id >> SEQUENCE_BITS].rows) - (row_id & SEQUENCE_MASK)
+            (row_id for row_id in waiting if feeds[row_id >> SEQUENCE_BITS].ref != self._store.own),
+            key=lambda row_id: len(feeds[row_id >> SEQUENCE_BITS].rows) - (row_id & SEQUENCE_MASK),
         )
         for row_id in farthest:
             if size <= MAX_WAITING_BYTES - MAX_WAITING_BYTES // 8:
