@@ -32,14 +32,20 @@ __all__ = ["HistoryFetcher", "HistoryServer"]
 _RUN_MESSAGES = 100
 
 
-@dataclass
+@dataclass(eq=False)
 class _Served(Silent):
-    """A call of the peer's: where it stands, and how many messages it may still get."""
+    """A call of the peer's: ``next`` is due, up to ``stop`` or without end; then ``live`` goes on from there, if at all."""
 
+    server: HistoryServer
     call: int
     query: HistoryQuery
     next: int
-    left: int | None
+    stop: int | None
+    live: int | None
+
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
+        """The peer has lost interest."""
+        self.server.ended(self)
 
 
 class HistoryServer:
@@ -56,8 +62,13 @@ class HistoryServer:
     def serve(self, request: RequestReceived) -> None:
         """Take a call; raises CallRefused if its arguments make no sense."""
         query = parse_history_arguments(request.arguments)
-        first = query.first if query.old else max(query.first, self._node.replicator.sequence(query.feed) + 1)
-        served = _Served(request.call, query, first, query.limit)
+        if query is None:
+            self._connection.end(request.call)
+            return
+        held = self._node.replicator.sequence(query.feed)
+        stop = held if query.limit is None else min(held, query.first + query.limit - 1)
+        live = max(query.first, held + 1) if query.live else None
+        served = _Served(self, request.call, query, query.first, stop if query.old else 0, live)
         self._connection.attach(request.call, served)
         self._due.append(served)
         self._work()
@@ -68,6 +79,14 @@ class HistoryServer:
         if waiting:
             self._due.extend(waiting)
             self._work()
+
+    def ended(self, served: _Served) -> None:
+        """Forget a call that waits: a peer may ask for feeds that nobody ever heard of, again and again."""
+        waiting = self._live.get(served.query.feed, [])
+        if served in waiting:
+            waiting.remove(served)
+            if not waiting:
+                del self._live[served.query.feed]
 
     def _work(self) -> None:
         if not self._working:
@@ -87,17 +106,14 @@ class HistoryServer:
 
     def _serve_some(self, served: _Served) -> None:
         query, connection, node = served.query, self._connection, self._node
-        held = node.replicator.sequence(query.feed)
-        may = node.replicator.shares(query.feed) and query.feed not in node.policy.withheld(connection.peer)
-        if not may or served.left == 0:
+        if not self._may_have(query.feed):
             connection.end(served.call)  # as JavaScript peers do: no word about the reason
             return
-        if served.next > held:
-            self._wait(served)
+        held = node.replicator.sequence(query.feed)
+        last = min(held if served.stop is None else served.stop, served.next + _RUN_MESSAGES - 1)
+        if served.next > last:
+            self._turn_live(served)
             return
-        last = min(held, served.next + _RUN_MESSAGES - 1)
-        if served.left is not None:
-            last = min(last, served.next + served.left - 1)
         try:
             messages = read_run(node.store, query.feed, served.next, last)
         except StoreDamaged as error:
@@ -109,18 +125,26 @@ class HistoryServer:
             connection.send(served.call, encode_history_item(query, str(message.key), message.text, timestamp))
         self._meeting.count_sent(len(messages))
         served.next = last + 1
-        if served.left is not None:
-            served.left -= len(messages)
         self._due.append(served)
 
-    def _wait(self, served: _Served) -> None:
-        if not served.query.live:
+    def _may_have(self, feed: FeedRef) -> bool:
+        """Whether the peer may have a feed, now or once there is something of it."""
+        replicator = self._node.replicator
+        if feed in replicator.closed or feed in self._node.policy.withheld(self._connection.peer):
+            return False
+        return replicator.shares(feed) or not replicator.sequence(feed)
+
+    def _turn_live(self, served: _Served) -> None:
+        """What was there is sent: end the call, or wait for what comes."""
+        if served.live is None:
             self._connection.end(served.call)
             return
-        waiting = self._live.setdefault(served.query.feed, [])
-        if len(waiting) > 8:  # those that ended meanwhile
-            waiting[:] = [other for other in waiting if self._connection.is_open(other.call)]
-        waiting.append(served)
+        if served.stop is not None:
+            served.next, served.stop = served.live, None
+        if served.next <= self._node.replicator.sequence(served.query.feed):
+            self._due.append(served)  # it has come meanwhile
+            return
+        self._live.setdefault(served.query.feed, []).append(served)
 
 
 class HistoryFetcher:

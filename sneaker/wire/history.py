@@ -6,6 +6,7 @@ timestamps, so what comes is put in order here, within bounds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ __all__ = [
 class HistoryQuery:
     """What a caller wants: messages of ``feed`` from sequence ``first`` on, itself included.
 
-    ``limit``: at most so many, None for all.  ``old``: those that are there; ``live``: those that come later.
+    ``old``: those that are there, at most ``limit`` of them (None for all); ``live``: those that come later.
     ``keys`` with ``values`` asks for ``{key, value, timestamp}``, one without the other for the bare thing.
     """
 
@@ -41,40 +42,32 @@ class HistoryQuery:
     values: bool = True
 
 
-def parse_history_arguments(arguments: Sequence[object]) -> HistoryQuery:
-    """Read the arguments of a call: one object, or the old form ``id, seq, live``.
+def parse_history_arguments(arguments: Sequence[object]) -> HistoryQuery | None:
+    """Read the arguments of a call, as ssb-server 16 does; None for one that names no feed: there is nothing to give.
 
-    A sequence of 0 means the whole feed, as with ssb-db; ``limit: -1`` means no limit, as with go-ssb.
-    Raises CallRefused with the text to answer.
+    ``sequence`` goes before ``seq``, and below 1 both mean the whole feed; ``old: false`` alone means what comes later;
+    a limit below 0 is none. Raises CallRefused with the text to answer for values of a wrong type.
     """
-    first = arguments[0] if arguments else None
-    if isinstance(first, str):
-        names = ("id", "seq", "live")
-        options: dict[str, object] = dict(zip(names, arguments, strict=False))
-    elif isinstance(first, dict):
-        options = first
-    else:
-        raise CallRefused("createHistoryStream needs {id: feedId}")
+    options = arguments[0] if arguments else None
+    if not isinstance(options, dict):
+        return None
     identity = options.get("id")
     try:
         feed = FeedRef.parse(identity if isinstance(identity, str) else "")
     except RefError:
-        raise CallRefused("createHistoryStream: id is not a feed id") from None
-    sequences = {_integer(options, name) for name in ("sequence", "seq")} - {None}
-    if len(sequences) > 1:
-        raise CallRefused("createHistoryStream: seq and sequence differ")
-    sequence = sequences.pop() if sequences else 1
-    if sequence is None or not 0 <= sequence <= MAX_SEQUENCE:
-        raise CallRefused("createHistoryStream: seq is out of range")
-    limit = _integer(options, "limit")
+        return None
+    sequence = _number(options, "sequence") or _number(options, "seq") or 1
+    limit = _number(options, "limit")
+    old = options.get("old") is not False
+    keys = _switch(options, "keys") is not False
     return HistoryQuery(
         feed,
-        first=max(sequence, 1),
-        limit=None if limit is None or limit < 0 else limit,
-        live=_boolean(options, "live", False),
-        old=_boolean(options, "old", True),
-        keys=_boolean(options, "keys", True),
-        values=_boolean(options, "values", True),
+        first=math.ceil(min(max(sequence, 1), MAX_SEQUENCE + 1)),
+        limit=None if limit is None or limit < 0 else math.floor(min(limit, MAX_SEQUENCE)),
+        live=_switch(options, "live") is True or not old,
+        old=old,
+        keys=keys,
+        values=_switch(options, "values") is not False or not keys,
     )
 
 
@@ -174,17 +167,17 @@ class ReorderBuffer:
         return ready
 
 
-def _integer(options: dict[str, object], name: str) -> int | None:
+def _number(options: dict[str, object], name: str) -> float | None:
     value = options.get(name)
-    if value is None:
+    if value is None or value is False:
         return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise CallRefused(f"createHistoryStream: {name} is not an integer")
+    if value is True or not isinstance(value, (int, float)):
+        raise CallRefused(f"createHistoryStream: {name} is not a number")
     return value
 
 
-def _boolean(options: dict[str, object], name: str, default: bool) -> bool:
+def _switch(options: dict[str, object], name: str) -> object:
     value = options.get(name)
-    return default if value is None else bool(value)
+    if value is not None and not isinstance(value, (bool, int, float)):
+        raise CallRefused(f"createHistoryStream: {name} is neither true nor false")
+    return value

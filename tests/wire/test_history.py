@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sneaker.errors import CallRefused, LocalProtocolError, RemoteProtocolError
+from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef
 from sneaker.wire.history import (
     HistoryQuery,
@@ -30,11 +32,23 @@ ID = str(FEED)
         ([{"id": ID}], HistoryQuery(FEED)),
         ([{"id": ID, "seq": 5, "live": True, "keys": False}], HistoryQuery(FEED, 5, live=True, keys=False)),
         ([{"id": ID, "sequence": 5, "seq": 5.0}], HistoryQuery(FEED, 5)),
-        ([{"id": ID, "seq": 0, "limit": -1, "old": False}], HistoryQuery(FEED, 1, old=False)),
+        ([{"id": ID, "sequence": 2, "seq": 4}], HistoryQuery(FEED, 2)),
+        ([{"id": ID, "sequence": 0, "seq": 4}], HistoryQuery(FEED, 4)),
+        ([{"id": ID, "seq": -1}], HistoryQuery(FEED)),
+        ([{"id": ID, "seq": -2.5}], HistoryQuery(FEED)),
+        ([{"id": ID, "seq": 2.5}], HistoryQuery(FEED, 3)),
+        ([{"id": ID, "seq": 1e300}], HistoryQuery(FEED, MAX_SEQUENCE + 1)),
+        ([{"id": ID, "seq": float("inf")}], HistoryQuery(FEED, MAX_SEQUENCE + 1)),
+        ([{"id": ID, "seq": 0, "limit": -1}], HistoryQuery(FEED, 1)),
         ([{"id": ID, "limit": 3, "values": False, "reverse": None}], HistoryQuery(FEED, limit=3, values=False)),
         ([{"id": ID, "limit": 0}], HistoryQuery(FEED, limit=0)),
-        ([ID, 7, True], HistoryQuery(FEED, 7, live=True)),
-        ([ID], HistoryQuery(FEED)),
+        ([{"id": ID, "limit": 2.5}], HistoryQuery(FEED, limit=2)),
+        ([{"id": ID, "limit": False}], HistoryQuery(FEED)),
+        ([{"id": ID, "keys": False, "values": False}], HistoryQuery(FEED, keys=False)),
+        ([{"id": ID, "keys": 0, "values": 0}], HistoryQuery(FEED)),
+        ([{"id": ID, "live": 1}], HistoryQuery(FEED)),
+        ([{"id": ID, "old": False}], HistoryQuery(FEED, old=False, live=True)),
+        ([{"id": ID, "old": 0}], HistoryQuery(FEED)),
         ([{"id": FEED.uri, "seq": None}], HistoryQuery(FEED)),
     ],
 )
@@ -43,29 +57,20 @@ def test_arguments_of_all_peers(arguments: list[object], query: HistoryQuery) ->
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        [None],
-        [5],
-        [[]],
-        [{}],
-        [{"id": 5}],
-        [{"id": "@x"}],
-        ["@x"],
-        [{"id": ID, "seq": 1, "sequence": 2}],
-        [{"id": ID, "seq": -1}],
-        [{"id": ID, "seq": "1"}],
-        [{"id": ID, "seq": 1.5}],
-        [{"id": ID, "seq": True}],
-        [{"id": ID, "seq": 2**40}],
-        [{"id": ID, "limit": "all"}],
-    ],
+    "arguments", [[], [None], [5], [[]], [{}], [{"id": 5}], [{"id": "@x"}], ["@x"], [ID], [ID, 7, True]], ids=str
+)
+def test_arguments_that_name_no_feed(arguments: list[object]) -> None:
+    assert parse_history_arguments(arguments) is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"seq": "1"}, {"seq": True}, {"sequence": []}, {"limit": "all"}, {"limit": True}, {"live": "yes"}, {"keys": {}}],
     ids=str,
 )
-def test_bad_arguments_refuse_the_call(arguments: list[object]) -> None:
+def test_bad_arguments_refuse_the_call(options: dict[str, object]) -> None:
     with pytest.raises(CallRefused):
-        parse_history_arguments(arguments)
+        parse_history_arguments([{"id": ID, **options}])
 
 
 @given(
@@ -81,6 +86,8 @@ def test_bad_arguments_refuse_the_call(arguments: list[object]) -> None:
     )
 )
 def test_what_we_ask_means_what_we_want(query: HistoryQuery) -> None:
+    # "Neither keys nor values" and "neither old nor live" mean something else to JavaScript peers.
+    query = replace(query, values=query.values or not query.keys, live=query.live or not query.old)
     assert parse_history_arguments(format_history_arguments(query)) == query
 
 
