@@ -6,16 +6,16 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import orjson
 import typer
 
-from sneaker.cli.app import FeedArgument, JsonOption, command, home, now_ms
+from sneaker.cli.app import FeedArgument, JsonOption, command, home, now_ms, settings
 from sneaker.cli.show import clean
 from sneaker.config import default_memory
-from sneaker.errors import InvalidMessage, SourceError, UsageError
-from sneaker.limits import MAX_MESSAGE_BYTES
+from sneaker.errors import PublishUnsafe, UsageError
+from sneaker.limits import MAX_JSON_LINE_BYTES
 from sneaker.refs import FeedRef
 
 if TYPE_CHECKING:
@@ -52,42 +52,63 @@ def _print_message(message: Message, json: bool) -> None:
 
 
 def _read_content(text: str | None, content: str | None) -> dict[str, Any]:
-    from sneaker.feed.canonical import parse_json
+    from sneaker.exchange.draft import parse_draft, read_text
+    from sneaker.exchange.sources import Source, open_source
 
     if (text is None) == (content is None):
         raise UsageError("publish takes either a text or --content")
     if content is None:
-        return {"type": "post", "text": text}
-    raw: str | bytes = content
+        return {"type": "post", "text": read_text(_read_stdin()) if text == "-" else text}
     if content == "-":
-        raw = sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
-    elif content.startswith("@"):
-        try:
-            with Path(content[1:]).open("rb") as file:
-                raw = file.read(MAX_MESSAGE_BYTES + 1)
-        except OSError as error:
-            raise SourceError(f"cannot read {content[1:]}: {error.strerror}") from None
+        return parse_draft(_read_stdin())
+    if not content.startswith("@"):
+        return parse_draft(content)
+    with open_source(Source(content[1:], Path(content[1:])), sys.stdin.buffer) as file:
+        return parse_draft(_read_some(file, content[1:]))
+
+
+def _read_stdin() -> bytes:
+    return _read_some(sys.stdin.buffer, "standard input")
+
+
+def _read_some(file: BinaryIO, name: str) -> bytes:
+    """Return all there is; raises PublishUnsafe if it is more than any message takes."""
+    from sneaker.exchange.sources import source_errors
+
+    parts = []
+    left = MAX_JSON_LINE_BYTES + 1
     try:
-        parsed = parse_json(raw)
-    except InvalidMessage:
-        raise UsageError("the content is not JSON") from None
-    if not isinstance(parsed, dict):
-        raise UsageError("the content is not a JSON object")
-    return parsed
+        while left > 0 and (data := file.read(left)):
+            parts.append(data)
+            left -= len(data)
+    except OSError as error:
+        raise source_errors(name, error) from None
+    if left <= 0:
+        raise PublishUnsafe(f"{name} has more in it than any message takes", hint="attach it as a file: --attach FILE")
+    return b"".join(parts)
 
 
 @command()
 def publish(
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="The text of a post.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT]", help="The text of a post, in quotes; - reads it from standard input.", show_default=False
+        ),
     ] = None,
     content: Annotated[
         str | None,
-        typer.Option("--content", metavar="JSON|@FILE|-", help="A whole content object, with a type of its own."),
+        typer.Option(
+            "--content",
+            metavar="JSON|@FILE|-",
+            help="A whole content object, with a type of its own; recps in it encrypt it.",
+        ),
     ] = None,
     private_to: Annotated[
         list[str] | None,
-        typer.Option("--private-to", metavar="FEED", help="Encrypt to this feed; may be given up to six times."),
+        typer.Option(
+            "--private-to", metavar="FEED", help="Encrypt to this feed and to you; may be given up to six times."
+        ),
     ] = None,
     attach: Annotated[
         list[Path] | None,
@@ -97,15 +118,22 @@ def publish(
 ) -> None:
     """Append a message to your own feed.
 
-    A plain TEXT becomes a post. Nothing is published if others have seen more of your feed than this machine holds, or if this
+    A plain TEXT becomes a post. What is private says in 'recps' who can read it, and all of them see that. Nothing is published if others have seen more of your feed than this machine holds, or if this
     home was adopted, copied or restored and you have not said which message was your last, because that could fork the feed:
     see 'sneaker doctor'.
     """
     from sneaker.exchange.attachments import attach_files
     from sneaker.exchange.publish import publish as publish_content
     from sneaker.exchange.standing import Standing
+    from sneaker.feed.canonical import format_json
+    from sneaker.feed.content import find_blobs
 
-    body = _read_content(text if text is not None or not attach or content is not None else "", content)
+    if text is not None and len(text) > 1:
+        raise UsageError(
+            "the text has to be one argument", hint=f'put it in quotes: sneaker publish "{" ".join(text)}"'
+        )
+    given = text[0] if text else "" if attach and content is None else None
+    body = _read_content(given, content)
     recipients = [FeedRef.parse(feed) for feed in private_to or ()]
     with home() as opened:
         if attach:
@@ -120,6 +148,9 @@ def publish(
             random_bytes=os.urandom,
             standing=Standing(opened, default_memory()),
         )
+        for blob in find_blobs(format_json(body).encode()):
+            if not opened.blobs.has(blob):
+                settings.output(json).say(f"note: {blob} is not on this machine, so nobody can get it from here")
     _print_message(message, json)
 
 

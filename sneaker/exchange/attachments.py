@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import mimetypes
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,20 @@ def attach_files(blobs: BlobStore, paths: Sequence[Path], content: dict[str, Any
     for path, data in files:
         blob, _ = blobs.add(data)
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        added.append({"link": str(blob), "name": path.name, "type": kind, "size": len(data)})
-        label = path.name.replace("[", "(").replace("]", ")")
+        name = _name(path)
+        added.append({"link": str(blob), "name": name, "type": kind, "size": len(data)})
+        label = name.replace("\\", "/").replace("[", "(").replace("]", ")")
         links.append(f"{'!' if kind.startswith('image/') else ''}[{label}]({blob})")
     result = {**content, "mentions": [*mentions, *added]}
     if content.get("type") == "post" and isinstance(content.get("text"), str):
         result["text"] = "\n\n".join([*([content["text"]] if content["text"] else []), *links])
     return result
+
+
+def _name(path: Path) -> str:
+    """Return the name of a file as text: names are bytes, and may have anything in them."""
+    name = os.fsencode(path.name).decode("utf-8", "replace")
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name) or "file"
 
 
 def _read(path: Path) -> bytes:

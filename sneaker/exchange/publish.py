@@ -13,9 +13,10 @@ from typing import Any
 from sneaker.caps import Caps
 from sneaker.errors import ForkError, PublishUnsafe, SneakerError
 from sneaker.exchange.claims import contradicting
+from sneaker.exchange.draft import check_meaning, recipients
 from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.standing import Standing
-from sneaker.feed.message import Content, Head, Message, create_message
+from sneaker.feed.message import Content, Head, Message, check_publish_safe, create_message
 from sneaker.keys import Keypair
 from sneaker.private import box
 from sneaker.refs import FeedRef
@@ -59,11 +60,17 @@ def publish(
 ) -> Message:
     """Append ``content`` to the own feed and return the message once it is on the disk.
 
-    With ``private_to`` it is encrypted to these feeds and to ourselves (private-box).  Raises PublishUnsafe for what
-    other programs would refuse, ForkError if the own feed has been seen further on or, with ``standing``, may go on
+    With ``private_to``, or ``recps`` in the content, it is encrypted to these feeds and to ourselves (private-box), and
+    ``recps`` in it names them all, so that programs can show who reads along and answer everybody.  Raises PublishUnsafe
+    for what other programs would refuse or read otherwise, ForkError if the own feed has been seen further on or, with ``standing``, may go on
     elsewhere, and StoreError.
     """
-    recipients = list(dict.fromkeys([*private_to, keypair.public])) if private_to else []
+    readers = recipients(content, private_to, keypair.public)
+    if readers:
+        content = {**content, "recps": [str(reader) for reader in readers]}
+    check_meaning(content, keypair.public)
+    check_publish_safe(content)
+    body: Content = box(content, readers, random_bytes) if readers else content
     with Ingest(store, caps=caps, now_ms=now_ms, workers=1) as ingest:
         if standing is not None:
             standing.recall()
@@ -77,7 +84,6 @@ def publish(
             if last is not None and isinstance(last.timestamp, int | float):
                 # Clocks of old machines jump back; readers sort by this.
                 timestamp = max(timestamp, int(last.timestamp) + 1)
-        body: Content = box(content, recipients, random_bytes) if recipients else content
         message = create_message(keypair, head, timestamp, body, caps.hmac_key)
         ingest.add_message(message)
         report = ingest.close()

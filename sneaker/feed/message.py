@@ -8,11 +8,16 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from binascii import a2b_base64
+from decimal import Decimal
 from typing import Any, NamedTuple
+
+from nacl import bindings
+from nacl.exceptions import CryptoError
 
 from sneaker.caps import auth
 from sneaker.errors import FeedError, InvalidMessage, PublishUnsafe
-from sneaker.feed.canonical import format_json, parse_json, utf16_units
+from sneaker.feed.canonical import format_json, format_number, parse_json, utf16_units
 from sneaker.keys import Keypair
 from sneaker.limits import MAX_MESSAGE_UNITS, MAX_SEQUENCE, MAX_TYPE_UNITS, MIN_TYPE_UNITS
 from sneaker.refs import FeedRef, MessageRef, encode_base64
@@ -22,6 +27,7 @@ __all__ = [
     "Head",
     "Message",
     "check_content",
+    "check_publish_safe",
     "create_message",
     "message_key",
     "signed_bytes",
@@ -40,6 +46,10 @@ _ENCRYPTED = re.compile(
 # What every implementation takes for encrypted.
 _ENCRYPTED_EVERYWHERE = re.compile(r"[A-Za-z0-9+/]+={0,2}\.box2?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# The least that a reader can open: nonce, one-time key, a slot and a MAC; with .box2 a header, a slot and a MAC.
+_MIN_SEALED_BYTES = {"box": 24 + 32 + 49 + 16, "box2": 32 + 32 + 16}
+# Multiplied with it, keys of low order (zero is one) give nothing, as with every other; libsodium refuses to.
+_ANY_SCALAR = bytes([1]) * 32
 
 _new_bytes = bytes.__new__
 
@@ -161,8 +171,7 @@ def create_message(
 def check_publish_safe(content: object) -> None:
     """Raise PublishUnsafe unless every SSB implementation keeps ``content`` as it is and accepts it."""
     if isinstance(content, str):
-        if _ENCRYPTED_EVERYWHERE.fullmatch(content) is None or _ENCRYPTED.fullmatch(content) is None:
-            raise PublishUnsafe("text content has to be base64 that ends in .box or .box2")
+        _check_box(content)
         return
     try:
         check_content(content)
@@ -198,6 +207,8 @@ def check_publish_safe(content: object) -> None:
         elif isinstance(value, float):
             if not math.isfinite(value):
                 raise PublishUnsafe("the content has a number in it that is not finite")
+            if value == 0 and math.copysign(1, value) < 0:
+                raise PublishUnsafe("the content has -0 in it, which JavaScript makes 0")
         elif isinstance(value, int):
             _check_integer(value)
         elif value is not None:
@@ -213,8 +224,24 @@ def _check_text(text: str) -> None:
 
 def _check_integer(number: int) -> None:
     try:
-        same = int(float(number)) == number
+        # As JavaScript prints it: 2**60 is a double, and yet comes out as 1152921504606847000.
+        same = Decimal(format_number(float(number))) == number
     except OverflowError:
         same = False
     if not same:
         raise PublishUnsafe(f"{number if abs(number) < 10**40 else 'a huge integer'} would change: numbers are doubles")
+
+
+def _check_box(content: str) -> None:
+    """Raise PublishUnsafe for encrypted text that no program has encrypted: ssb-server dies of some, at every start."""
+    if _ENCRYPTED_EVERYWHERE.fullmatch(content) is None or _ENCRYPTED.fullmatch(content) is None:
+        raise PublishUnsafe("text content has to be base64 that ends in .box or .box2")
+    encoded, _, suffix = content.partition(".")
+    sealed = a2b_base64(encoded)
+    if len(sealed) < _MIN_SEALED_BYTES[suffix]:
+        raise PublishUnsafe(f"{len(sealed)} bytes are too few for a private message that somebody could open")
+    if suffix == "box":
+        try:
+            bindings.crypto_scalarmult(_ANY_SCALAR, sealed[24:56])
+        except (CryptoError, RuntimeError):
+            raise PublishUnsafe("the one-time key of this private message is none; ssb-server dies of it") from None

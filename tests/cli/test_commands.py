@@ -493,3 +493,52 @@ def test_demo_ends_with_equal_logs(tmp_path: Path) -> None:
     report = sneaker("demo", "--json", "--log", fixture_log_file(tmp_path), timeout=120).json
     assert report["identical"] is True
     assert report["messages"] == 1129 + 4
+
+
+def test_publish_reads_a_text_from_a_pipe(alice: Path) -> None:
+    content = sneaker("publish", "-", "--json", at=alice, data=b"zwei\nZeilen\n").json["value"]["content"]
+    assert content == {"type": "post", "text": "zwei\nZeilen"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "data", "code", "words"),
+    [
+        (["hello", "world"], None, 2, 'put it in quotes: sneaker publish "hello world"'),
+        ([""], None, 22, "no text"),
+        (["-"], b"", 22, "no text"),
+        (["-"], b"\xff", 2, "not UTF-8"),
+        (["-"], b"x" * 300_000, 22, "more in it than any message takes"),
+        (["--content", "-"], b" " * 300_000, 22, "more in it than any message takes"),
+        (["--content", '"AAAA.box"'], None, 2, "not a JSON object"),
+        (["--content", '{"type":"post","text":"x"'], None, 2, "ends too early"),
+        (["--content", '{"type":"post","text":"x","text":"y"}'], None, 22, "stands twice"),
+        (["--attach", "/dev/zero"], None, 36, "a device"),
+    ],
+)
+def test_what_is_not_published_is_said_in_words(
+    alice: Path, arguments: list[str], data: bytes | None, code: int, words: str
+) -> None:
+    done = sneaker("publish", *arguments, at=alice, data=data, ok=False)
+    assert (done.code, done.out) == (code, "")
+    assert words in done.err
+    assert sneaker("log", "--json", at=alice).out == ""
+
+
+def test_a_link_to_a_blob_that_is_not_here_is_said(alice: Path, tmp_path: Path) -> None:
+    blob = "&AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=.sha256"
+    assert f"note: {blob} is not on this machine" in sneaker("publish", f"see {blob}", at=alice).err
+    (tmp_path / "photo.jpg").write_bytes(b"a photo")
+    assert sneaker("publish", "--attach", tmp_path / "photo.jpg", at=alice).err == ""
+
+
+def test_nobody_follows_or_blocks_themselves(alice: Path) -> None:
+    for command in ("follow", "unfollow", "block", "unblock"):
+        assert sneaker(command, identity(alice), at=alice, ok=False).code == 22
+
+
+def test_names_of_attached_files_are_only_text(alice: Path, tmp_path: Path) -> None:
+    name = os.path.join(os.fsencode(tmp_path), b"a\xff]\n\x1b[31m.bin")
+    Path(os.fsdecode(name)).write_bytes(b"x")
+    content = sneaker("publish", "--attach", os.fsdecode(name), "--json", at=alice).json["value"]["content"]
+    assert content["mentions"][0]["name"] == "a\ufffd]\ufffd\ufffd[31m.bin"
+    assert content["text"].startswith("[a\ufffd)\ufffd\ufffd(31m.bin](&")

@@ -68,7 +68,9 @@ def test_first_and_next_message() -> None:
     )
     assert parse_message(first.text) == first
     check_message(None, first)
-    second = create_message(ME, Head(1, first.key), 1_600_000_000_000.5, "AAAA.box")
+    second = create_message(
+        ME, Head(1, first.key), 1_600_000_000_000.5, encode_base64(bytes(24) + b"\t" + bytes(160)) + ".box"
+    )
     assert (second.sequence, second.previous, second.timestamp) == (2, first.key, 1_600_000_000_000.5)
     check_message(Head(1, first.key), second)
 
@@ -107,6 +109,16 @@ UNSAFE: list[Any] = [
     "text",
     ".box",
     "AAAA.box3",
+    # Whatever opens it has to find 56 bytes of head, a slot and a MAC, and a one-time key that is one.
+    "AAAA.box",
+    encode_base64(bytes(24) + b"\t" + bytes(95)) + ".box",
+    encode_base64(bytes(200)) + ".box",
+    encode_base64(bytes(24) + b"\1" + bytes(175)) + ".box",
+    encode_base64(
+        bytes(24) + bytes.fromhex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f") + bytes(144)
+    )
+    + ".box",
+    encode_base64(bytes(79)) + ".box2",
     "AAAA.box\n",
     "AAA.box",
     "AAA=.box2?unbox=x",
