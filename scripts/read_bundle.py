@@ -91,7 +91,7 @@ class Payload(io.BytesIO):
         demand(packing < 2 and len(body) == size and hashlib.sha256(body).digest() == blob, "a blob is not its id's")
 
     def index(self) -> tuple[list, tuple[int, int]]:
-        self.unpack(self.varint(16 << 20))
+        self.unpack(self.varint(min(16 << 20, 64 * len(self.getvalue()))))
         feeds = [self.take(32) and (self.varint(), self.varint(), self.take(16)) for _ in range(self.varint(200_000))]
         blobs = [self.take(32) and self.varint((5 << 20) - 1) for _ in range(self.varint(65_536))]
         records, at, messages = [], 0, 0
@@ -159,7 +159,7 @@ def read(data: bytes, listing: bool) -> list[str]:
             demand(not fields.read(), "bytes are left in a record")
             runs = value if name == "messages" else []
             seen = (found.get("header"), found.get("index", "??")[1], arrived[-2:][0][1::2], len(arrived) - 1)
-            demand(name != "header" or value[0][:8] == tag, "a header of another bundle")
+            demand(name != "header" or (value[0][:8] == tag and not arrived[1:]), "a header of another bundle or place")
             demand(name != "index" or value[0] == arrived[:-1], "the records are not those of the index")
             demand(name != "trailer" or value == seen, "the trailer does not fit what was before it")
             demand(kind not in KINDS or ("trailer" if name == "trailer" else "index") not in found, "it is too late")

@@ -33,7 +33,9 @@ __all__ = [
 ]
 
 CONFIG_NAME = "config.toml"
-_MAX_CONFIG_BYTES = 1024 * 1024
+# Some settings and many remarks. Of a key with thousands of dots, tomllib's time is the square.
+_MAX_CONFIG_BYTES = 64 * 1024
+_MAX_CONFIG_LINE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +133,15 @@ def load_config(home: Path) -> Config:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > _MAX_CONFIG_BYTES:
         raise ConfigError(f"{path} is too large to be a configuration")
+    if max(map(len, data.split(b"\n"))) > _MAX_CONFIG_LINE_BYTES:
+        raise ConfigError(
+            f"{path} has a line of more than {_MAX_CONFIG_LINE_BYTES} bytes", hint="break it into several"
+        )
     try:
         table = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path} cannot be read: it is nested too deeply") from None
+    except ValueError as error:  # not UTF-8, not TOML, or a number of thousands of digits
         raise ConfigError(f"{path} cannot be read: {error}") from None
     network = _section(table, "network", {"key", "hmac_key"}, path)
     drives = _section(table, "drives", {"filesystems", "mount", "unmount", "power_off"}, path)
@@ -146,7 +154,7 @@ def load_config(home: Path) -> Config:
     return Config(
         caps=_caps(network, path),
         drives=_drives(drives, path),
-        inbox=InboxSettings(tuple(Path(name).expanduser() for name in _texts(inbox, "inbox", "folders", path))),
+        inbox=InboxSettings(tuple(_folder(name, path) for name in _texts(inbox, "inbox", "folders", path))),
         notify=NotifySettings(
             desktop=_truth(notify, "notify", "desktop", path, default=True),
             bell=_truth(notify, "notify", "bell", path, default=False),
@@ -218,6 +226,13 @@ def _texts(section: dict[str, Any], name: str, key: str, path: Path) -> list[str
     if not isinstance(value, list) or not all(isinstance(item, str) and item and "\0" not in item for item in value):
         raise ConfigError(f'{path}: {name}.{key} is not a list of texts such as ["one", "two"]')
     return value
+
+
+def _folder(name: str, path: Path) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{path}: inbox.folders: there is no home folder for {name!r}") from None
 
 
 def _section(table: dict[str, Any], name: str, known: set[str], path: Path) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -19,6 +19,9 @@ from sneaker.refs import FeedRef, decode_base64, encode_base64
 __all__ = ["Keypair", "format_secret", "load_secret", "parse_secret", "save_secret", "verify_signature"]
 
 _SUFFIX = ".ed25519"
+
+# What editors for Windows put before a text that they save as "Unicode".
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 _HEADER = """\
 # WARNING: Never show this to anyone.
@@ -83,7 +86,7 @@ def parse_secret(text: str) -> Keypair:
     Raises KeysError if it is not an Ed25519 secret, or its public half does not belong to its private half: a new
     identity is never made over a damaged one.
     """
-    joined = "".join(re.sub(r"\s*#[^\n]*", "", text).split("\n"))
+    joined = "".join(line.partition("#")[0] for line in text.split("\n"))
     try:
         data = json.loads(joined)
         if not isinstance(data, dict) or data.get("curve") != "ed25519":
@@ -100,7 +103,9 @@ def parse_secret(text: str) -> Keypair:
         ) from None
     pair = Keypair.from_seed(secret[:32])
     identity = data.get("id")
-    if identity is not None and str(identity).lstrip("@") != f"{encode_base64(stated)}{_SUFFIX}":
+    if identity is not None and (
+        not isinstance(identity, str) or identity.lstrip("@") != f"{encode_base64(stated)}{_SUFFIX}"
+    ):
         raise KeysError("the secret's id does not belong to its keys")
     if pair.secret != secret or pair.public != stated:
         raise KeysError("the public and private halves of the secret do not belong together")
@@ -130,10 +135,10 @@ def load_secret(path: Path) -> Keypair:
         raise KeysError(f"cannot read the secret file {path}: {error.strerror}") from None
     if len(data) > MAX_SECRET_BYTES:
         raise KeysError(f"{path} is too large to be a secret file")
+    # Only comments hold anything but ASCII, and in whatever encoding a person's editor had: ssb-keys reads over it, too.
+    encoding = "utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig"
     try:
-        return parse_secret(data.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise KeysError(f"{path} is not a secret file") from None
+        return parse_secret(data.decode(encoding, errors="replace"))
     except KeysError as error:
         raise KeysError(f"{path}: {error.message}", hint=error.hint) from None
 

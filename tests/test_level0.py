@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from sneaker.caps import MAIN_NETWORK_KEY, Caps, auth, parse_cap
 from sneaker.errors import CapsError, KeysError, RefError, SneakerError, all_errors
 from sneaker.keys import Keypair, format_secret, load_secret, parse_secret, save_secret, verify_signature
+from sneaker.limits import MAX_SECRET_BYTES
 from sneaker.refs import BlobRef, FeedRef, MessageRef, decode_base64, encode_base64, parse_ref
 
 FEED = FeedRef(bytes(range(32)))
@@ -94,6 +96,27 @@ def test_halves_that_do_not_belong_together() -> None:
     text = format_secret(one).replace(encode_base64(one.public), encode_base64(two.public))
     with pytest.raises(KeysError):
         parse_secret(text)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "comment"),
+    [("latin-1", "geh\xf6rt mir"), ("utf-8", "geh\xf6rt mir"), ("utf-8-sig", "mine"), ("utf-16", "geh\xf6rt mir")],
+)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_secret_in_whatever_an_editor_made_of_it(tmp_path: Path, encoding: str, comment: str, line_end: str) -> None:
+    """ssb-keys drops the comments and does not care what was in them."""
+    pair = Keypair.from_seed(bytes(32))
+    text = f"# {comment}\n\n" + format_secret(pair)
+    (tmp_path / "secret").write_bytes(text.replace("\n", line_end).encode(encoding))
+    assert load_secret(tmp_path / "secret") == pair
+
+
+def test_time_for_a_secret_grows_with_its_length() -> None:
+    """A comment may begin behind any blank: looking for it from each blank on takes minutes for this."""
+    start = time.process_time()
+    with pytest.raises(KeysError):
+        parse_secret(" " * MAX_SECRET_BYTES + "\n" * MAX_SECRET_BYTES)
+    assert time.process_time() - start < 2
 
 
 def test_the_secret_does_not_show() -> None:

@@ -104,9 +104,11 @@ def open_indexed(file: BinaryIO) -> IndexedBundle | None:
         header = decode_header(_read_record(file, PREAMBLE_BYTES, RecordType.HEADER, None, tag))
     except BundleDamaged:
         return None
-    if disagreement(trailer, header, index, trailer.index_digest) is not None:
+    if disagreement(trailer, header, index) is not None:
         return None
     if index.records and index.records[-1].offset + FRAME_BYTES + index.records[-1].length > trailer.index_offset:
+        return None
+    if [entry.offset for entry in index.records if entry.type == RecordType.HEADER] != [PREAMBLE_BYTES]:
         return None
     return IndexedBundle(file, header, index, trailer)
 

@@ -91,8 +91,8 @@ class BundleReader:
         self._first_parity = 0
         self._stray = False  # whether records stand behind the trailer that the signature should cover
         self._header: Header | None = None
-        self._index: Index | None = None
         self._index_at: _Arrived | None = None
+        self._index_payload = b""  # of the last index before the trailer; read at the end, if the trailer names it
         self._trailer: Trailer | None = None
         self._trailer_offset = 0
         self._footer: Footer | None = None
@@ -250,12 +250,15 @@ class BundleReader:
 
     def _interpret(self, frame: Frame, payload: bytes, offset: int) -> None:
         arrived = _Arrived(offset, frame.type, frame.length, frame.digest)
+        is_first = not self._arrived and self._trailer is None
         self._note(arrived)
         if frame.type == RecordType.HEADER:
+            if not is_first:
+                raise BundleDamaged("a header that is not the first record")
             header = decode_header(payload)
             if header.bundle_id[:8] != frame.tag:
                 raise BundleDamaged("the header is not the one of this bundle")
-            self._header = self._header or header
+            self._header = header
             self._waiting.append(HeaderRead(header))
         elif frame.type in (RecordType.PREREQUISITES, RecordType.CLOCK):
             self._waiting.append(ClockRead(decode_clock(payload), frame.type == RecordType.PREREQUISITES))
@@ -264,9 +267,8 @@ class BundleReader:
         elif frame.type == RecordType.BLOB:
             self._waiting.append(BlobRead(payload, offset))
         elif frame.type == RecordType.INDEX:
-            index = decode_index(payload)
             if self._trailer is None:
-                self._index, self._index_at = index, arrived
+                self._index_payload, self._index_at = payload, arrived
         elif frame.type == RecordType.TRAILER:
             trailer = decode_trailer(payload)
             if trailer.bundle_id[:8] != frame.tag:
@@ -295,11 +297,12 @@ class BundleReader:
 
     def _finish(self) -> None:
         self._end_damage()
-        trailer, index = self._trailer, self._index
+        index, index_problem = self._read_index()
+        trailer = self._trailer
         signed = False
         lost: tuple[Lost, ...] | None = None
         blobs: tuple[BlobRef, ...] | None = None
-        problem = self._contradiction()
+        problem = index_problem or self._contradiction(index)
         if index is not None:
             here = {item[1:] for item in self._arrived}
             listed = {(entry.type, entry.length, entry.digest) for entry in index.records}
@@ -318,6 +321,8 @@ class BundleReader:
                 problem = "the bundle does not hold what its index lists"
         if problem is None and self._any_damage:
             problem = "a part of the bundle is damaged"
+        if problem is None and self._header is None and self._arrived:
+            problem = "the header is missing"
         if problem is not None:
             status, detail = Status.DAMAGED, problem
         elif self._footer is None:
@@ -326,12 +331,26 @@ class BundleReader:
             status, detail = Status.OK, ""
         self._waiting.append(End(status, detail, trailer, signed, lost, blobs))
 
-    def _contradiction(self) -> str | None:
+    def _read_index(self) -> tuple[Index | None, str | None]:
+        """Read the index that the trailer names, or else say what is wrong with it.  No other index is ever read."""
+        trailer, arrived = self._trailer, self._index_at
+        if arrived is None:
+            return None, None
+        if trailer is not None and trailer.signature_ok and arrived.digest != trailer.index_digest:
+            return None, "the index is not the one that was signed"
+        try:
+            return decode_index(self._index_payload), None
+        except BundleDamaged as error:
+            self._waiting.append(Damage(arrived.offset, FRAME_BYTES + arrived.length, error.message))
+            return None, error.message
+        finally:
+            self._index_payload = b""
+
+    def _contradiction(self, index: Index | None) -> str | None:
         """Say what is wrong with header, index, trailer and footer as far as they arrived intact, or None."""
         if self._trailer is None:
             return None
-        digest = self._index_at.digest if self._index_at is not None else b""
-        if problem := disagreement(self._trailer, self._header, self._index, digest):
+        if problem := disagreement(self._trailer, self._header, index):
             return problem
         if self._stray:
             return "records stand behind the trailer"

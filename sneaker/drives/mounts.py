@@ -144,8 +144,9 @@ def parse_mount(line: bytes) -> Mount:
 
 
 def _decimal(text: bytes) -> int:
-    if not text.isdigit():
-        raise ValueError(f"{text!r} is not a number")
+    """Read a number that the kernel keeps in 31 bits, the parts of a device number included."""
+    if not text.isdigit() or len(text) > 10 or int(text) >= 1 << 31:
+        raise ValueError(f"{text!r} is no number of the mount table")
     return int(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
@@ -9,7 +10,7 @@ from sneaker.bundle.events import BlobRead, ClockRead, End, HeaderRead, Messages
 from sneaker.bundle.file import IndexedBundle, open_indexed
 from sneaker.bundle.format import RecordType
 from sneaker.bundle.reader import BundleReader
-from sneaker.bundle.records import Header, RecordEntry
+from sneaker.bundle.records import Header, RecordEntry, Trailer
 from sneaker.errors import BundleDamaged, NetworkKeyMismatch, NotABundle
 from sneaker.events import NeedData
 from sneaker.exchange.claims import Hearsay
@@ -20,6 +21,7 @@ from sneaker.exchange.repairing import repaired_file
 from sneaker.exchange.reports import SourceReport
 from sneaker.exchange.selection import Selection
 from sneaker.exchange.sources import READ_BYTES, Kind, sniff
+from sneaker.exchange.staging import HeldRecords
 from sneaker.refs import FeedRef, encode_base64
 from sneaker.store.base import Peer, PeerKind, Store
 
@@ -50,8 +52,8 @@ class BundleImport:
         self._hearsay = hearsay
         self._progress = progress
 
-    def accept_header(self, header: Header, report: SourceReport) -> None:
-        """Note who packed a bundle; raises NetworkKeyMismatch if it is not of our network."""
+    def accept_header(self, header: Header | Trailer, report: SourceReport) -> None:
+        """Note who packed a bundle, by its header or its signed trailer; raises NetworkKeyMismatch if it is not of our network."""
         report.exporter = str(header.exporter)
         report.bundle_id = encode_base64(header.bundle_id)
         if header.network_id != self._home.caps.network_id:
@@ -82,31 +84,43 @@ class BundleImport:
         return True
 
     def take_stream(self, start: bytes, file: BinaryIO, report: SourceReport) -> None:
-        """Take everything readable of a bundle that begins with ``start`` and goes on in ``file``."""
+        """Take everything readable of a bundle that begins with ``start`` and goes on in ``file``.
+
+        Without a header the trailer says to which network it belongs: until it comes, the records are kept aside.
+        """
         reader = BundleReader()
         reader.receive_data(start)
+        has_header = False
         clock: dict[FeedRef, int] = {}
-        while True:
-            event = reader.next_event()
-            if isinstance(event, NeedData):
-                data = file.read(READ_BYTES)
-                self._progress(len(data))
-                reader.receive_data(data)
-            elif isinstance(event, HeaderRead):
-                self.accept_header(event.header, report)
-            elif isinstance(event, MessagesRead):
-                self._take_messages(event, report)
-            elif isinstance(event, BlobRead):
-                self._take_blob(event, report)
-            elif isinstance(event, ClockRead) and not event.prerequisites:
-                clock = dict(event.clock)
-            elif isinstance(event, End):
-                if (
-                    event.signed and event.trailer is not None
-                ):  # before that, anybody may have written the exporter's name
-                    self._hearsay.learn_clock(Peer(event.trailer.exporter, PeerKind.BUNDLE), clock)
-                _finish_stream(event, report)
-                return
+        with contextlib.closing(HeldRecords(self._home.path)) as held:
+            while True:
+                event = reader.next_event()
+                if isinstance(event, NeedData):
+                    data = file.read(READ_BYTES)
+                    self._progress(len(data))
+                    reader.receive_data(data)
+                elif isinstance(event, HeaderRead):
+                    self.accept_header(event.header, report)
+                    has_header = True
+                elif isinstance(event, MessagesRead | BlobRead):
+                    if has_header:
+                        self._take_record(event, report)
+                    else:
+                        held.add(event)
+                elif isinstance(event, ClockRead) and not event.prerequisites:
+                    clock = dict(event.clock)
+                elif isinstance(event, End):
+                    trailer = event.trailer
+                    if trailer is not None and trailer.signature_ok and not has_header:
+                        self.accept_header(trailer, report)
+                    for record in held:
+                        self._take_record(record, report)
+                    if trailer is not None and event.signed:
+                        # before that, anybody may have written the exporter's name
+                        self._hearsay.learn_clock(Peer(trailer.exporter, PeerKind.BUNDLE), clock)
+                    if event.status is not Status.OK:
+                        report.status, report.detail = event.status, event.detail
+                    return
 
     def take_encrypted(self, file: BinaryIO, report: SourceReport) -> None:
         """Take an encrypted bundle; raises DecryptionFailed if it is not for us, NotABundle if something else is in it."""
@@ -165,6 +179,12 @@ class BundleImport:
 
     # -- records
 
+    def _take_record(self, event: MessagesRead | BlobRead, report: SourceReport) -> None:
+        if isinstance(event, MessagesRead):
+            self._take_messages(event, report)
+        else:
+            self._take_blob(event, report)
+
     def _take_messages(self, event: MessagesRead, report: SourceReport) -> None:
         try:
             runs = event.runs()
@@ -202,11 +222,3 @@ def _contradicting(store: Store, bundle: IndexedBundle) -> Iterable[RecordEntry]
         for record in bundle.index.records:
             if any(segment.feed in strange for segment in record.segments):
                 yield record
-
-
-def _finish_stream(end: End, report: SourceReport) -> None:
-    if end.trailer is not None and report.exporter is None and end.trailer.signature_ok:
-        report.exporter = str(end.trailer.exporter)
-        report.bundle_id = encode_base64(end.trailer.bundle_id)
-    if end.status is not Status.OK:
-        report.status, report.detail = end.status, end.detail

@@ -17,6 +17,7 @@ from sneaker.bundle.format import FOOTER_BYTES, MAGIC, SYNC, parse_footer
 from sneaker.errors import NotABundle, SourceError
 
 __all__ = [
+    "AGE_ARMOR",
     "LOG_SUFFIXES",
     "READ_BYTES",
     "Kind",
@@ -31,7 +32,8 @@ __all__ = [
 
 READ_BYTES = 256 * 1024
 _SNIFF_BYTES = 64 * 1024
-_AGE = (b"age-encryption.org/v1", b"-----BEGIN AGE ENCRYPTED FILE-----")
+AGE_ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
+_AGE = (b"age-encryption.org/v1", AGE_ARMOR)
 _ZSTD = b"\x28\xb5\x2f\xfd"
 # Logs are known by their names in a folder, where other JSON may lie about; bundles and cards say themselves what they are.
 LOG_SUFFIXES = (".ndjson", ".jsonl")

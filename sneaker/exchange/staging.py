@@ -1,7 +1,8 @@
-"""Reading a stick's file by way of a copy in this home: each byte of it is read from the stick once.
+"""What waits in this home before it is taken in: the copy of a stick's file, and records of a bundle without a header.
 
-What was looked at is what is taken in, even if the stick changes under our hands; and what nobody looks at (all of a
-gigabyte but the ten messages we lack) is not read.  The copy has no name, so a killed visit leaves nothing behind.
+A stick's file is read by way of a copy: each byte of it is read from the stick once.  What was looked at is what is taken in,
+even if the stick changes under our hands; and what nobody looks at (all of a gigabyte but the ten messages we lack) is not
+read.  Nothing here has a name, so a killed visit leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import errno
 import io
 import os
 import shutil
+import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sneaker.bundle.events import BlobRead, MessagesRead
 from sneaker.errors import StoreFull
 
-__all__ = ["MIN_FREE_HOME_BYTES", "StagedFile"]
+__all__ = ["MIN_FREE_HOME_BYTES", "HeldRecords", "StagedFile"]
 
 # What stays free on this machine while a bundle is copied: the store needs room as well.
 MIN_FREE_HOME_BYTES = 64 * 1024 * 1024
@@ -31,6 +34,78 @@ _PAGE = 4096
 _MAX_BAD_PAGES = 32
 
 
+_HELD = struct.Struct("<?QI")  # whether it is a blob, offset in the bundle, length
+
+
+class _Nameless:
+    """A file without a name in the home, which always leaves room for the store."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._file: Any = None
+        self._until_look = 0
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anything was written."""
+        return self._file is not None
+
+    def write_at(self, data: bytes, at: int) -> None:
+        """Write; raises StoreFull if there is no room left on this machine."""
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._home, prefix="staging-")  # noqa: SIM115
+            if self._until_look <= 0:
+                if shutil.disk_usage(self._home).free < MIN_FREE_HOME_BYTES + len(data):
+                    raise OSError(errno.ENOSPC, "no room")
+                self._until_look = min(_LOOK_AGAIN_BYTES, MIN_FREE_HOME_BYTES // 2)
+            self._until_look -= len(data)
+            os.pwrite(self._file.fileno(), data, at)
+        except OSError as error:
+            raise StoreFull(
+                f"there is no room on this machine to take in what is on the stick ({error.strerror})",
+                hint="make room, and insert the stick again",
+            ) from None
+
+    def read_at(self, count: int, at: int) -> bytes:
+        """Return what is there; a hole at the end is zeros."""
+        data: bytes = os.pread(self._file.fileno(), count, at)
+        return data + bytes(count - len(data))
+
+    def close(self) -> None:
+        """Let it go."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class HeldRecords:
+    """Records of a bundle of which nothing has said yet to which network it belongs; ``close`` lets them go."""
+
+    def __init__(self, home: Path) -> None:
+        self._file = _Nameless(home)
+        self._end = 0
+
+    def add(self, record: MessagesRead | BlobRead) -> None:
+        """Keep a record; raises StoreFull."""
+        head = _HELD.pack(isinstance(record, BlobRead), record.offset, len(record.payload))
+        self._file.write_at(head + record.payload, self._end)
+        self._end += _HELD.size + len(record.payload)
+
+    def __iter__(self) -> Iterator[MessagesRead | BlobRead]:
+        """Yield them in the order they came in."""
+        at = 0
+        while at < self._end:
+            is_blob, offset, length = _HELD.unpack(self._file.read_at(_HELD.size, at))
+            payload = self._file.read_at(length, at + _HELD.size)
+            yield (BlobRead if is_blob else MessagesRead)(payload, offset)
+            at += _HELD.size + length
+
+    def close(self) -> None:
+        """Let them go."""
+        self._file.close()
+
+
 class StagedFile(io.RawIOBase):
     """A file like ``file``, read through a copy in ``home``.
 
@@ -42,12 +117,10 @@ class StagedFile(io.RawIOBase):
         super().__init__()
         self._source = file.fileno()
         self.size = os.fstat(self._source).st_size
-        self._home = home
-        self._copy: Any = None
+        self._copy = _Nameless(home)
         self._copied: set[int] = set()
         self._position = 0
         self._progress = progress
-        self._until_look = 0
         #: Pages that could not be read.
         self.bad_pages = 0
 
@@ -73,16 +146,12 @@ class StagedFile(io.RawIOBase):
         for block in range(first, last + 1):
             if block not in self._copied:
                 self._fetch(block, last)
-        data = os.pread(self._copy.fileno(), count, self._position)
-        data += bytes(count - len(data))  # a hole at the end of the copy
-        buffer[:count] = data
+        buffer[:count] = self._copy.read_at(count, self._position)
         self._position += count
         return count
 
     def close(self) -> None:
-        if self._copy is not None:
-            self._copy.close()
-            self._copy = None
+        self._copy.close()
         super().close()
 
     def _fetch(self, block: int, last: int) -> None:
@@ -92,7 +161,8 @@ class StagedFile(io.RawIOBase):
             count += 1
         at = block * _BLOCK
         data = self._read(at, min(count * _BLOCK, self.size - at))
-        self._write(at, data)
+        if data.strip(b"\0") or not self._copy.is_there:  # a sparse file stays one
+            self._copy.write_at(data, at)
         self._copied.update(range(block, block + count))
         self._progress(len(data))
 
@@ -114,21 +184,3 @@ class StagedFile(io.RawIOBase):
                 part = b""
             parts.append(part + bytes(length - len(part)))
         return b"".join(parts)
-
-    def _write(self, at: int, data: bytes) -> None:
-        if not data.strip(b"\0") and self._copy is not None:
-            return  # a sparse file stays one
-        try:
-            if self._copy is None:
-                self._copy = tempfile.TemporaryFile(dir=self._home, prefix="staging-")  # noqa: SIM115
-            if self._until_look <= 0:
-                if shutil.disk_usage(self._home).free < MIN_FREE_HOME_BYTES + len(data):
-                    raise OSError(errno.ENOSPC, "no room")
-                self._until_look = min(_LOOK_AGAIN_BYTES, MIN_FREE_HOME_BYTES // 2)
-            self._until_look -= len(data)
-            os.pwrite(self._copy.fileno(), data, at)
-        except OSError as error:
-            raise StoreFull(
-                f"there is no room on this machine to take in what is on the stick ({error.strerror})",
-                hint="make room, and insert the stick again",
-            ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import struct
 import time
@@ -12,7 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sneaker.bundle import reader as reader_module
+from sneaker.bundle.compression import compress
 from sneaker.bundle.events import Damage, End, Event, HeaderRead, Lost, MessagesRead, Status
+from sneaker.bundle.file import open_indexed
 from sneaker.bundle.format import (
     FRAME_BYTES,
     MAX_PAYLOAD_BYTES,
@@ -20,18 +24,34 @@ from sneaker.bundle.format import (
     PREAMBLE,
     PREAMBLE_BYTES,
     SYNC,
+    Footer,
     RecordType,
+    encode_footer,
     encode_preamble,
     encode_record,
+    encode_varint,
     parse_frame,
+    payload_digest,
 )
 from sneaker.bundle.messages import encode_messages
 from sneaker.bundle.reader import BundleReader
-from sneaker.bundle.records import encode_blob, encode_header
+from sneaker.bundle.records import (
+    FeedEntry,
+    Index,
+    RecordEntry,
+    Segment,
+    Trailer,
+    decode_index,
+    encode_blob,
+    encode_header,
+    encode_index,
+    encode_trailer,
+)
 from sneaker.bundle.writer import BundleWriter
 from sneaker.events import NEED_DATA, NeedData
 from sneaker.refs import BlobRef
 from tests.bundle.bundles import (
+    EXPORTER,
     Outcome,
     Parts,
     events_of,
@@ -338,6 +358,102 @@ def test_exchanged_records_are_never_ok() -> None:
     assert outcome.end.status is Status.DAMAGED
     assert outcome.end.lost_messages == ()
     assert set(outcome.texts) == set(WHOLE.texts)
+
+
+def signed_bundle(*records: tuple[int, bytes]) -> bytes:
+    """Return a bundle of exactly these records, all of them in its index, and signed; one message record at most."""
+    ada = posts(keypair("ada"), 1)[0]
+    data, entries = PREAMBLE, []
+    for number, (kind, payload) in enumerate(records):
+        segments = (Segment(0, 1, 1),) if kind == RecordType.MESSAGES else ()
+        entries.append(RecordEntry(kind, len(data), len(payload), payload_digest(payload), segments))
+        data += encode_record(kind, number, TAG, payload)
+    payload = encode_index(Index((FeedEntry(ada.author, 1, 1, ada.key[:16]),), (), tuple(entries)))
+    header = make_header()
+    trailer = Trailer(
+        bundle_id=header.bundle_id,
+        exporter=header.exporter,
+        network_id=header.network_id,
+        index_digest=payload_digest(payload),
+        index_offset=len(data),
+        messages=1,
+        blobs=0,
+        records=len(entries) + 1,
+        volume=1,
+        volumes=1,
+    )
+    data += encode_record(RecordType.INDEX, len(entries), TAG, payload)
+    end = encode_record(RecordType.TRAILER, len(entries) + 1, TAG, encode_trailer(trailer, EXPORTER))
+    return data + end + encode_footer(Footer(len(data), 0))
+
+
+HEADER = (RecordType.HEADER, encode_header(make_header()))
+MESSAGE = (RecordType.MESSAGES, encode_messages([run_of(posts(keypair("ada"), 1))]))
+PADDING = (RecordType.PADDING, b"padding")
+
+
+def test_the_header_is_the_first_record_or_none() -> None:
+    """Whatever the exporter signed: the header counts where it belongs, and the messages come all the same."""
+    whole = read_bundle(signed_bundle(HEADER, MESSAGE))
+    assert (whole.end.status, len(whole.texts)) == (Status.OK, 1)
+    for records in (
+        (HEADER, HEADER, MESSAGE),
+        (HEADER, MESSAGE, HEADER),
+        (PADDING, HEADER, MESSAGE),
+        (MESSAGE, HEADER),
+        (MESSAGE,),
+    ):
+        data = signed_bundle(*records)
+        outcome = read_bundle(data)
+        assert outcome.end.status is Status.DAMAGED, records
+        assert outcome.texts == whole.texts
+        headers = [event for event in outcome.events if isinstance(event, HeaderRead)]
+        assert len(headers) == (records[0] == HEADER)
+        assert open_indexed(io.BytesIO(data)) is None
+    assert read_bundle(signed_bundle(MESSAGE)).end.detail == "the header is missing"
+
+
+def unpacked_indexes(data: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[Outcome, list[bytes]]:
+    """Read a bundle; return also the payloads of the indexes that were unpacked."""
+    seen: list[bytes] = []
+
+    def decode(payload: bytes) -> Index:
+        seen.append(payload)
+        return decode_index(payload)
+
+    monkeypatch.setattr(reader_module, "decode_index", decode)
+    return read_bundle(data), seen
+
+
+def test_only_the_index_that_the_trailer_names_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    at, end = record_of(SMALL, RecordType.INDEX)
+    own = SMALL[at + FRAME_BYTES : end]
+    other = encode_record(RecordType.INDEX, 3, TAG, encode_index(Index()))
+
+    outcome, seen = unpacked_indexes(SMALL[:at] + other * 12 + SMALL[at:], monkeypatch)
+    assert (outcome.end.status, seen) == (Status.DAMAGED, [own])
+    assert outcome.end.lost_messages == ()
+
+    outcome, seen = unpacked_indexes(SMALL[:end] + other + SMALL[end:], monkeypatch)
+    assert (outcome.end.status, seen) == (Status.DAMAGED, [])
+    assert outcome.end.detail == "the index is not the one that was signed"
+    assert outcome.texts == WHOLE.texts
+
+    outcome, seen = unpacked_indexes(SMALL[:end] + SMALL[at:end] + SMALL[end:], monkeypatch)
+    assert (outcome.end.status, seen) == (Status.DAMAGED, [own])
+    assert not outcome.end.signed
+
+    # Without a trailer the last one tells what is lost, if it can.
+    outcome, seen = unpacked_indexes(SMALL[:at] + other * 12 + SMALL[at:end], monkeypatch)
+    assert (len(seen), outcome.end.lost_messages) == (1, ())
+
+
+def test_an_index_that_cannot_be_read_is_damage() -> None:
+    bomb = encode_varint(1 << 20) + compress(bytes(1 << 20))
+    outcome = read_bundle(rebuilt(MESSAGE, (RecordType.INDEX, bomb)))
+    assert outcome.end.status is Status.DAMAGED
+    assert outcome.end.detail == "the index unpacks to far more than an index holds"
+    assert len(outcome.texts) == 1
 
 
 def test_a_header_under_another_name_is_never_ok() -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from sneaker.bundle import messages as bundle_messages
 from sneaker.bundle.events import Damage, End, MessagesRead, Status
+from sneaker.bundle.format import FRAME_BYTES, PREAMBLE_BYTES, parse_frame
 from sneaker.bundle.reader import BundleReader
-from sneaker.errors import BundleDamaged
+from sneaker.caps import Caps
+from sneaker.errors import BundleDamaged, NetworkKeyMismatch
 from sneaker.events import NeedData
 from sneaker.feed.compact import Compact
 from sneaker.feed.message import Head, create_message
@@ -193,3 +195,38 @@ def test_exit_code_3_names_the_loss(bundle: bytes, tmp_path: Path) -> None:
     done = sneaker("import", tmp_path / "cut.sneaker", at=tmp_path / "home", ok=False)
     assert done.code == 3
     assert "cut" in done.out
+
+
+def headerless(data: bytes) -> bytes:
+    """Return a bundle without its header record, as a bad sector or a hostile exporter may leave it."""
+    frame = parse_frame(data, PREAMBLE_BYTES)
+    assert frame is not None
+    return data[:PREAMBLE_BYTES] + data[PREAMBLE_BYTES + FRAME_BYTES + frame.length :]
+
+
+@pytest.mark.parametrize("from_pipe", [False, True])
+def test_without_a_header_the_signed_trailer_names_the_network(tmp_path: Path, from_pipe: bool) -> None:
+    """Its messages would be valid: the networks differ in their network key alone."""
+    with home(tmp_path / "there", b"\x01" * 32, Caps(b"another network's key, 32 bytes!")) as there:
+        take(there, "-", data=_more_messages(3))
+        pack(there, tmp_path / "there.sneaker")
+        blind = headerless((tmp_path / "there.sneaker").read_bytes())
+        (tmp_path / "blind.sneaker").write_bytes(blind)
+    with home(tmp_path / "here", b"\x02" * 32) as here:
+        report = take(here, "-", data=blind) if from_pipe else take(here, tmp_path / "blind.sneaker")
+        assert report.sources[0].status == "refused"
+        assert isinstance(report.sources[0].error, NetworkKeyMismatch)
+        assert here.store.counts().messages == 0
+        assert not list(here.path.glob("staging*"))
+    with home(tmp_path / "sister", b"\x03" * 32, Caps(b"another network's key, 32 bytes!")) as sister:
+        report = take(sister, "-", data=blind) if from_pipe else take(sister, tmp_path / "blind.sneaker")
+        assert report.sources[0].status == "damaged"
+        assert sister.store.counts().messages == 3
+
+
+def test_without_header_and_trailer_what_came_is_taken(bundle: bytes, tmp_path: Path) -> None:
+    cut = headerless(bundle)[: len(bundle) // 2]
+    with home(tmp_path / "here", b"\x02" * 32) as here:
+        report = take(here, "-", data=cut)
+        assert report.sources[0].status == "damaged"
+        assert here.store.counts().messages + report.ingested.waiting > 100

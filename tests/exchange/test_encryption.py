@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import subprocess
 from pathlib import Path
 
+import pyrage
 import pytest
 
 from sneaker.errors import DecryptionError, UsageError
-from sneaker.exchange.encryption import encrypting, format_identity, format_recipient, parse_recipient
+from sneaker.exchange.encryption import decrypting, encrypting, format_identity, format_recipient, parse_recipient
 from sneaker.exchange.export import padded_size
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
@@ -157,6 +159,33 @@ def test_we_open_what_the_age_tool_wrote(tmp_path: Path) -> None:
 
 
 @pytest.mark.age
+def age_file(keypair: Keypair, recipients: int, *, armored: bool) -> bytes:
+    recipient = parse_recipient(str(keypair.public))
+    return bytes(pyrage.encrypt(b"a few words", [recipient] * recipients, armored=armored))
+
+
+@pytest.mark.parametrize("armored", [False, True])
+def test_a_head_is_read_up_to_a_limit(armored: bool) -> None:
+    """pyrage's time grows with the square of the head: one of a megabyte, in an inbox, takes most of a minute."""
+    keypair = Keypair.from_seed(bytes(32))
+    for recipients in (1, 256):
+        with decrypting(io.BytesIO(age_file(keypair, recipients, armored=armored)), keypair) as plain:
+            assert plain.file.read() == b"a few words"
+    with (
+        pytest.raises(DecryptionError, match="the head"),
+        decrypting(io.BytesIO(age_file(keypair, 400, armored=armored)), keypair) as plain,
+    ):
+        plain.file.read()
+
+
+def test_nothing_is_encrypted_that_could_not_be_read() -> None:
+    recipient = str(Keypair.from_seed(bytes(32)).public)
+    target = io.BytesIO()
+    with pytest.raises(UsageError, match="more than 256"), encrypting(target, [recipient] * 257):
+        pass
+    assert not target.getvalue()
+
+
 def test_age_identities_of_other_people(tmp_path: Path) -> None:
     subprocess.run(["age-keygen", "-o", tmp_path / "key"], check=True, capture_output=True)
     recipient = subprocess.run(
