@@ -97,6 +97,7 @@ def _own_lines(own: OwnFeed | None, dismissed: int) -> list[str]:
         "forked": f"YES: {held} here, and another machine wrote others in their place",
         "adopted": f"not known: {held} here, and the identity may have published more where it came from",
         "moved": f"not known: {held} here, and this home is a copy, or was somewhere else before",
+        "shared": f"not known: {held} here, and another machine has your secret",
     }
     lines = [f"your feed     {own.feed}", f"am I forked?  {answers[own.state]}"]
     if own.last is not None:

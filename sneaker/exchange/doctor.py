@@ -23,7 +23,7 @@ from sneaker.exchange.standing import Doubt
 from sneaker.feed.compact import expand
 from sneaker.feed.message import Message
 from sneaker.refs import FeedRef
-from sneaker.store.base import Claim, Fork, OwnSeen, Store
+from sneaker.store.base import Claim, Fork, OwnKeyElsewhere, OwnSeen, Store
 from sneaker.store.drives import DriveTables
 
 __all__ = [
@@ -88,6 +88,8 @@ class OwnState(StrEnum):
     ADOPTED = "adopted"
     #: The home is a copy, a restored one, or on another machine than before, and the same holds.
     MOVED = "moved"
+    #: Another machine proved that it holds our secret, and the same holds.
+    SHARED = "shared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class OwnFeed:
     claims: list[Claim] = field(default_factory=list)
     contradicting: list[Claim] = field(default_factory=list)
     forks: list[ForkedPlace] = field(default_factory=list)
+    elsewhere: list[OwnKeyElsewhere] = field(default_factory=list)
 
 
 def own_feed(home: Home, doubt: Doubt | None = None) -> OwnFeed:
@@ -138,7 +141,7 @@ def own_feed(home: Home, doubt: Doubt | None = None) -> OwnFeed:
     except StoreDamaged:
         last = None
     claims = [claim for claim in store.claims(me) if claim.sequence > seen.held or claim in others]
-    return OwnFeed(me, state, seen, last, claims, others, forks)
+    return OwnFeed(me, state, seen, last, claims, others, forks, store.own_key_elsewhere(me))
 
 
 def _place(store: Store, fork: Fork) -> ForkedPlace:
@@ -195,6 +198,8 @@ def _own_findings(own: OwnFeed) -> Iterator[Finding]:
             f" {claim.key}, here it is another one",
             "two machines must never share a secret; keep one of them, and make a new identity on the other",
         )
+    if own.elsewhere:
+        yield _shared_finding(own)
     if own.state is OwnState.BEHIND:
         yield from _behind_findings(own)
     elif own.state in _DOUBTS:
@@ -227,6 +232,21 @@ _DOUBTS = {
         "this home was copied or restored, or came from another machine; somewhere else it may have published",
     ),
 }
+
+
+def _shared_finding(own: OwnFeed) -> Finding:
+    newest = own.elsewhere[0]
+    others = f" (and {len(own.elsewhere) - 1} more)" if len(own.elsewhere) > 1 else ""
+    return Finding(
+        "own-key-shared",
+        Level.PROBLEM,
+        f"another machine has your secret: the one at {newest.host}{others} proved it on {day(newest.seen_at_ms)}. As soon as both"
+        " publish, your feed is forked, others then take no more of it, and that cannot be mended. Nothing is published here until"
+        " that is settled",
+        "choose one machine that keeps the identity. On the other one stop every SSB program for good and make a new identity; if"
+        " this is the one that goes on, bring what the other one published ('sneaker connect', a stick, its log), and then say"
+        f" which message is the last one: 'sneaker doctor --last {own.seen.held}' if no more comes",
+    )
 
 
 def _doubt_finding(own: OwnFeed) -> Finding:
@@ -450,6 +470,7 @@ def own_feed_json(own: OwnFeed) -> dict[str, Any]:
             }
             for claim in own.claims
         ],
+        "elsewhere": [{"host": seen.host, "seen": seen.seen_at_ms} for seen in own.elsewhere],
         "forks": [
             {
                 "sequence": place.sequence,

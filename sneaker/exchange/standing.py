@@ -1,7 +1,8 @@
 """Standing: whether this home may speak for its feed, or there may be messages of its own that it knows nothing of.
 
 A fork cannot be mended, and three kinds of homes make one without meaning to: a home whose identity came from another
-program, an old copy that was put back, and a copy that went to another machine.  What others show (``claims``) stops the
+program, an old copy that was put back, and a copy that went to another machine, as with any two machines that hold one secret
+(one that was met, and proved it, is written down in the store).  What others show (``claims``) stops the
 first message too many only if they come first, and who is offline for weeks may meet nobody.  Two notes tell such homes:
 
 * the *origin*, in the home: this home, in this place, is the one that goes on with its feed.  Copied, restored or carried
@@ -39,11 +40,14 @@ class Doubt(StrEnum):
     ADOPTED = "adopted"
     #: The home was copied or restored, or it is on another machine than before.
     MOVED = "moved"
+    #: Another machine proved that it holds our secret.
+    SHARED = "shared"
 
 
 _REASONS = {
     Doubt.ADOPTED: "this identity was brought from elsewhere",
     Doubt.MOVED: "this home was copied or restored, or came from another machine",
+    Doubt.SHARED: "another machine has your secret",
 }
 
 
@@ -65,6 +69,8 @@ class Standing:
 
     def doubt(self) -> Doubt | None:
         """Return why the person has to be asked before anything is published, if so."""
+        if self._home.store.own_key_elsewhere(self._home.keypair.public):
+            return Doubt.SHARED
         origin = read_note(self._origin)
         if origin is not None and origin.is_original:
             return Doubt.ADOPTED if origin.fields.get(ADOPTED) is True else None
@@ -101,6 +107,7 @@ class Standing:
             write_note(self._origin, {ADOPTED: False})
         if held is not None:
             self._remember(held)
+        self._home.store.settle_own_key(self._home.keypair.public)
 
     def published(self, head: Head) -> None:
         """Remember how far the feed goes now, and that it goes on from here."""

@@ -1,7 +1,8 @@
 """Finding peers on the LAN, and being found: broadcasts of both kinds, sent every two seconds and listened for.
 
 What a packet says is a rumour.  We dial the address that it came from, whatever host it names, so that nobody can send
-us elsewhere; the handshake proves the rest.
+us elsewhere; the handshake proves the rest.  A packet counts as signed if its author's key names that very address: whoever
+repeats it from another one has nothing to show.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import socket
 from collections.abc import Callable
 
 from sneaker.errors import AddressError, LocalProtocolError, RemoteProtocolError, SneakerError
-from sneaker.net.interfaces import find_interfaces
+from sneaker.net.interfaces import find_interfaces, is_own_address
 from sneaker.net.node import Node
 from sneaker.net.reasons import reason_of
 from sneaker.wire.address import Address, net_address
@@ -35,14 +36,18 @@ _MAX_PACKETS = 400
 
 
 class Discovery:
-    """Announces ``port`` on all interfaces and reports the addresses of others."""
+    """Announces this peer where it can be reached, and reports the addresses of others."""
 
-    def __init__(self, node: Node, port: int, on_found: Callable[[Address], None], *, announce: bool = True) -> None:
-        """``port``: where we listen; ``on_found`` is called for every packet of somebody else."""
+    def __init__(
+        self, node: Node, port_at: Callable[[str], int | None], on_found: Callable[[Address, bool], None]
+    ) -> None:
+        """``port_at``: where an address of ours is listened on, None if it is not.
+
+        ``on_found`` is called for every packet of somebody else: with the address, and whether its owner signed it.
+        """
         self._node = node
-        self._port = port
+        self._port_at = port_at
         self._on_found = on_found
-        self._announce = announce
         self._transports: list[asyncio.DatagramTransport] = []
         self._task: asyncio.Task[None] | None = None
         self._packets = 0
@@ -76,14 +81,16 @@ class Discovery:
     async def _run(self) -> None:
         while True:
             self._packets = 0
-            if self._announce:
-                self._send_all()
+            self._send_all()
             await asyncio.sleep(_INTERVAL_S)
 
     def _send_all(self) -> None:
         for interface in find_interfaces():
+            port = self._port_at(interface.address)
+            if port is None:
+                continue  # nobody there could connect
             try:
-                address = net_address(interface.address, self._port, self._node.me)
+                address = net_address(interface.address, port, self._node.me)
                 packets = (
                     (encode_legacy(address), LEGACY_PORT),
                     (encode_normal((address,), self._node.home.caps.network_key, self._node.home.keypair), NORMAL_PORT),
@@ -96,8 +103,8 @@ class Discovery:
                     sock.setblocking(False)
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
                     sock.bind((interface.address, 0))
-                    for data, port in packets:
-                        sock.sendto(data, (interface.broadcast, port))
+                    for data, beacon_port in packets:
+                        sock.sendto(data, (interface.broadcast, beacon_port))
             except OSError as error:
                 if not self._complained:
                     self._complained = True
@@ -110,12 +117,13 @@ class Discovery:
             return
         try:
             beacon = decode(data)
-            if beacon.key == self._node.me:
+            places = [place for place in beacon.addresses if place.transport.name == "net" and place.port is not None]
+            here = [place for place in places if place.host == host]
+            if not places or (beacon.key == self._node.me and is_own_address(host)):
                 return
-            for address in beacon.addresses:
-                if address.transport.name == "net" and address.port is not None:
-                    self._on_found(net_address(host, address.port, beacon.key))
-                    return
+            address = net_address(host, (here or places)[0].port or 0, beacon.key)
+            heard = self._node.own_key.heard if beacon.key == self._node.me else self._on_found
+            heard(address, beacon.verified and bool(here))
         except (RemoteProtocolError, SneakerError):
             return
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import socket
 import struct
 from typing import NamedTuple
 
-__all__ = ["Interface", "find_interfaces"]
+__all__ = ["Interface", "find_interfaces", "is_own_address"]
 
 _SIOCGIFFLAGS = 0x8913
 _SIOCGIFADDR = 0x8915
@@ -41,6 +42,17 @@ def find_interfaces() -> list[Interface]:
                     if broadcast != "0.0.0.0":  # noqa: S104 (compared, not bound)
                         found.append(Interface(name, address, broadcast))
     return found
+
+
+def is_own_address(host: str) -> bool:
+    """Say whether an IP address is one of this machine's own; True where the system will not tell."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((host, 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def _ask(sock: socket.socket, request: int, name: str) -> bytes:

@@ -128,6 +128,11 @@ class Meeting:
         return Permission.PEER if self.is_near else Permission.ANONYMOUS
 
     @property
+    def has_worked(self) -> bool:
+        """Whether the peer said what it has, or was asked for it: whether anything could be done here at all."""
+        return self.fetcher is not None or (self.ebt is not None and self.ebt.heard)
+
+    @property
     def is_busy(self) -> bool:
         """Whether anything is still on its way between this peer and us, or is not committed yet."""
         if self.ebt is None:

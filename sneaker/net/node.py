@@ -19,6 +19,7 @@ from sneaker.net.blobs import Blobs
 from sneaker.net.connection import Connection
 from sneaker.net.intake import Intake, Offer, Outcome, Source
 from sneaker.net.meeting import Meeting
+from sneaker.net.ownkey import OwnKeyWatch
 from sneaker.net.peerclocks import PeerClocks
 from sneaker.net.policy import DEFAULT_HOPS, Policy, read_policy
 from sneaker.refs import FeedRef
@@ -81,6 +82,7 @@ class Node:
         )
         self.blobs = Blobs(self, home.blobs)
         self.clocks = PeerClocks(self)
+        self.own_key = OwnKeyWatch(self)
         self.meetings: dict[FeedRef, Meeting] = {}
         self._own_meetings: set[Meeting] = set()
         #: Set to the reason if the store can no longer be written.
@@ -174,6 +176,7 @@ class Node:
         meeting = Meeting(self, connection)
         if peer == self.me:
             self._own_meetings.add(meeting)
+            self.own_key.met(connection)
         else:
             self.meetings[peer] = meeting
         if on_start is not None:
@@ -183,6 +186,7 @@ class Node:
             await meeting.run()
         finally:
             self._own_meetings.discard(meeting)
+            self.own_key.left(connection)
             if self.meetings.get(peer) is meeting:
                 del self.meetings[peer]
             if isinstance(connection.error, RemoteProtocolError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import socket
 from collections import Counter
 
 from sneaker.errors import NetworkError, SneakerError
@@ -74,10 +75,13 @@ class Server:
             return self._port or DEFAULT_PORT
         return int(self._server.sockets[0].getsockname()[1])
 
-    @property
-    def is_listening(self) -> bool:
-        """Whether ``start`` succeeded."""
-        return self._server is not None
+    def port_at(self, address: str) -> int | None:
+        """Return the port at which an IPv4 address of this machine is listened on, None if it is not."""
+        for sock in self._server.sockets if self._server is not None else ():
+            host, port = sock.getsockname()[:2]
+            if sock.family is socket.AF_INET and host in (address, "0.0.0.0"):  # noqa: S104 (compared, not bound)
+                return int(port)
+        return None
 
     async def stop(self) -> None:
         """Listen no longer; connections go on."""

@@ -17,6 +17,8 @@ from sneaker.net.greeting import dial
 from sneaker.net.interfaces import find_interfaces
 from sneaker.net.meeting import Meeting, Tally
 from sneaker.net.node import Node
+from sneaker.net.ownkey import proves_own_key_elsewhere
+from sneaker.net.places import Places
 from sneaker.net.policy import DEFAULT_HOPS
 from sneaker.net.reasons import reason_of
 from sneaker.net.scheduler import Scheduler
@@ -32,6 +34,8 @@ _QUIET_S = 2.0
 # When nothing at all has gone over the connection.
 _NOTHING_S = 1.0
 _LOOK_S = 0.1
+# Places where one peer is sought that is heard at several.
+_MAX_TRIES = 3
 # A peer that promised more and sends nothing for so long will not.
 _STALLED_S = 20.0
 
@@ -112,11 +116,11 @@ async def serve(
         scheduler.start()
         for address in options.addresses:
             scheduler.add(address)
-        discovery = Discovery(node, server.port, scheduler.found) if options.discovery else None
+        discovery = Discovery(node, server.port_at, scheduler.found) if options.discovery else None
         try:
             if discovery is not None:
                 await discovery.start()
-            ready(_addresses(node, options.host, server.port))
+            ready(_addresses(node, options.host, server))
             raise await node.failed
         finally:
             await scheduler.stop()
@@ -125,11 +129,12 @@ async def serve(
             await server.stop()
 
 
-def _addresses(node: Node, host: str, port: int) -> list[Address]:
+def _addresses(node: Node, host: str, server: Server) -> list[Address]:
     if host and host not in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
-        return [net_address(host, port, node.me)]
-    hosts = [interface.address for interface in find_interfaces()] or ["127.0.0.1"]
-    return [net_address(host, port, node.me) for host in hosts]
+        return [net_address(host, server.port, node.me)]
+    ports = {interface.address: server.port_at(interface.address) for interface in find_interfaces()}
+    found = [net_address(address, port, node.me) for address, port in ports.items() if port is not None]
+    return found or [net_address("::1" if host == "::" else "127.0.0.1", server.port, node.me)]
 
 
 async def connect(
@@ -245,18 +250,32 @@ async def meet_all(
             await asyncio.sleep(wait_s)
             if address.key is None or address.key in node.meetings:
                 return
-            try:
-                connection = await dial(address, home.keypair, home.caps)
-                reports.append(await _sync(node, connection, str(address)))
-            except SneakerError as error:
-                reports.append(SyncReport(address.key, str(address), detail=error.message))
+            tried: set[Address] = set()
+            known = places.get(address.key)
+            at = (known.choose(node.now()) if known is not None else None) or address
+            while True:
+                tried.add(at)
+                try:
+                    connection = await dial(at, home.keypair, home.caps)
+                    reports.append(await _sync(node, connection, str(at)))
+                    return
+                except SneakerError as error:
+                    failure = SyncReport(address.key, str(at), detail=error.message)
+                other = known.choose(node.now(), frozenset(tried)) if known is not None else None
+                if other is None or len(tried) == _MAX_TRIES:
+                    reports.append(failure)
+                    return
+                at = other
 
         async def host(meeting: Meeting) -> None:
             reports.append(await _until_level(node, meeting, meeting.connection.remote))
 
-        def found(address: Address) -> None:
+        def found(address: Address, signed: bool) -> None:
             key = address.key
-            if key is not None and key != node.me and key not in syncing and node.policy.is_near(key):
+            if key is None or not node.policy.is_near(key):
+                return
+            places.setdefault(key, Places()).hear(address, signed, node.now())
+            if key not in syncing:
                 syncing[key] = asyncio.create_task(sync_with(address, 1.5 if node.me > key else 0))
 
         def met() -> None:
@@ -265,6 +284,7 @@ async def meet_all(
                     hosted[key] = asyncio.create_task(host(meeting))
 
         hosted: dict[FeedRef, asyncio.Task[None]] = {}
+        places: dict[FeedRef, Places] = {}
         node.listeners.append(met)
         server = Server(node, options.host, options.port)
         discovery: Discovery | None = None
@@ -275,7 +295,7 @@ async def meet_all(
                 if address.key is not None and address.key not in syncing:
                     syncing[address.key] = asyncio.create_task(sync_with(address, 0))
             if options.discovery:
-                discovery = Discovery(node, server.port, found, announce=server.is_listening)
+                discovery = Discovery(node, server.port_at, found)
                 await discovery.start()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
@@ -301,6 +321,8 @@ async def meet_all(
 async def calling(home: Home, address: Address) -> AsyncIterator[Connection]:
     """Connect to a peer only to call it; raises AddressError, NetworkError or HandshakeError."""
     connection = await dial(address, home.keypair, home.caps)
+    if proves_own_key_elsewhere(home, connection):
+        home.store.note_own_key(home.keypair.public, connection.host)
     running = asyncio.create_task(connection.run())
     try:
         yield connection

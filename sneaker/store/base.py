@@ -36,6 +36,7 @@ __all__ = [
     "MessageRow",
     "Name",
     "Note",
+    "OwnKeyElsewhere",
     "OwnSeen",
     "Peer",
     "PeerKind",
@@ -164,6 +165,13 @@ class Claim:
     seen_at_ms: int
     dismissed: bool
     counts: bool = True
+
+
+class OwnKeyElsewhere(NamedTuple):
+    """Another machine, at the IP address ``host``, proved that it holds our secret."""
+
+    host: str
+    seen_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +393,15 @@ class Store(Protocol):
 
         What strangers claimed is dismissed with the rest: it does not come to count when they become near.
         """
+
+    def note_own_key(self, feed: FeedRef, host: str) -> None:
+        """Remember that another machine holds the secret of a feed of ours."""
+
+    def own_key_elsewhere(self, feed: FeedRef) -> list[OwnKeyElsewhere]:
+        """Return the machines that were seen with the secret of a feed since that was last settled, the newest first."""
+
+    def settle_own_key(self, feed: FeedRef) -> None:
+        """Forget them: the person says that no other machine uses the secret any more."""
 
     # -- writing
 

@@ -17,11 +17,14 @@ from typing import Any
 
 from sneaker.limits import MAX_CLOCK_FEEDS, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.base import SEQUENCE_BITS, Claim, Note, Peer, PeerKind
+from sneaker.store.base import SEQUENCE_BITS, Claim, Note, OwnKeyElsewhere, Peer, PeerKind
 from sneaker.store.claims import MAX_CLAIMS, superfluous, weigh
 from sneaker.store.database import store_errors, transaction
 
 __all__ = ["PeerTables"]
+
+# Addresses of machines with our secret that are told apart: one moves about.
+_MAX_HOSTS = 20
 
 
 class PeerTables(ABC):
@@ -135,6 +138,28 @@ class PeerTables(ABC):
     @abstractmethod
     def hops(self, start: FeedRef, limit: int) -> dict[FeedRef, int]:
         """Return the distance of every feed within ``limit`` of ``start``: who is near is known by messages."""
+
+    def note_own_key(self, feed: FeedRef, host: str) -> None:
+        """Remember that another machine holds the secret of a feed of ours."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO own_key VALUES (?, ?, ?)", (feed, host, time.time_ns() // 1_000_000)
+            )
+            self._connection.execute(
+                "DELETE FROM own_key WHERE feed = ?1 AND host NOT IN"
+                " (SELECT host FROM own_key WHERE feed = ?1 ORDER BY seen_at_ms DESC, host LIMIT ?2)",
+                (feed, _MAX_HOSTS),
+            )
+
+    def own_key_elsewhere(self, feed: FeedRef) -> list[OwnKeyElsewhere]:
+        """Return the machines that were seen with the secret of a feed since that was last settled, the newest first."""
+        rows = self._all("SELECT host, seen_at_ms FROM own_key WHERE feed = ? ORDER BY seen_at_ms DESC, host", feed)
+        return [OwnKeyElsewhere(*row) for row in rows]
+
+    def settle_own_key(self, feed: FeedRef) -> None:
+        """Forget them: the person says that no other machine uses the secret any more."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM own_key WHERE feed = ?", (feed,))
 
     def _is_news(self, feed: FeedRef, sequence: int, key: MessageRef | None) -> bool:
         found = self._first("SELECT id, sequence FROM feed WHERE ref = ?", feed)

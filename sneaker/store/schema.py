@@ -153,8 +153,18 @@ _THIRD = (
     "CREATE INDEX drive_file_unusable ON drive_file (name) WHERE state IN ('damaged', 'foreign')",
 )
 
+_FOURTH = (
+    # Where another machine proved that it holds our secret, until the person has settled that.
+    """CREATE TABLE own_key (
+        feed BLOB NOT NULL,
+        host TEXT NOT NULL,
+        seen_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (feed, host)
+    ) STRICT, WITHOUT ROWID""",
+)
+
 #: Statements that lead from version n to n + 1.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 
 def _version(connection: sqlite3.Connection) -> int:

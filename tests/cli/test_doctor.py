@@ -68,7 +68,15 @@ def test_nothing_is_wrong(ada: Path) -> None:
     code, found = doctor(ada)
     assert code == 0
     assert found["id"] == str(ADA.public)
-    assert found["own_feed"] == {"state": "fine", "held": 3, "proven": 3, "claimed": 0, "claims": [], "forks": []}
+    assert found["own_feed"] == {
+        "state": "fine",
+        "held": 3,
+        "proven": 3,
+        "claimed": 0,
+        "claims": [],
+        "elsewhere": [],
+        "forks": [],
+    }
     assert found["findings"] == []
     assert found["attention"] is False
     done = sneaker(ada, "doctor")

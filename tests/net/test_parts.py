@@ -20,7 +20,7 @@ from sneaker.net.policy import read_policy
 from sneaker.net.scheduler import Scheduler
 from sneaker.net.server import parse_listen
 from sneaker.refs import FeedRef
-from sneaker.wire.address import net_address
+from sneaker.wire.address import Address, net_address
 from tests.net.attackers import somebody
 from tests.net.machines import Machine, now_ms
 
@@ -164,9 +164,10 @@ def test_whom_the_scheduler_dials(tmp_path: Path) -> None:
             scheduler = Scheduler(node)
             original = scheduler._dial
 
-            async def dial(candidate: object) -> None:
-                dialled.append(candidate.address.key)
-                await original(candidate)
+            async def dial(candidate: object, address: Address) -> None:
+                assert address.key is not None
+                dialled.append(address.key)
+                await original(candidate, address)
 
             scheduler._dial = dial  # type: ignore[method-assign,assignment]
             scheduler.start()

@@ -33,6 +33,7 @@ from sneaker.store.base import (
     MessageRow,
     Name,
     Note,
+    OwnKeyElsewhere,
     OwnSeen,
     Peer,
     PeerKind,
@@ -69,6 +70,7 @@ class MemoryStore:
         self.own: FeedRef | None = None
         self.read_facts: FactsReader = read_facts
         self.claimed: dict[tuple[FeedRef, FeedRef | None, MessageRef | None], int] = {}
+        self.own_keys: dict[FeedRef, dict[str, int]] = {}
         self.dismissed: dict[tuple[FeedRef, FeedRef | None, MessageRef | None], int] = {}
 
     def _feed(self, ref: FeedRef) -> _Feed | None:
@@ -214,6 +216,18 @@ class MemoryStore:
         count = sum(claim.counts and not claim.dismissed for claim in self.claims(feed))
         self.dismissed |= {place: sequence for place, sequence in self.claimed.items() if place[0] == feed}
         return count
+
+    def note_own_key(self, feed: FeedRef, host: str) -> None:
+        self.own_keys.setdefault(feed, {}).pop(host, None)
+        self.own_keys[feed][host] = 0
+        for oldest in list(self.own_keys[feed])[:-20]:
+            del self.own_keys[feed][oldest]
+
+    def own_key_elsewhere(self, feed: FeedRef) -> list[OwnKeyElsewhere]:
+        return [OwnKeyElsewhere(host, 0) for host in reversed(self.own_keys.get(feed, {}))]
+
+    def settle_own_key(self, feed: FeedRef) -> None:
+        self.own_keys.pop(feed, None)
 
     # -- derived
 

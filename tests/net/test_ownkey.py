@@ -1,0 +1,198 @@
+"""Our own key on another machine is noticed, proven, said, and stops publishing; what only says so stops nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sneaker.keys import Keypair
+from sneaker.net import discovery, ownkey
+from sneaker.net.discovery import Discovery
+from sneaker.net.greeting import dial
+from sneaker.net.node import Node
+from sneaker.net.server import Server
+from sneaker.wire.address import net_address
+from sneaker.wire.beacon import decode_legacy, encode_legacy, encode_normal
+from tests.net.attackers import somebody
+from tests.net.machines import Machine, wait_for
+from tests.net.test_limits import running, until
+from tests.net.test_netns import village
+
+pytestmark = pytest.mark.timeout(180)
+
+#: An address that a test takes for another machine's.
+ELSEWHERE = "127.0.0.2"
+
+
+@pytest.fixture
+def other_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (discovery, ownkey):
+        monkeypatch.setattr(module, "is_own_address", lambda host: host != ELSEWHERE)
+
+
+def doctor(machine: Machine, *options: str) -> dict[str, Any]:
+    return json.loads(machine.run("doctor", "--json", *options).stdout)
+
+
+def codes(machine: Machine) -> set[str]:
+    return {finding["code"] for finding in doctor(machine)["findings"]}
+
+
+@pytest.mark.netns
+@pytest.mark.root
+def test_two_machines_with_one_secret_on_a_lan(tmp_path: Path) -> None:
+    keypair = Keypair.from_seed(b"t" * 32)
+    one, two = Machine(tmp_path / "one", keypair=keypair), Machine(tmp_path / "two", keypair=keypair)
+    two.publish({"type": "post", "text": "written on the other machine"})
+    with village(2) as names, ExitStack() as stack:
+        peers = [
+            stack.enter_context(
+                machine.peer("--discovery", listen="0.0.0.0:8008", prefix=["ip", "netns", "exec", name])
+            )
+            for machine, name in zip((one, two), names, strict=True)
+        ]
+        for machine, peer, host in zip((one, two), peers, ("10.77.0.2", "10.77.0.1"), strict=True):
+            wait_for(lambda machine=machine: "own-key-shared" in codes(machine), 60, "the discovery")
+            wait_for(lambda peer=peer: any("ANOTHER MACHINE" in line for line in peer.errors), 20, "the warning")
+            found = doctor(machine)["own_feed"]
+            assert (found["state"], found["elsewhere"][0]["host"]) == ("shared", host)
+            assert machine.run("publish", "no").returncode == 23
+        wait_for(lambda: one.clock() == {one.id: 1}, 30, "the messages of the other machine")
+    # The services have ended, and it is remembered until the person settles it.
+    assert one.run("publish", "no").returncode == 23
+    done = one.run("doctor", "--last", "1", "--yes") if "--yes" in one.run("doctor", "--help").stdout else None
+    done = done or one.run("doctor", "--last", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert one.run("publish", "yes").returncode == 0
+    assert one.clock() == {one.id: 2}
+
+
+@pytest.mark.usefixtures("other_machine")
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_beacon_with_our_key_is_followed_up(signed: bool, tmp_path: Path) -> None:
+    keypair = Keypair.from_seed(b"t" * 32)
+    one, two = Machine(tmp_path / "one", keypair=keypair), Machine(tmp_path / "two", keypair=keypair)
+    two.publish({"type": "post", "text": "elsewhere"})
+    said: list[str] = []
+
+    async def main() -> None:
+        with one.home() as home, two.home() as twin_home:
+            node, twin = Node(home, say=said.append), Node(twin_home)
+            await node.start()
+            await twin.start()
+            server = Server(twin, ELSEWHERE, 0)
+            await server.start()
+            finder = Discovery(node, lambda _: None, lambda *_: None)
+            address = net_address(ELSEWHERE, server.port, node.me)
+            if signed:
+                packet = encode_normal((address,), one.caps.network_key, keypair)
+                finder.packet_received(packet, ELSEWHERE, finder._decode_normal)
+            else:
+                finder.packet_received(encode_legacy(address), ELSEWHERE, decode_legacy)
+            await until(lambda: home.store.own_key_elsewhere(node.me), 30)
+            # What it says by EBT of our feed is our own word, and its messages come.
+            await until(lambda: home.store.own_sequence_seen(node.me).held == 1, 30)
+            assert len(node._own_meetings) == 1
+            await server.stop()
+            await node.stop()
+            await twin.stop()
+
+    asyncio.run(main())
+    assert len([line for line in said if "ANOTHER MACHINE HAS YOUR SECRET" in line and ELSEWHERE in line]) == 1
+
+
+@pytest.mark.usefixtures("other_machine")
+def test_a_stranger_who_broadcasts_our_key_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The beacon is followed up once and then hardly ever, from wherever it comes; one line says so."""
+    machine, said, dials = Machine(tmp_path / "machine"), [], 0
+
+    async def counting(*arguments: Any) -> Any:
+        nonlocal dials
+        dials += 1
+        return await dial(*arguments)
+
+    async def main() -> None:
+        monkeypatch.setattr(ownkey, "dial", counting)
+        async with running(Machine(tmp_path / "eve")) as (eve, _):
+            server = Server(eve, ELSEWHERE, 0)
+            await server.start()
+            with machine.home() as home:
+                node = Node(home, say=said.append)
+                await node.start()
+                finder = Discovery(node, lambda _: None, lambda *_: None)
+                for port in (server.port, 1, 2, 3) * 25:
+                    packet = encode_legacy(net_address(ELSEWHERE, port, node.me))
+                    finder.packet_received(packet, ELSEWHERE, decode_legacy)
+                    await asyncio.sleep(0.005)
+                await until(lambda: said, 30)
+                await asyncio.sleep(0.2)
+                assert home.store.own_key_elsewhere(node.me) == []
+                await node.stop()
+            await server.stop()
+
+    asyncio.run(main())
+    assert dials == 1
+    assert len(said) == 1
+    assert "does not prove it" in said[0]
+    assert doctor(machine)["own_feed"]["state"] == "fine"
+    assert machine.run("publish", "as ever").returncode == 0
+
+
+def test_programs_on_this_machine_may_use_our_key(tmp_path: Path) -> None:
+    """Over loopback, whatever they do there; and from a stranger nothing is learnt about our key."""
+    machine = Machine(tmp_path / "machine")
+
+    async def main() -> None:
+        async with running(machine) as (node, address):
+            for keypair in (machine.keypair, somebody()):
+                connection = await dial(address, keypair, machine.caps)
+                task = asyncio.create_task(connection.run())
+                assert (await connection.call(["whoami"])).value() == {"id": machine.id}
+                await connection.close()
+                await task
+            assert node.store.own_key_elsewhere(node.me) == []
+
+    asyncio.run(main())
+    with machine.peer() as peer:
+        assert machine.run("call", peer.address, "whoami").returncode == 0
+    assert doctor(machine)["own_feed"]["state"] == "fine"
+
+
+@pytest.mark.usefixtures("other_machine")
+def test_whoever_dials_us_with_our_key_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path / "machine")
+    monkeypatch.setattr(ownkey, "is_own_address", lambda host: False)  # 127.0.0.1 is the other machine's now
+
+    async def main() -> None:
+        async with running(machine) as (node, address):
+            connection = await dial(address, machine.keypair, machine.caps)
+            task = asyncio.create_task(connection.run())
+            await until(lambda: node.store.own_key_elsewhere(node.me), 30)
+            # The person says that it is settled while the other machine is still there: it is not.
+            monkeypatch.setattr(ownkey, "_FIRST_WAIT_S", 0.1)
+            await connection.close()
+            await task
+            again = await dial(address, machine.keypair, machine.caps)
+            task = asyncio.create_task(again.run())
+            await asyncio.sleep(0.3)
+            node.store.settle_own_key(node.me)
+            await until(lambda: node.store.own_key_elsewhere(node.me), 30)
+            await again.close()
+            await task
+
+    asyncio.run(main())
+
+
+def test_a_bounded_number_of_addresses_is_kept(tmp_path: Path) -> None:
+    with Machine(tmp_path / "machine").home() as home:
+        me = home.keypair.public
+        for number in range(50):
+            home.store.note_own_key(me, f"10.0.0.{number}")
+        assert len(home.store.own_key_elsewhere(me)) == 20
+        home.store.settle_own_key(me)
+        assert home.store.own_key_elsewhere(me) == []
