@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from sneaker.refs import FeedRef
 
-__all__ = ["NEAR_HOPS", "EdgeState", "FollowGraph", "blocked", "find_hops", "replicated"]
+__all__ = ["NEAR_HOPS", "EdgeState", "FollowGraph", "find_hops", "replicated"]
 
 #: Who is so far from us, or less, is near: what ssb-config and Manyverse replicate.
 NEAR_HOPS = 2
@@ -91,8 +91,3 @@ def find_hops(edges: Edges, start: FeedRef, limit: int) -> dict[FeedRef, int]:
 def replicated(hops: Mapping[FeedRef, int], limit: int) -> set[FeedRef]:
     """Return the feeds to replicate: those at distances from 0 to ``limit``."""
     return {feed for feed, distance in hops.items() if 0 <= distance <= limit}
-
-
-def blocked(hops: Mapping[FeedRef, int]) -> set[FeedRef]:
-    """Return the feeds that the start of ``hops`` blocks itself."""
-    return {feed for feed, distance in hops.items() if distance == -1}

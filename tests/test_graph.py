@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sneaker.graph import EdgeState, FollowGraph, blocked, find_hops, replicated
+from sneaker.graph import EdgeState, FollowGraph, find_hops, replicated
 from sneaker.refs import FeedRef
 from tests.feed.vectors import load
 
@@ -52,13 +52,13 @@ def test_newest_edge_counts() -> None:
     assert list(graph.edges()) == [(me, bob, EdgeState.NEITHER, 9)]
 
 
-def test_replicated_and_blocked() -> None:
+def test_replicated() -> None:
     hops = build([("me", "a", 1), ("a", "b", 1), ("b", "c", 1), ("me", "x", -1), ("a", "y", -1), ("me", "z", -2)]).hops(
         feed("me"), 3
     )
     assert replicated(hops, 2) == {feed("me"), feed("a"), feed("b")}
     assert replicated(hops, 0) == {feed("me")}
-    assert blocked(hops) == {feed("x")}
+    assert hops[feed("x")] == -1
     assert hops[feed("y")] == hops[feed("z")] == -2
 
 

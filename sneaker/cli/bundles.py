@@ -224,6 +224,7 @@ def import_json(report: ImportReport) -> dict[str, Any]:
             "known": ingested.known,
             "refused": ingested.refused,
             "waiting": ingested.waiting,
+            "left_out": ingested.left_out,
         },
         "feeds": {
             "advanced": len(ingested.feeds_advanced),
@@ -264,7 +265,9 @@ def print_import(report: ImportReport, output: Output) -> None:
         parts.append(f"{ingested.waiting:,} wait for earlier messages that are not here yet")
     if ingested.refused:
         parts.append(f"{ingested.refused:,} refused")
-    if ingested.accepted or ingested.known or ingested.waiting or ingested.refused:
+    if ingested.left_out:
+        parts.append(f"{ingested.left_out:,} left out, of feeds that are blocked or too far away")
+    if ingested.accepted or len(parts) > 1:
         print("; ".join(parts))
     if report.blobs.waiting:
         print(f"{counted(report.blobs.waiting, 'blob')} wait for messages that mention them")

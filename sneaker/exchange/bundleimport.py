@@ -19,7 +19,6 @@ from sneaker.exchange.incoming_blobs import IncomingBlobs
 from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.repairing import repaired_file
 from sneaker.exchange.reports import SourceReport
-from sneaker.exchange.selection import Selection
 from sneaker.exchange.sources import READ_BYTES, Kind, sniff
 from sneaker.exchange.staging import HeldRecords
 from sneaker.refs import FeedRef, encode_base64
@@ -40,7 +39,6 @@ class BundleImport:
         home: Home,
         ingest: Ingest,
         blobs: IncomingBlobs,
-        selection: Selection,
         hearsay: Hearsay,
         progress: Callable[[int], None],
     ) -> None:
@@ -48,7 +46,6 @@ class BundleImport:
         self._store = home.store
         self._ingest = ingest
         self._blobs = blobs
-        self._selection = selection
         self._hearsay = hearsay
         self._progress = progress
 
@@ -192,9 +189,8 @@ class BundleImport:
             report.status, report.detail = Status.DAMAGED, f"{error.message} (record at byte {event.offset})"
             return
         for run in runs:
-            if self._selection.takes(run.author, len(run.compacts)):
-                self._ingest.add_run(run)
-            else:
+            self._ingest.add_run(run)
+            if not self._ingest.wants(run.author):
                 self._blobs.leave_out(item.content for item in run.compacts)
 
     def _take_blob(self, event: BlobRead, report: SourceReport) -> None:

@@ -19,10 +19,9 @@ from sneaker.exchange.claims import note_card
 from sneaker.exchange.home import Home
 from sneaker.exchange.output import new_file, output_errors
 from sneaker.exchange.packing import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, Progress, pack
-from sneaker.exchange.readers import read_reader
+from sneaker.exchange.readers import Reader, read_reader
 from sneaker.exchange.repairing import append_parity, plain_limit
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.store.base import EdgeState
 
 __all__ = [
     "BUNDLE_SUFFIX",
@@ -102,7 +101,7 @@ def sendable(
 ) -> Callable[[FeedRef], bool]:
     """Return what says whether a feed may be sent: asked for, within ``hops`` where given, and not blocked by us."""
     me = home.keypair.public
-    blocked = {edge.contact for edge in home.store.edges(me) if edge.state == EdgeState.BLOCK} - {me}
+    blocked = home.store.blocked(me)
 
     def wanted(feed: FeedRef) -> bool:
         if feed in blocked or (feeds is not None and feed not in feeds):
@@ -163,6 +162,7 @@ def export(
                 note_card(store, me, reader.card)
             else:
                 store.note_claim(me, reader.ref, reader.clock.get(me, 0))
+    _check_blocks(home, options.feeds or (), readers)
     theirs = slowest([reader.clock for reader in readers], clock)
     distance = {**store.hops(me, options.hops if options.hops is not None else DEFAULT_HOPS), me: 0}
     wanted = sendable(home, options.feeds, distance if options.hops is not None else None)
@@ -188,6 +188,18 @@ def export(
     for item in packed.sent:
         after[item.feed] = max(after.get(item.feed, 0), item.last)
     return ExportReport(packed, tuple(files.written), after)
+
+
+def _check_blocks(home: Home, feeds: Iterable[FeedRef], readers: Iterable[Reader]) -> None:
+    """Raise UsageError if something is asked for that a block forbids: an empty bundle would not say why it is empty."""
+    blocked = home.store.blocked(home.keypair.public)
+    named = [*feeds, *(reader.ref for reader in readers)]
+    for feed in named:
+        if feed is not None and feed in blocked:
+            raise UsageError(
+                f"you block {feed}: nothing of that feed is exported, and nothing for it",
+                hint=f"to take the block back: sneaker unblock {feed}",
+            )
 
 
 def _check(options: ExportOptions, destination: str) -> None:

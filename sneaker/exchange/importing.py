@@ -48,7 +48,7 @@ class ImportSession:
         home: Home,
         ingest: Ingest,
         *,
-        hops: int | None,
+        selection: Selection | None,
         dry_run: bool,
         now_ms: Callable[[], int],
         progress: Callable[[int], None],
@@ -57,13 +57,13 @@ class ImportSession:
         self.store = home.store
         self.dry_run = dry_run
         self.reports: list[SourceReport] = []
-        self.selection = Selection(home, hops)
         self.hearsay = Hearsay(home, dry_run=dry_run)
         self._ingest = ingest
+        self._selection = selection
         self._now_ms = now_ms
         self._progress = progress
         self._blobs = IncomingBlobs(home.blobs, home.store, dry_run=dry_run)
-        self._bundles = BundleImport(home, ingest, self._blobs, self.selection, self.hearsay, progress)
+        self._bundles = BundleImport(home, ingest, self._blobs, self.hearsay, progress)
 
     # -- sources
 
@@ -100,11 +100,12 @@ class ImportSession:
             )
         if (
             report.status == Status.OK
-            and self._ingest.counts()._replace(known=0) == messages._replace(known=0)
+            and self._ingest.counts()._replace(known=0, left_out=0) == messages._replace(known=0, left_out=0)
             and replace(self._blobs.counts, known=0) == replace(blobs, known=0)
         ):
             report.status = KNOWN
-        self.selection.look_again()
+        if self._selection is not None:
+            self._selection.look_again()
 
     def refuse(self, report: SourceReport, error: SneakerError) -> None:
         """Note that a source was refused as a whole."""
@@ -129,7 +130,15 @@ class ImportSession:
         """End the session: everything that was taken is on the disk."""
         ingested = self._ingest.close()
         blobs = self._blobs.finish(self._now_ms(), has_grown=ingested.accepted > 0)
-        return ImportReport(self.reports, ingested, blobs, self.selection.skipped, self.dry_run)
+        return ImportReport(self.reports, ingested, blobs, self.dry_run)
+
+    def must_read_again(self) -> bool:
+        """Say whether messages were left out of feeds that have come near since, and begin anew then."""
+        if self._selection is None or not self._selection.has_widened or not self._ingest.counts().left_out:
+            return False
+        self._selection.has_widened = False
+        self._ingest.start_again()
+        return True
 
     def _take_file(self, file: BinaryIO, report: SourceReport, *, seekable: bool) -> None:
         start = file.read(READ_BYTES)
@@ -168,7 +177,7 @@ class ImportSession:
                 broken += 1
                 self._ingest.refuse(None, None, "json-invalid", line.problem)
                 report.status = Status.DAMAGED
-            elif self.selection.takes_line(line.value):
+            else:
                 self._ingest.add_json(line.value, line.key)
             self._progress(line.bytes)
         if broken:
@@ -198,9 +207,11 @@ def importing(
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[ImportSession]:
     """Open a session; ``progress`` is called with bytes read.  Raises StoreLocked if another sneaker is writing."""
-    with Ingest(home.store, caps=home.caps, workers=workers, now_ms=now_ms, dry_run=dry_run) as ingest:
+    selection = Selection(home, hops) if hops is not None else None
+    wanted = selection.takes if selection is not None else None
+    with Ingest(home.store, caps=home.caps, wanted=wanted, workers=workers, now_ms=now_ms, dry_run=dry_run) as ingest:
         yield ImportSession(
-            home, ingest, hops=hops, dry_run=dry_run, now_ms=now_ms, progress=progress or (lambda done: None)
+            home, ingest, selection=selection, dry_run=dry_run, now_ms=now_ms, progress=progress or (lambda done: None)
         )
 
 
@@ -233,8 +244,7 @@ def import_sources(
 
 def _read_again(session: ImportSession, sources: list[Source], stdin: BinaryIO) -> None:
     """Read sources again while their contact messages widen the circle of feeds to take."""
-    while session.selection.has_widened and session.selection.skipped:
-        session.selection.start_again()
+    while session.must_read_again():
         reports, session.reports = session.reports, []
         for source in sources:
             session.add(source, stdin)

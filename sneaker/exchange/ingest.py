@@ -55,7 +55,8 @@ _RAW_FORM = KIND_RAW << 1
 class Ingest:
     """Takes messages into a store; a context manager, and the store's one writer while it is open.
 
-    ``wanted`` says of which feeds messages are taken (all, by default).  ``workers`` is the number of cores to check
+    ``wanted`` says of which feeds messages are taken (all, by default); of those that the store's owner blocks none are,
+    wherever they come from, unless ``heed_blocks`` is false: what a store holds stays in it.  ``workers`` is the number of cores to check
     signatures on, or ``verifier`` does it, and is left open.  ``progress`` is called with the number of messages that a transaction has brought in.  With
     ``dry_run`` everything happens as in earnest, and then it is taken back.
 
@@ -69,6 +70,7 @@ class Ingest:
         *,
         caps: Caps,
         wanted: Callable[[FeedRef], bool] | None = None,
+        heed_blocks: bool = True,
         workers: int | None = None,
         verifier: Verifier | None = None,
         now_ms: Callable[[], int],
@@ -79,6 +81,7 @@ class Ingest:
         self._store = store
         self._hmac_key = caps.hmac_key
         self._wanted = wanted
+        self._heed_blocks = heed_blocks
         self._now_ms = now_ms
         self._progress = progress
         self._dry_run = dry_run
@@ -149,6 +152,14 @@ class Ingest:
             self._hand_over(feed, first + at, keys[at], messages[at:end], compacts[at:end], waiting=False)
             at = end
 
+    def wants(self, feed: FeedRef) -> bool:
+        """Say whether messages of a feed are taken."""
+        return self._proven.wants(feed)
+
+    def start_again(self) -> None:
+        """Count anew what is left out: the same sources come once more, for more is wanted now."""
+        self._proven.left_out = 0
+
     def refuse(self, feed: FeedRef | None, sequence: int | None, code: str, detail: str) -> None:
         """Put something on the list of what was refused; callers do so with what they cannot even read."""
         self._proven.refuse(feed, sequence, code, detail)
@@ -191,7 +202,16 @@ class Ingest:
 
     def __enter__(self) -> Self:
         writer = self._store.writer(self._lock_timeout_s, dry_run=self._dry_run)
-        self._opened = Proven(writer, self._wanted, self._now_ms, self._progress, self._verifier.keep_busy)
+        own = self._store.own if self._heed_blocks else None
+        self._opened = Proven(
+            writer,
+            self._wanted,
+            own,
+            lambda: self._store.blocked(own) if own is not None else set(),
+            self._now_ms,
+            self._progress,
+            self._verifier.keep_busy,
+        )
         # What is in memory now will be there when we are done: the collector need not look through it for every few
         # thousand messages that pass by. With a large heap that was 4 us per message.
         gc.freeze()
@@ -222,7 +242,7 @@ class Ingest:
     def _add(self, run: Run, message: Message | None) -> None:
         feed = self._proven.feed(run.author)
         if not feed.wanted:
-            self._proven.refuse(run.author, run.first, Code.NOT_WANTED, "", len(run.compacts))
+            self._proven.left_out += len(run.compacts)
             return
         if not 1 <= run.first <= run.last <= MAX_SEQUENCE:
             self._proven.refuse(run.author, None, "sequence-invalid", "", len(run.compacts))

@@ -27,7 +27,6 @@ from sneaker.exchange.visitreport import DAY_MS, VisitOptions, VisitReport, add_
 from sneaker.exchange.witness import contested, encode_witness, find_witnesses
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_SEQUENCE
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.store.base import EdgeState
 from sneaker.store.drives import FileState
 
 __all__ = ["Leaving"]
@@ -77,13 +76,14 @@ class Leaving:
         self._written = 0
         self._witness_bytes = 0
         self._contested = contested(home.store)
+        self._blocked = home.store.blocked(home.keypair.public)
         # Without any card this is a stick for whoever comes: they have nothing.
         self._clocks = [self._clock_of(card) for card in others] or [{}]
         self._wants = frozenset(blob for card in others for blob in card.wants)
 
     def _clock_of(self, card: Card) -> Mapping[FeedRef, int]:
         """Return what a machine has, or does not want: whom it blocks, it will never take from us."""
-        blocked = [edge.contact for edge in self._home.store.edges(card.machine) if edge.state == EdgeState.BLOCK]
+        blocked = self._home.store.blocked(card.machine)
         return {**card.clock, **dict.fromkeys(blocked, MAX_SEQUENCE)} if blocked else card.clock
 
     # ------------------------------------------------------------------------------------------------ what is needed
@@ -131,7 +131,12 @@ class Leaving:
                 folder.remove_parts(self._part_prefix)
 
     def clean(self) -> None:
-        """Remove own bundles of which every other machine has everything, and wants no blob."""
+        """Remove own bundles of which every other machine has everything, and wants no blob; and those that carry somebody
+        whom we have come to block: what they hold of others is written again."""
+        own = [bundle for bundle in self._shelf.bundles() if bundle.own]
+        self._remove(
+            bundle.name for bundle in own if any(item.feed in self._blocked for item in bundle.coverage.ranges)
+        )
         if not self._others:
             return
         own = [bundle for bundle in self._shelf.bundles() if bundle.own]
@@ -185,6 +190,8 @@ class Leaving:
         """Leave the messages that prove forks, as long as they are news; a stick is told of a fork for so long as of a machine."""
         oldest = self._now_ms() - self._options.stale_days * DAY_MS
         for witness in find_witnesses(self._home.store):
+            if witness.feed in self._blocked:
+                continue
             name = base32(witness.bundle_id) + BUNDLE_SUFFIX
             known = self._shelf.find(name)
             if witness.seen_at_ms < oldest:

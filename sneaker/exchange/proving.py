@@ -13,6 +13,7 @@ from sneaker.exchange.reports import Code, IngestCounts, IngestReport, Refusal
 from sneaker.feed.compact import compact
 from sneaker.feed.content import Facts
 from sneaker.feed.message import Message
+from sneaker.graph import EdgeState
 from sneaker.refs import FeedRef
 from sneaker.store.base import SEQUENCE_BITS, SEQUENCE_MASK, Batch, ForkRow, MessageRow, Writer
 
@@ -71,12 +72,17 @@ class Proven:
         self,
         writer: Writer,
         wanted: Callable[[FeedRef], bool] | None,
+        own: FeedRef | None,
+        blocked: Callable[[], set[FeedRef]],
         now_ms: Callable[[], int],
         progress: Callable[[int], None] | None,
         idle: Callable[[], None],
     ) -> None:
         self.writer = writer
         self._wanted = wanted
+        self._own = own
+        self._read_blocked = blocked
+        self._blocked = blocked()
         self._now_ms = now_ms
         self._progress = progress
         self._idle = idle
@@ -91,6 +97,8 @@ class Proven:
         self._accepted = self._refused = 0
         #: Messages that were there before.
         self.known = 0
+        #: Messages of feeds that are not wanted.
+        self.left_out = 0
         self._waited: dict[int, int] = {}
         self._advanced: set[FeedRef] = set()
         self._new: set[FeedRef] = set()
@@ -99,17 +107,20 @@ class Proven:
 
     # -- feeds and rows
 
+    def wants(self, ref: FeedRef) -> bool:
+        """Say whether messages of a feed are taken: nobody's that we block, and what was asked for of the rest."""
+        return ref not in self._blocked and (self._wanted is None or self._wanted(ref))
+
     def feed(self, ref: FeedRef) -> FeedEnd:
         """Return where a feed ends."""
         feed = self._feeds.get(ref)
         if feed is None:
-            if self._wanted is not None and not self._wanted(ref):
-                feed = FeedEnd(ref, wanted=False)
-            else:
-                state = self.writer.feed_state(ref)
-                feed = FeedEnd(ref, state.id or self.writer.next_feed_id(), state.sequence, state.key, state.forked)
-                feed.stored = bool(state.id)
-                self._by_id[feed.id] = feed
+            if not self.wants(ref):
+                return FeedEnd(ref, wanted=False)  # not remembered: what is wanted may become more
+            state = self.writer.feed_state(ref)
+            feed = FeedEnd(ref, state.id or self.writer.next_feed_id(), state.sequence, state.key, state.forked)
+            feed.stored = bool(state.id)
+            self._by_id[feed.id] = feed
             self._feeds[ref] = feed
         feed.touched = self._batch_number
         return feed
@@ -140,7 +151,7 @@ class Proven:
     def counts(self) -> IngestCounts:
         """Return the counts up to the last transaction."""
         waiting = sum(min(count, self.writer.waiting_count(feed)) for feed, count in self._waited.items())
-        return IngestCounts(self._accepted, self.known, self._refused, waiting)
+        return IngestCounts(self._accepted, self.known, self._refused, waiting, self.left_out)
 
     def report(self) -> IngestReport:
         """Return all that happened up to the last transaction."""
@@ -176,7 +187,9 @@ class Proven:
         """Put messages that their author signed where they belong, now that everything before them is judged."""
         feed = segment.feed
         feed.touched = self._batch_number
-        if feed.forked:
+        if not feed.wanted:  # blocked while this was being checked
+            self.left_out += len(segment.rows)
+        elif feed.forked:
             self.refuse(feed.ref, segment.first, Code.FORKED, "the feed is forked", len(segment.rows))
         elif segment.first == feed.tail + 1 and segment.previous == feed.tail_key:
             self._append(segment)
@@ -210,6 +223,18 @@ class Proven:
         batch.rows += rows
         if segment.facts:
             batch.facts += segment.facts
+            if feed.ref == self._own:
+                self._heed([facts.edge for _, facts in segment.facts if facts.edge is not None])
+
+    def _heed(self, edges: Iterable[tuple[FeedRef, EdgeState]]) -> None:
+        """Follow what we ourselves say: a block counts for everything that comes after it."""
+        for contact, state in edges:
+            if state == EdgeState.BLOCK and contact != self._own:
+                self._blocked.add(contact)
+            else:
+                self._blocked.discard(contact)
+            if contact in self._feeds:
+                self._feeds[contact].wanted = self.wants(contact)
 
     def _let_wait(self, segment: Segment) -> None:
         feed, previous = segment.feed, segment.previous
@@ -297,6 +322,10 @@ class Proven:
             feed.tail, feed.tail_key = sequence, key
             if feed.guess < sequence:
                 feed.forget_guess()
+            if feed.ref == self._own:  # what had waited may block somebody, too
+                self._blocked |= self._read_blocked()
+                for known in self._feeds.values():
+                    known.wanted = self.wants(known.ref)
         self._accepted += accepted
         self.known += done.repeated
         for row_id in done.forked:

@@ -106,7 +106,9 @@ class _Rebuild:
         with SqliteStore.open(self._fresh, self._store.own, self._store.read_facts) as store:
             with contextlib.closing(connect(self._fresh)) as new, transaction(new):
                 new.executemany("INSERT INTO feed (id, ref) VALUES (?, ?)", [(item[0], item[1]) for item in feeds])
-            with Ingest(store, caps=self._caps, now_ms=self._now_ms, workers=self._workers) as ingest:
+            with Ingest(
+                store, caps=self._caps, now_ms=self._now_ms, workers=self._workers, heed_blocks=False
+            ) as ingest:
                 for feed_id, ref, _, _ in feeds:
                     for run in self._runs(feed_id, FeedRef(ref)):
                         ingest.add_run(run)

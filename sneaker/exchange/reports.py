@@ -26,8 +26,6 @@ class Code(StrEnum):
     FORKED = "forked"
     #: The key that came with it is not its own.
     KEY_MISMATCH = "key-mismatch"
-    #: Its feed is blocked, or too far away.
-    NOT_WANTED = "not-wanted"
     #: There are gaps before it, and no room left to let it wait until they are filled.
     WAITING_ROOM_FULL = "waiting-room-full"
 
@@ -47,13 +45,15 @@ class Refusal(NamedTuple):
 class IngestCounts(NamedTuple):
     """Messages so far.  ``accepted`` ones are in their feeds and on the disk.
 
-    ``known`` ones were there before, ``waiting`` ones are stored until those before them arrive.
+    ``known`` ones were there before, ``waiting`` ones are stored until those before them arrive, ``left_out`` ones are of
+    feeds that we block or that are too far away: to leave them is what was asked for.
     """
 
     accepted: int
     known: int
     refused: int
     waiting: int
+    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ class IngestReport:
     known: int
     refused: int
     waiting: int
+    left_out: int
     feeds_advanced: frozenset[FeedRef]
     feeds_new: frozenset[FeedRef]
     feeds_forked: frozenset[FeedRef]
@@ -121,14 +122,12 @@ class BlobCounts:
 class ImportReport:
     """What an import did.
 
-    ``complete`` is false if anything was refused, damaged or cut.  ``skipped`` counts messages of feeds that we block or that
-    are too far away; to leave them is what was asked for.
+    ``complete`` is false if anything was refused, damaged or cut.
     """
 
     sources: list[SourceReport]
     ingested: IngestReport
     blobs: BlobCounts
-    skipped: int = 0
     dry_run: bool = False
 
     @property

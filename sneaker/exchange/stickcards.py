@@ -67,13 +67,14 @@ class StickCards:
         return decode_known(self._known.get(self._me))
 
     def others(self, stale_days: int) -> list[Card]:
-        """Return the cards of the other machines here, without those that have not changed for ``stale_days``."""
+        """Return the cards of the other machines here, without those we block and those that have not changed for long."""
+        blocked = self._home.store.blocked(self._me)
         now = self._now_ms()
         oldest = now - stale_days * DAY_MS
         return [
             card
             for machine, card in self.cards.items()
-            if machine != self._me and self._seen_at.get(machine, now) >= oldest
+            if machine != self._me and machine not in blocked and self._seen_at.get(machine, now) >= oldest
         ]
 
     # ------------------------------------------------------------------------------------------------ reading

@@ -20,7 +20,6 @@ from sneaker.exchange.sources import Kind, sniff
 from sneaker.exchange.staging import StagedFile
 from sneaker.exchange.stick import BUNDLES, Stick
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.store.base import EdgeState
 from sneaker.store.drives import FileState, StickFile
 
 __all__ = ["BUNDLE_NAME", "MAX_STICK_BUNDLE_BYTES", "Taking", "is_gone"]
@@ -73,11 +72,8 @@ class Taking:
         self._looked_again = 0
         self._failures = 0
         self._early: list[Entry] | None = []
-        me = session.home.keypair.public
         #: Feeds of which nothing more is taken, whatever lies there.
-        self._closed = self._store.forked() | {
-            edge.contact for edge in self._store.edges(me) if edge.state == EdgeState.BLOCK
-        }
+        self._closed = self._store.forked() | self._store.blocked(session.home.keypair.public)
         self.foreign = 0
         self.problems: list[str] = []
 

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from sneaker.errors import RemoteProtocolError, SneakerError
 from sneaker.exchange.home import Home, reopen_store
-from sneaker.graph import EdgeState
 from sneaker.net.admission import find_place, keeps_old
 from sneaker.net.blobs import Blobs
 from sneaker.net.connection import Connection
@@ -290,10 +289,12 @@ class Node:
 
     def _drop_blocked(self) -> None:
         """Part with peers that we have just blocked, before they get the message that says so."""
-        blocked = frozenset(edge.contact for edge in self.store.edges(self.me) if edge.state == EdgeState.BLOCK)
+        blocked = frozenset(self.store.blocked(self.me))
         # The rest of the follow graph takes longer; until then nobody of these may come back.
         self.policy = replace(self.policy, blocked=blocked)
         self.replicator.closed.update(blocked)
+        for feed in blocked:
+            self.replicator.unfollow(feed)
         for peer in blocked.intersection(self.meetings):
             self._part(self.meetings[peer])
 

@@ -61,11 +61,10 @@ def read_policy(store: Store, me: FeedRef, hops: int = DEFAULT_HOPS) -> Policy:
     distances = find_hops(edges, me, max(hops, 1))
     near = {feed: distance for feed, distance in distances.items() if distance >= 0}
     near[me] = 0
-    blocked = frozenset(feed for feed, state in edges.get(me, {}).items() if state == EdgeState.BLOCK and feed != me)
     return Policy(
         me,
         near,
-        blocked,
+        frozenset(store.blocked(me)),
         frozenset(store.forked()),
         {feed: frozenset(authors) for feed, authors in blockers.items()},
     )

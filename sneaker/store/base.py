@@ -343,6 +343,9 @@ class Store(Protocol):
     def edges(self, author: FeedRef | None = None) -> Iterator[Edge]:
         """Yield follow-graph edges: the newest of each author about each contact."""
 
+    def blocked(self, by: FeedRef) -> set[FeedRef]:
+        """Return the feeds that ``by`` blocks; nobody blocks themselves."""
+
     def hops(self, start: FeedRef, limit: int) -> dict[FeedRef, int]:
         """Return the distance of every feed within ``limit`` of ``start``; -1 for blocked by ``start``."""
 

@@ -254,6 +254,10 @@ class SqliteStore(PeerTables):
         for ref, contact, state, sequence in rows:
             yield Edge(FeedRef(ref), FeedRef(contact), EdgeState(state), sequence)
 
+    def blocked(self, by: FeedRef) -> set[FeedRef]:
+        """Return the feeds that ``by`` blocks; nobody blocks themselves."""
+        return {edge.contact for edge in self.edges(by) if edge.state == EdgeState.BLOCK} - {by}
+
     def hops(self, start: FeedRef, limit: int) -> dict[FeedRef, int]:
         """Return the distance of every feed within ``limit`` of ``start``; see ``graph.find_hops``."""
         graph: dict[FeedRef, dict[FeedRef, int]] = {}

@@ -46,7 +46,7 @@ class Replicator:
         #: The feeds we replicate; change them with ``follow`` and ``unfollow``.
         self.wanted: Collection[FeedRef] = self._wanted.keys()
         self._carry = carry
-        #: Feeds that nobody gets, whatever else holds: those we block. Change it before ``unfollow``.
+        #: Feeds that nobody gets, whatever else holds: those we block. Change it before ``unfollow`` and ``follow``.
         self.closed = set(closed)
         self._connections: dict[FeedRef, EbtConnection] = {}
         self._receivers: dict[FeedRef, EbtConnection] = {}
@@ -55,7 +55,7 @@ class Replicator:
 
     def shares(self, feed: FeedRef) -> bool:
         """Whether peers may have ``feed`` from us."""
-        return feed in self._wanted or (self._carry and feed in self._clock and feed not in self.closed)
+        return feed not in self.closed and (feed in self._wanted or (self._carry and feed in self._clock))
 
     @property
     def connections(self) -> Mapping[FeedRef, EbtConnection]:

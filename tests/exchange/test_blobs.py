@@ -215,7 +215,7 @@ def test_a_block_leaves_out_the_blobs_of_the_blocked_only(tmp_path: Path) -> Non
         publish(b.store, b.keypair, b.caps, content, now_ms=lambda: NOW_MS, random_bytes=os.urandom)
         (tmp_path / "early.sneaker").write_bytes(lone_blob(a, early, data))
         report = take(b, tmp_path / "enemy.sneaker", tmp_path / "early.sneaker")
-        assert (report.skipped, report.blobs.waiting) == (1, 1)
+        assert (report.ingested.left_out, report.blobs.waiting) == (1, 1)
         assert b.blobs.early() == [early]
         assert not b.blobs.has(theirs)
         pack(a, tmp_path / "a.sneaker", blobs=False)

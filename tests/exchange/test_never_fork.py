@@ -20,10 +20,11 @@ from sneaker.exchange.claims import contradicting
 from sneaker.exchange.doctor import own_feed
 from sneaker.exchange.enrolment import enrol
 from sneaker.exchange.home import Home
+from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.publish import check_may_publish, contact_content, publish
 from sneaker.exchange.stick import BUNDLES, CARDS, FOLDER, base32
 from sneaker.exchange.visit import VisitOptions, VisitReport, visit
-from sneaker.feed.message import Message
+from sneaker.feed.message import Message, create_message
 from sneaker.keys import Keypair
 from sneaker.store.base import Note
 from sneaker.store.check import check
@@ -343,8 +344,10 @@ def test_blocking_oneself_hides_nothing(world: World) -> None:
         )
     shutil.rmtree(world.ada)
     with home(world.ada, ADA.seed) as ada:
+        # We write no such thing, other programs let one.
         content = contact_content(ADA.public, blocking=True)
-        publish(ada.store, ada.keypair, ada.caps, content, now_ms=now, random_bytes=os.urandom)
+        with Ingest(ada.store, caps=ada.caps, now_ms=now, workers=1) as ingest:
+            ingest.add_message(create_message(ada.keypair, None, now(), content))
         report = sync(ada, world.stick)
         assert report.imported.ingested.feeds_forked == {ADA.public}
 

@@ -242,6 +242,9 @@ class MemoryStore:
                         newest[feed.ref, contact] = Edge(feed.ref, contact, EdgeState(state), message.sequence)
         return iter(newest.values())
 
+    def blocked(self, by: FeedRef) -> set[FeedRef]:
+        return {edge.contact for edge in self.edges(by) if edge.state == EdgeState.BLOCK} - {by}
+
     def hops(self, start: FeedRef, limit: int) -> dict[FeedRef, int]:
         graph: dict[FeedRef, dict[FeedRef, int]] = {}
         for author, contact, state, _ in self.edges():
