@@ -1,4 +1,4 @@
-"""``createHistoryStream``: served to anybody who may have the feed, and used with peers that have no EBT."""
+"""``createHistoryStream``, served to anybody who may have the feed."""
 
 from __future__ import annotations
 
@@ -7,27 +7,21 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sneaker.errors import RemoteProtocolError, StoreDamaged
-from sneaker.net.intake import Offer, Outcome
+from sneaker.errors import StoreDamaged
 from sneaker.net.receivers import Silent
 from sneaker.net.replication import read_run
 from sneaker.refs import FeedRef
-from sneaker.wire.calls import CallKind, PeerError, RequestReceived
+from sneaker.wire.calls import PeerError, RequestReceived
 from sneaker.wire.history import (
     HistoryQuery,
-    ReorderBuffer,
     encode_history_item,
-    format_history_arguments,
-    history_message,
     parse_history_arguments,
 )
-from sneaker.wire.notes import MessageItem, parse_item
-from sneaker.wire.packets import BodyKind
 
 if TYPE_CHECKING:
     from sneaker.net.meeting import Meeting
 
-__all__ = ["HistoryFetcher", "HistoryServer"]
+__all__ = ["HistoryServer"]
 
 _RUN_MESSAGES = 100
 
@@ -145,59 +139,3 @@ class HistoryServer:
             self._due.append(served)  # it has come meanwhile
             return
         self._live.setdefault(served.query.feed, []).append(served)
-
-
-class HistoryFetcher:
-    """Asks a peer without EBT for every feed we replicate, live, from where we are."""
-
-    def __init__(self, meeting: Meeting) -> None:
-        self._meeting = meeting
-        self._fetches: dict[FeedRef, _Fetch] = {}
-
-    def fetch(self, feed: FeedRef) -> None:
-        """Ask for a feed, unless it is being asked for."""
-        if feed not in self._fetches and not self._meeting.connection.closing:
-            self._fetches[feed] = _Fetch(self._meeting, feed)
-
-
-class _Fetch:
-    """One feed from one peer."""
-
-    def __init__(self, meeting: Meeting, feed: FeedRef) -> None:
-        self._meeting = meeting
-        self._node = meeting.node
-        self._feed = feed
-        first = self._node.replicator.sequence(feed) + 1
-        self._buffer = ReorderBuffer(first)
-        query = HistoryQuery(feed, first=first, live=True, keys=False)
-        self._call = meeting.connection.open(
-            ["createHistoryStream"], CallKind.SOURCE, format_history_arguments(query), self
-        )
-
-    def item_received(self, kind: BodyKind, body: bytes) -> None:
-        connection = self._meeting.connection
-        self._meeting.touch()
-        try:
-            raw = history_message(body)
-            item = parse_item(raw) if raw is not None else None
-        except RemoteProtocolError as error:
-            connection.consumed(self._call, len(body))
-            connection.end(self._call, error.message)
-            return
-        ready: list[bytes] = []
-        if isinstance(item, MessageItem) and item.author == self._feed:
-            try:
-                ready = self._buffer.add(item.sequence, item.raw)
-            except RemoteProtocolError as error:
-                connection.end(self._call, error.message)
-        connection.consumed(self._call, len(body))
-        first = self._buffer.next_sequence - len(ready)
-        for sequence, message in enumerate(ready, first):
-            self._node.intake.offer(Offer(self, self._feed, sequence, message))
-
-    def settled(self, offers: list[Offer], outcome: Outcome) -> None:
-        if self._meeting.count_settled(offers, outcome):
-            self._meeting.connection.end(self._call, "these messages are not valid")
-
-    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
-        """There is nothing more; a later connection asks again."""

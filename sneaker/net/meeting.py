@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from sneaker.errors import CallRefused
 from sneaker.net.blobs import BlobTalk
 from sneaker.net.connection import Connection
-from sneaker.net.histories import HistoryFetcher, HistoryServer
+from sneaker.net.fetching import HistoryFetcher
+from sneaker.net.histories import HistoryServer
 from sneaker.net.intake import Offer, Outcome
 from sneaker.net.methods import Methods
 from sneaker.net.replication import EbtStream

@@ -66,7 +66,9 @@ class Node:
         self.now_ms = now_ms
         self.hops = hops
         self.policy: Policy = read_policy(home.store, self.me, hops)
-        self.replicator = Replicator(home.store.clock(), self.policy.wanted, carry=True, closed=self.policy.blocked)
+        self.replicator = Replicator(
+            home.store.clock(), self.policy.wanted, me=self.me, carry=True, closed=self.policy.blocked
+        )
         # A connection of SQLite's shows all its users the moment at which the first of them began to read. So every thread
         # has one of its own: what the intake has committed it must see at once.
         self._intake_store = reopen_store(home)
@@ -373,6 +375,7 @@ class Node:
                 meeting.connection.tick()
                 if meeting.ebt is not None:
                     meeting.ebt.acknowledge(_ACKNOWLEDGE_S)
+                    meeting.ebt.fetch_overdue()
             if self.now() - saved_at > _SAVE_S:
                 saved_at = self.now()
                 for meeting in list(self.meetings.values()):

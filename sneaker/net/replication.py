@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sneaker.errors import RemoteProtocolError, StoreDamaged
 from sneaker.feed.compact import expand_run
 from sneaker.feed.message import Message
+from sneaker.net.fetching import OverdueFetcher
 from sneaker.net.intake import Offer, Outcome
 from sneaker.refs import FeedRef
 from sneaker.store.base import Store
@@ -51,6 +52,7 @@ class EbtStream:
             withheld=node.policy.withheld(connection.peer),
             max_unwanted=_PEER_FEEDS if near else _STRANGER_FEEDS,
         )
+        self._overdue = OverdueFetcher(meeting, self.stream, self._refuse)
         #: Whether the peer has told us how far it is.
         self.heard = False
         self._refusals = 0
@@ -74,13 +76,18 @@ class EbtStream:
     @property
     def is_busy(self) -> bool:
         """Whether something is still to be sent or is promised to come."""
-        return not self.heard or self.stream.wants_to_send or bool(self.stream.awaiting)
+        return not self.heard or self.stream.wants_to_send or self.stream.is_behind
 
     def acknowledge(self, pause_s: float = 0.0) -> None:
         """Tell the peer what is committed of what it sent, if it has paused for so long."""
         if not self._finished and self._node.now() - self._received_at >= pause_s:
             self.stream.acknowledge()
             self.wake()
+
+    def fetch_overdue(self) -> None:
+        """Ask in another way for what the peer announced and does not send; to be called every second."""
+        if not self._finished:
+            self._overdue.look()
 
     # -- what comes
 
@@ -111,12 +118,15 @@ class EbtStream:
         """Hear that offered messages are in the store, or that their feeds end before them."""
         self._connection.consumed(self.call, sum([len(offer.raw) for offer in offers]))
         for offer in self._meeting.count_settled(offers, outcome):
-            if self._finished:
-                return
-            self.stream.refuse(offer.feed)
-            self._refusals += 1
-            if self._refusals == _MAX_REFUSALS:
-                self._connection.abort("the peer sends messages that are not valid")
+            self._refuse(offer.feed)
+
+    def _refuse(self, feed: FeedRef) -> None:
+        if self._finished:
+            return
+        self.stream.refuse(feed)
+        self._refusals += 1
+        if self._refusals == _MAX_REFUSALS:
+            self._connection.abort("the peer sends messages that are not valid")
 
     def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
         """The stream is over."""

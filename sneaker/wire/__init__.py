@@ -7,8 +7,9 @@ Nothing in this package opens a socket, reads a clock or makes a random number. 
     packets      muxrpc packets                           muxrpc       Session: calls, items, ends (values in calls)
     notes        items of EBT streams                     ebt          EbtConnection, made by replicator.Replicator
     history      createHistoryStream                      blobs        BlobExchange, BlobReceiver, argument parsers
-    beacon       LAN packets                              address      multiserver addresses
-    manifest     who may call what                        jsontext     JSON around message text that stays as it is
+    overdue      what was announced and does not come     beacon       LAN packets
+    manifest     who may call what                        address      multiserver addresses
+    jsontext     JSON around message text that stays as it is
 
 How a driver uses this
 ----------------------
@@ -40,7 +41,8 @@ A connection is four objects on top of each other; the driver moves bytes betwee
     the one door in, and once the store has *committed*, ``replicator.appended(feed, sequence)`` is called, as for every
     message from elsewhere.  Whenever some ``connection.wants_to_send`` and its session is not full, send
     ``notes_to_send()`` and then the messages of ``next_run()``.  ``replicator.get_timer()`` says when to call
-    ``handle_timer``.  At the end save ``connection.remote_clock`` and call ``replicator.disconnect(connection)``.
+    ``handle_timer``; ``connection.next_fetch(now)``, asked every second, which feed to ask for by createHistoryStream,
+    because the peer announced it and does not send it.  At the end save ``connection.remote_clock`` and call ``replicator.disconnect(connection)``.
     A peer that has no EBT (``manifest.is_unknown_method``) gets ``createHistoryStream`` calls.
 
 Errors: RemoteProtocolError ends the connection, CallRefused one call, LocalProtocolError is a bug of the driver's.

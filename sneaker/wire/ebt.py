@@ -24,6 +24,7 @@ from sneaker.errors import LocalProtocolError, RemoteProtocolError
 from sneaker.limits import MAX_UNWANTED_FEEDS
 from sneaker.refs import FeedRef
 from sneaker.wire.notes import MessageItem, Note, NotesItem, encode_note, format_notes, parse_item
+from sneaker.wire.overdue import OverdueFeeds
 
 if TYPE_CHECKING:
     from sneaker.wire.replicator import Replicator
@@ -99,6 +100,8 @@ class EbtConnection:
         #: Feeds that we ask for here and that the peer claims to have more of.
         self.awaiting: set[FeedRef] = set()
         self.last_activity = shared.now
+        self._overdue = OverdueFeeds()
+        self._heard_at = shared.now
         self.started = False
         self._failure: RemoteProtocolError | None = None
         if not client:
@@ -208,6 +211,47 @@ class EbtConnection:
                 self._unacknowledged.discard(feed)
                 self._note(feed, state, state.receive)
 
+    # ------------------------------------------------------------------------------------------ what does not come
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the peer has announced something that we want and do not have."""
+        return self._overdue.any(self._is_missing)
+
+    def next_fetch(self, now: float) -> FeedRef | None:
+        """Return a feed that the peer announced and does not send, to ask for by createHistoryStream; or None.
+
+        Ask again when the time has come, and after every ``fetch_ended``, which has to be called for every feed.
+        """
+        feed = self._overdue.next(
+            now,
+            heard_at=self._heard_at,
+            first=self._shared.me,
+            is_missing=self._is_missing,
+            moved_at=self._moved_at,
+        )
+        if feed is not None:
+            self._shared.fetching[feed] = self._shared.sequence(feed)
+        return feed
+
+    def fetch_ended(self, feed: FeedRef, now: float, *, error: bool = False, refused: bool = False) -> None:
+        """Hear that a fetch is over, and what it gave is committed; see ``OverdueFeeds.ended`` for the rest."""
+        moved = self._shared.sequence(feed) > self._shared.fetching.pop(feed)
+        self._overdue.ended(feed, now, moved=moved, error=error, refused=refused)
+        state = self._feeds.get(feed)
+        alive = self._shared.connections.get(self.peer) is self
+        if moved and alive and state is not None and not state.denied:
+            self._note(feed, state, state.receive)  # that it need not send it any more
+
+    def _is_missing(self, feed: FeedRef) -> bool:
+        return self.started and self.claims(feed) > self._shared.sequence(feed) and self._wants(feed)
+
+    def _moved_at(self, feed: FeedRef) -> float | None:
+        """When something of a feed last came; None while it is being fetched, or has come and is not committed."""
+        if feed in self._shared.fetching or self._feed(feed).received > self._shared.sequence(feed):
+            return None
+        return self._shared.moved_at.get(feed, 0.0)
+
     # ------------------------------------------------------------------------------------------ from the replicator
 
     def claims(self, feed: FeedRef) -> int:
@@ -313,7 +357,7 @@ class EbtConnection:
         if state.denied or not self._wants(feed):
             return None
         state.stalled = state.gap = False
-        self.last_activity = self._shared.now
+        self.last_activity = self._heard_at = self._shared.now
         self._unacknowledged.add(feed)
         if sequence >= self._clock[feed] or feed not in self.awaiting:
             self._track(feed, state)
@@ -362,6 +406,8 @@ class EbtConnection:
             self._shared.released(feed, self)
         self._track(feed, state)
         self._enqueue(feed, state)
+        if sequence > ours:
+            self._overdue.announced(feed, self._shared.now)
 
     def _may_take_over(self, feed: FeedRef, state: _Feed, receiver: EbtConnection | None, sequence: int) -> bool:
         """Whether this peer, which says it is ahead, should be asked instead of ``receiver``.
@@ -389,6 +435,8 @@ class EbtConnection:
         state.receive, state.received, state.denied = receive, ours, False
         self._shared.asked(feed, self, receive)
         self._track(feed, state)
+        if self.claims(feed) > ours:
+            self._overdue.announced(feed, self._shared.now)
 
     def _deny(self, feed: FeedRef, state: _Feed) -> None:
         self._notes[feed] = encode_note(-1, False)

@@ -33,23 +33,29 @@ class Replicator:
         clock: Mapping[FeedRef, int],
         wanted: Iterable[FeedRef],
         *,
+        me: FeedRef | None = None,
         carry: bool = False,
         closed: Iterable[FeedRef] = (),
     ) -> None:
         """``clock``: what the store has, feed to sequence; ``wanted``: the feeds we replicate, our own included.
 
-        With ``carry``, other feeds that the store has are given to peers that ask, but for the ``closed`` ones; they are
+        ``me`` is the feed that is fetched before all others. With ``carry``, other feeds that the store has are given to peers that ask, but for the ``closed`` ones; they are
         neither mentioned first nor asked for.
         """
         self._clock = {feed: sequence for feed, sequence in clock.items() if sequence > 0}
         self._wanted = dict.fromkeys(wanted)
         #: The feeds we replicate; change them with ``follow`` and ``unfollow``.
         self.wanted: Collection[FeedRef] = self._wanted.keys()
+        self.me = me
         self._carry = carry
         #: Feeds that nobody gets, whatever else holds: those we block. Change it before ``unfollow`` and ``follow``.
         self.closed = set(closed)
         self._connections: dict[FeedRef, EbtConnection] = {}
         self._receivers: dict[FeedRef, EbtConnection] = {}
+        #: Feeds that are being fetched by createHistoryStream, from whomever, and how far they were.
+        self.fetching: dict[FeedRef, int] = {}
+        #: When something of a feed that we replicate last came, from anybody.
+        self.moved_at: dict[FeedRef, float] = {}
         #: The latest time that anybody told us.
         self.now = 0.0
 
@@ -111,6 +117,7 @@ class Replicator:
         """Replicate ``feed`` no longer: it was unfollowed, blocked or forked."""
         if feed in self._wanted:
             del self._wanted[feed]
+            self.moved_at.pop(feed, None)
             for connection in self._connections.values():
                 connection.unfollowed(feed)
 
@@ -118,6 +125,8 @@ class Replicator:
         """Say that the store has committed ``feed`` up to ``sequence``, from whatever source. Going back is ignored."""
         if sequence > self._clock.get(feed, 0):
             self._clock[feed] = sequence
+            if feed in self._wanted:
+                self.moved_at[feed] = self.now
             for connection in self._connections.values():
                 connection.appended(feed)
 

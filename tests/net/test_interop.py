@@ -238,6 +238,44 @@ def test_who_blocks_us_says_nothing(program: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
+def test_a_lost_store_comes_back_from_a_friend(program: str, tmp_path: Path) -> None:
+    """ssb-server remembers that we had everything, and sends nothing by EBT to one who comes back with less."""
+    machine, other = Machine(tmp_path / "ours"), Machine(tmp_path / "other")
+    for number in range(3):
+        machine.publish({"type": "post", "text": f"ours {number}"})
+        other.publish({"type": "post", "text": f"other {number}"})
+    with running(program, tmp_path / "theirs") as peer:
+        machine.follow(peer.id, other.id)
+        for feed in (machine.id, other.id):
+            peer.ask("follow", feed=feed)
+        assert other.connect(peer.address)["level"]
+        wait_for(lambda: has_all(peer, {other.id: 3}))
+        assert machine.connect(peer.address)["level"]
+        clock = machine.clock()
+        assert clock == {machine.id: 5, other.id: 3, peer.id: 2}
+        wait_for(lambda: has_all(peer, clock))
+        # All that is left is the secret; once half of the feeds; and once a program that keeps running.
+        lost = Machine(tmp_path / "lost", keypair=machine.keypair)
+        assert lost.connect(peer.address)["level"]
+        assert lost.clock() == clock
+        assert lost.messages(machine.id) == machine.messages(machine.id)
+        half = Machine(tmp_path / "half", keypair=machine.keypair)
+        for feed in (machine.id, other.id):
+            log = tmp_path / "log.ndjson"
+            log.write_text(machine.run("log", "--json", "--feed", feed).stdout)
+            lines = log.read_bytes().splitlines(keepends=True)
+            log.write_bytes(b"".join(lines[: len(lines) if feed == machine.id else 1]))
+            half.take(log)
+        with half.peer("--no-discovery", "--connect", peer.address):
+            wait_for(lambda: half.clock() == clock, 40)
+            # And EBT goes on from there.
+            peer.ask("publish", content={"type": "post", "text": "news"})
+            wait_for(lambda: half.clock()[peer.id] == 3, 40)
+            half.publish({"type": "post", "text": "more of ours"})
+            wait_for(lambda: has_all(peer, {machine.id: 6}), 40)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_a_kill_in_mid_transfer_costs_nothing(program: str, log: Path, tmp_path: Path) -> None:
     clock = clock_of(log)
     machine = Machine(tmp_path / "ours")

@@ -1,0 +1,176 @@
+"""Feeds fetched by ``createHistoryStream``: from peers without EBT, and what the others announced and do not send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sneaker.errors import RemoteProtocolError
+from sneaker.net.intake import Offer, Outcome
+from sneaker.refs import FeedRef
+from sneaker.wire.calls import CallKind, PeerError
+from sneaker.wire.ebt import EbtConnection
+from sneaker.wire.history import HistoryQuery, ReorderBuffer, format_history_arguments, history_message
+from sneaker.wire.manifest import is_unknown_method
+from sneaker.wire.notes import MessageItem, parse_item
+from sneaker.wire.packets import BodyKind
+
+if TYPE_CHECKING:
+    from sneaker.net.meeting import Meeting
+
+__all__ = ["HistoryFetcher", "OverdueFetcher"]
+
+# A call for which nothing comes for so long is ended.
+_SILENT_S = 10.0
+
+
+class HistoryFetcher:
+    """Asks a peer without EBT for every feed we replicate, live, from where we are."""
+
+    def __init__(self, meeting: Meeting) -> None:
+        self._meeting = meeting
+        self._fetches: dict[FeedRef, _Fetch] = {}
+
+    def fetch(self, feed: FeedRef) -> None:
+        """Ask for a feed, unless it is being asked for."""
+        if feed not in self._fetches and not self._meeting.connection.closing:
+            self._fetches[feed] = _Fetch(self._meeting, feed)
+
+
+class OverdueFetcher:
+    """Asks a peer with EBT for what it announced and does not send; ``look`` is to be called every second."""
+
+    def __init__(self, meeting: Meeting, stream: EbtConnection, refuse: Callable[[FeedRef], None]) -> None:
+        """``refuse`` is told of feeds of which the peer gave messages that are not valid."""
+        self._meeting = meeting
+        self._node = meeting.node
+        self._stream = stream
+        self._refuse = refuse
+        self._fetches: dict[FeedRef, _OverdueFetch] = {}
+
+    def look(self) -> None:
+        """End the calls for which nothing comes, and begin those that are due."""
+        now = self._node.now()
+        for fetch in list(self._fetches.values()):
+            fetch.give_up_if_silent(now)
+        self._begin()
+
+    def _begin(self) -> None:
+        connection = self._meeting.connection
+        while not connection.closing and (feed := self._stream.next_fetch(self._node.now())) is not None:
+            self._fetches[feed] = _OverdueFetch(self._meeting, feed, self._ended, self._refuse)
+
+    def _ended(self, feed: FeedRef, error: PeerError | None) -> None:
+        del self._fetches[feed]
+        refused = error is not None and is_unknown_method(error, ("createHistoryStream",))
+        self._stream.fetch_ended(feed, self._node.now(), error=error is not None, refused=refused)
+        self._meeting.wake()
+        self._begin()
+
+
+class _Fetch:
+    """One feed from one peer, from where we are."""
+
+    def __init__(self, meeting: Meeting, feed: FeedRef, *, live: bool = True) -> None:
+        self._meeting = meeting
+        self._node = meeting.node
+        self._feed = feed
+        first = self._node.replicator.sequence(feed) + 1
+        self._buffer = ReorderBuffer(first)
+        query = HistoryQuery(feed, first=first, live=live, keys=False)
+        self._call = meeting.connection.open(
+            ["createHistoryStream"], CallKind.SOURCE, format_history_arguments(query), self
+        )
+
+    def item_received(self, kind: BodyKind, body: bytes) -> None:
+        connection = self._meeting.connection
+        self._meeting.touch()
+        try:
+            raw = history_message(body)
+            item = parse_item(raw) if raw is not None else None
+        except RemoteProtocolError as error:
+            connection.consumed(self._call, len(body))
+            self._stop(error.message)
+            return
+        ready: list[bytes] = []
+        if isinstance(item, MessageItem) and item.author == self._feed:
+            try:
+                ready = self._buffer.add(item.sequence, item.raw)
+            except RemoteProtocolError as error:
+                self._stop(error.message)
+        connection.consumed(self._call, len(body))
+        first = self._buffer.next_sequence - len(ready)
+        for sequence, message in enumerate(ready, first):
+            self._offer(Offer(self, self._feed, sequence, message))
+
+    def _offer(self, offer: Offer) -> None:
+        self._node.intake.offer(offer)
+
+    def settled(self, offers: list[Offer], outcome: Outcome) -> None:
+        if self._meeting.count_settled(offers, outcome):
+            self._stop("these messages are not valid")
+
+    def _stop(self, error: str) -> None:
+        self._meeting.connection.end(self._call, error)
+
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
+        """There is nothing more; a later connection asks again."""
+
+
+class _OverdueFetch(_Fetch):
+    """What a peer has of a feed now; says when it is over and all that came is in the store."""
+
+    def __init__(
+        self,
+        meeting: Meeting,
+        feed: FeedRef,
+        ended: Callable[[FeedRef, PeerError | None], None],
+        refuse: Callable[[FeedRef], None],
+    ) -> None:
+        super().__init__(meeting, feed, live=False)
+        self._ended = ended
+        self._refuse = refuse
+        self._heard_at = self._node.now()
+        self._unsettled = 0
+        self._over = False
+        self._error: PeerError | None = None
+
+    def item_received(self, kind: BodyKind, body: bytes) -> None:
+        self._heard_at = self._node.now()
+        if self._over:
+            self._meeting.connection.consumed(self._call, len(body))
+        else:
+            super().item_received(kind, body)
+
+    def _offer(self, offer: Offer) -> None:
+        self._unsettled += 1
+        super()._offer(offer)
+
+    def settled(self, offers: list[Offer], outcome: Outcome) -> None:
+        self._heard_at = self._node.now()
+        self._unsettled -= len(offers)
+        if self._meeting.count_settled(offers, outcome):
+            self._refuse(self._feed)
+            self._stop("these messages are not valid")
+        elif self._over:
+            self._finish(self._error)
+
+    def give_up_if_silent(self, now: float) -> None:
+        """End the call if nothing has come for long and nothing is on its way into the store."""
+        if not self._over and not self._unsettled and now - self._heard_at > _SILENT_S:
+            self._meeting.connection.end(self._call)
+            self._finish(None)
+
+    def _stop(self, error: str) -> None:
+        if not self._over:
+            super()._stop(error)
+        self._finish(PeerError(error))
+
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
+        if not self._over:
+            self._finish(error)
+
+    def _finish(self, error: PeerError | None) -> None:
+        self._over, self._error = True, error
+        if not self._unsettled:
+            self._ended(self._feed, error)
