@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Callable
 
 from sneaker.errors import AddressError, LocalProtocolError, RemoteProtocolError, SneakerError
@@ -33,6 +34,8 @@ __all__ = ["Discovery"]
 _INTERVAL_S = 2.0
 # Packets looked at in a second: a LAN of 200 peers sends as many.
 _MAX_PACKETS = 400
+# Those of one address between two announcements: two kinds from each of some programs, for some networks each.
+_MAX_PACKETS_EACH = 24
 
 
 class Discovery:
@@ -50,7 +53,7 @@ class Discovery:
         self._on_found = on_found
         self._transports: list[asyncio.DatagramTransport] = []
         self._task: asyncio.Task[None] | None = None
-        self._packets = 0
+        self._packets: Counter[str] = Counter()
         self._complained = False
 
     async def start(self) -> None:
@@ -80,7 +83,7 @@ class Discovery:
 
     async def _run(self) -> None:
         while True:
-            self._packets = 0
+            self._packets.clear()
             self._send_all()
             await asyncio.sleep(_INTERVAL_S)
 
@@ -112,9 +115,9 @@ class Discovery:
 
     def packet_received(self, data: bytes, host: str, decode: Callable[[bytes], Beacon]) -> None:
         """Look at a packet."""
-        self._packets += 1
-        if self._packets > _MAX_PACKETS * _INTERVAL_S:
+        if self._packets[host] >= _MAX_PACKETS_EACH or self._packets.total() >= _MAX_PACKETS * _INTERVAL_S:
             return
+        self._packets[host] += 1
         try:
             beacon = decode(data)
             places = [place for place in beacon.addresses if place.transport.name == "net" and place.port is not None]

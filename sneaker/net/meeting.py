@@ -80,7 +80,7 @@ class Meeting:
             else:
                 waiting = asyncio.get_running_loop().call_later(_EBT_WAIT_S, self._ebt_is_late)
                 self.blobs.start()
-        elif self.connection.dialled:
+        elif self.connection.dialled and self.peer not in self.node.replicator.connections:
             self.ebt = EbtStream(self)
         try:
             await self.connection.run()

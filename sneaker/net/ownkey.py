@@ -26,6 +26,7 @@ __all__ = ["OwnKeyWatch", "proves_own_key_elsewhere"]
 
 _FIRST_WAIT_S = 30.0
 _LONGEST_WAIT_S = 3600.0
+_POLITE_S = 2.0
 
 
 def proves_own_key_elsewhere(home: Home, connection: Connection) -> bool:
@@ -66,6 +67,10 @@ class OwnKeyWatch:
     async def _ask(self, address: Address, patience: _Patience) -> None:
         node = self._node
         try:
+            # The other machine hears our beacons as well; one connection is enough.
+            await asyncio.sleep(_POLITE_S * random.random())  # noqa: S311 (spreads load)
+            if self._present:
+                return
             connection = await dial(address, node.home.keypair, node.home.caps)
         except SneakerError:
             if not self._suspected:

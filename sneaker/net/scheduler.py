@@ -82,8 +82,8 @@ class Scheduler:
         ``signed``: its own key says that it is there.
         """
         key, now = address.key, self._node.now()
-        if key is None or key == self._node.me:
-            return
+        if key is None or key == self._node.me or not self._node.policy.is_near(key):
+            return  # a stranger may dial us; any number of them takes nobody's place
         known = self._candidates.get(key)
         if known is None:
             if len(self._candidates) >= _MAX_KNOWN and not self._forget_old(now):
@@ -139,7 +139,7 @@ class Scheduler:
         if candidate.dialling or key in self._node.meetings or not self._node.policy.is_welcome(key):
             return None
         if candidate.address is None and not self._node.policy.is_near(key):
-            return None  # a stranger may dial us
+            return None  # it was near when it was found
         return candidate.next_at if candidate.place(now) is not None else None
 
     async def _dial(self, candidate: _Candidate, address: Address) -> None:

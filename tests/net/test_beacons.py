@@ -55,6 +55,7 @@ def test_beacons_from_ever_new_places_cost_few_dials(tmp_path: Path, monkeypatch
             for number in range(486):
                 place = net_address(f"10.9.{number % 200}.{number // 200 + 1}", 2000 + number, key)
                 finder.packet_received(encode_legacy(place), place.host or "", decode_legacy)
+                finder._packets.clear()
                 await asyncio.sleep(0.002)
             await until(lambda: dials)
             assert len(dials) <= 3, f"{len(dials)} dials"
@@ -72,10 +73,35 @@ def test_beacons_from_ever_new_places_cost_few_dials(tmp_path: Path, monkeypatch
                     encode_legacy(net_address("10.9.9.9", 1000 + number, key)), "10.9.9.9", decode_legacy
                 )
                 finder.packet_received(packet, "10.9.250.1", finder._decode_normal)
+                finder._packets.clear()
             await asyncio.sleep(0.3)
             assert len(dials) == before + 1
             assert dialler._candidates[key].place(node.now()) == true
             await dialler.stop()
+            await node.stop()
+
+    asyncio.run(main())
+
+
+def test_a_flood_from_one_address_silences_nobody_else(tmp_path: Path) -> None:
+    """Neither packets in any number nor any number of keys keep a friend from being found."""
+    machine, friend = Machine(tmp_path / "machine"), Machine(tmp_path / "friend")
+    machine.follow(friend.id)
+
+    async def main() -> None:
+        with machine.home() as home:
+            node = Node(home)
+            await node.start()
+            dialler = Scheduler(node)
+            finder = Discovery(node, lambda _: None, dialler.found)
+            for _ in range(2000):
+                place = net_address("10.6.6.6", 8008, somebody().public)
+                finder.packet_received(encode_legacy(place), "10.6.6.6", decode_legacy)
+            for number in range(600):
+                dialler.found(net_address(f"10.7.{number // 250}.{number % 250}", 8008, somebody().public))
+            true = net_address("10.0.0.7", 8008, friend.keypair.public)
+            finder.packet_received(encode_legacy(true), "10.0.0.7", decode_legacy)
+            assert list(dialler._candidates) == [friend.keypair.public]
             await node.stop()
 
     asyncio.run(main())
