@@ -88,7 +88,7 @@ class Opener:
         self._secret = bindings.crypto_sign_ed25519_sk_to_curve25519(keypair.secret)
 
     def open(self, content: str) -> Any:
-        """Return the content behind ``"….box"``, or None if it is not for us, damaged, or not JSON.
+        """Return the content behind ``"….box"``, or None if it is not for us, damaged, not JSON, or too deep to print.
 
         Whatever text is given, nothing is raised: anybody can send anything.
         """
@@ -97,7 +97,9 @@ class Opener:
             return None
         try:
             plaintext = self.open_bytes(a2b_base64(encoded, strict_mode=True))
-            return parse_json(plaintext) if plaintext is not None else None
+            opened = parse_json(plaintext) if plaintext is not None else None
+            format_json(opened, indent=0)
+            return opened
         except (ValueError, InvalidMessage):
             return None
 

@@ -15,6 +15,7 @@ LEVELS = {
     "limits": 0,
     "refs": 0,
     "keys": 0,
+    "screen": 0,
     "caps": 0,
     "feed": 1,
     "clock": 1,

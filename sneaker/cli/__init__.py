@@ -23,7 +23,7 @@ def _run() -> int:
     import typer
 
     from sneaker.cli import commands
-    from sneaker.cli.show import clean, print_error
+    from sneaker.cli.show import Screen, clean, print_error
 
     # Typer brings its own copy of click, whose base of usage errors it does not export under a name.
     usage_error = typer.BadParameter.__mro__[1]
@@ -31,6 +31,7 @@ def _run() -> int:
         if hasattr(stream, "reconfigure"):
             # A lone surrogate or a terminal without UTF-8 must not end a command.
             stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = Screen(sys.stdout), Screen(sys.stderr)
     try:
         result = commands.app(standalone_mode=False, prog_name="sneaker")
         sys.stdout.flush()

@@ -17,6 +17,7 @@ from sneaker.config import default_memory
 from sneaker.errors import PublishUnsafe, UsageError
 from sneaker.limits import MAX_JSON_LINE_BYTES
 from sneaker.refs import FeedRef
+from sneaker.screen import escaped_json
 
 if TYPE_CHECKING:
     from sneaker.feed.message import Message
@@ -41,7 +42,8 @@ def message_line(message: Message) -> bytes:
         compact = format_json(parse_json(message.text), indent=0).encode("utf-8")
     timestamp = message.timestamp
     shown = format_json(timestamp, indent=0) if isinstance(timestamp, int | float) else "null"
-    return b'{"key":"%b","value":%b,"timestamp":%b}' % (str(message.key).encode(), compact, shown.encode())
+    line = b'{"key":"%b","value":%b,"timestamp":%b}' % (str(message.key).encode(), compact, shown.encode())
+    return escaped_json(line)
 
 
 def _print_message(message: Message, json: bool) -> None:
@@ -245,7 +247,8 @@ def _readable(message: Message, opener: Opener) -> str:
         if not isinstance(content, dict):
             return f"{head}  (private)"
         head += "  (private)"
-    kind = clean(str(content.get("type")), 52)
+    kind = content.get("type")
+    kind = clean(kind, 52) if isinstance(kind, str) else "of no type"
     text = content.get("text")
     if not isinstance(text, str):
         text = format_json({key: value for key, value in content.items() if key != "type"}, indent=0)

@@ -307,8 +307,11 @@ def call(
     out = sys.stdout.buffer
 
     def write(data: bytes) -> None:
-        out.write(data)
-        out.flush()
+        if sys.stdout.isatty():  # what is binary may be anything
+            sys.stdout.write(data.decode("utf-8", "replace"))
+        else:
+            out.write(data)
+        sys.stdout.flush()
 
     with home() as opened:
         done = run_until_stopped(

@@ -5,29 +5,45 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from sneaker.errors import SneakerError, UsageError
+from sneaker.screen import escaped
 
-__all__ = ["Output", "amount", "clean", "counted", "parse_size", "print_error"]
-
-# C0 and C1 controls, and the marks that turn the direction of text round: a name from a stick may hold any of them.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+__all__ = ["Output", "Screen", "amount", "clean", "counted", "parse_size", "print_error"]
 
 
-def clean(text: str, limit: int = 200, *, keep_lines: bool = False) -> str:
-    """Return ``text`` safe to print: controls escaped, at most ``limit`` characters."""
+class Screen:
+    """Standard output or error, with everything that is printed safe for a terminal.
 
-    def escape(match: re.Match[str]) -> str:
-        if keep_lines and match[0] in "\n\t":
-            return match[0]
-        return f"\\u{ord(match[0]):04x}" if ord(match[0]) > 0xFF else f"\\x{ord(match[0]):02x}"
+    The floor below all prints: what stands in a line besides our own words goes through ``clean`` as well, which keeps it on
+    that line.  ``stream`` is what is below, for the few bytes that shall act on a terminal.
+    """
 
-    shown = text if len(text) <= limit else text[: limit - 3] + "..."
-    return _UNSAFE.sub(escape, shown)
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Print; returns the number of characters, as files do."""
+        self.stream.write(escaped(text, keep_lines=True))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Print several texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the stream's: flush, buffer, isatty, ..."""
+        return getattr(self.stream, name)
+
+
+def clean(text: str, limit: int = 200) -> str:
+    """Return ``text`` safe to print within a line: controls and line ends escaped, at most ``limit`` characters."""
+    return escaped(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
 def counted(number: int, thing: str, things: str | None = None) -> str:
@@ -95,7 +111,7 @@ class Output:
             unit_scale=True,
             leave=False,
             delay=0.7,
-            file=sys.stderr,
+            file=getattr(sys.stderr, "stream", sys.stderr),  # it moves the cursor
             dynamic_ncols=True,
         ) as bar:
 

@@ -69,7 +69,7 @@ class Reporter:
 
     def _notify(self, notification: Notification) -> None:
         if self.settings.bell and notification.happening is not Happening.SYNCING and sys.stderr.isatty():
-            print("\a", end="", file=sys.stderr, flush=True)
+            print("\a", end="", file=getattr(sys.stderr, "stream", sys.stderr), flush=True)
         if not (self.settings.desktop or self.settings.hook):
             return
         if self._thread is None:

@@ -74,4 +74,6 @@ def open_home(path: Path, caps: Caps) -> Home:
     if not (path / SECRET_NAME).exists():
         raise HomeMissing(f"there is no sneaker home at {path}", hint="run 'sneaker init' to make one")
     keypair = load_secret(path / SECRET_NAME)
-    return Home(path, keypair, caps, _open_store(path, keypair))
+    opened = Home(path, keypair, caps, _open_store(path, keypair))
+    opened.blobs.close_to_others()
+    return opened

@@ -22,7 +22,7 @@ from sneaker.feed.compact import Compact
 from sneaker.feed.run import Run
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.base import SEQUENCE_BITS, SEQUENCE_MASK, Store
-from sneaker.store.database import WriterLock, connect, store_errors, transaction
+from sneaker.store.database import WriterLock, connect, distrust, store_errors, transaction
 from sneaker.store.sqlite import SqliteStore
 
 __all__ = ["Rebuilt", "rebuild"]
@@ -69,6 +69,7 @@ def rebuild(
         store.close()
         try:
             with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
+                distrust(old)
                 before, aside = _Rebuild(old, fresh, caps, now_ms, progress, workers, store).run()
             _swap(path, fresh, kept)
         finally:

@@ -9,6 +9,7 @@ from sneaker.errors import CallRefused, LocalProtocolError, NetworkError
 from sneaker.exchange.home import Home
 from sneaker.net.connection import Connection
 from sneaker.net.service import calling
+from sneaker.screen import escaped_json
 from sneaker.wire.address import Address
 from sneaker.wire.calls import CallKind, PeerError
 from sneaker.wire.jsontext import encode_json, parse_json
@@ -73,10 +74,10 @@ def _printed(kind: BodyKind, body: bytes) -> bytes:
     if kind is BodyKind.BINARY:
         return body
     if kind is BodyKind.TEXT:
-        return encode_json(body.decode("utf-8", "replace")) + b"\n"
-    # On one line, whatever the peer's layout, and nothing that a terminal would obey: JSON escapes control characters.
+        return escaped_json(encode_json(body.decode("utf-8", "replace"))) + b"\n"
+    # On one line, whatever the peer's layout.
     try:
-        return encode_json(parse_json(body)) + b"\n"
+        return escaped_json(encode_json(parse_json(body))) + b"\n"
     except ValueError:
         raise NetworkError("the peer's answer is not JSON") from None
 

@@ -1,7 +1,8 @@
 """The blob store: plain files named by the hash of what is in them.
 
 ``blobs/sha256/<2 hex>/<62 hex>``, the layout of ssb-blobs, so that other programs can read the folder.  A blob gets its
-name only when it is whole, checked and on the disk; what is read is checked again, because disks rot.
+name only when it is whole, checked and on the disk; what is read is checked again, because disks rot.  What one reads is
+nobody else's business: folders and files are their owner's alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from sneaker.errors import BlobError, StoreError, StoreFull
 from sneaker.limits import MAX_BLOB_BYTES, MIN_FREE_BESIDE_EARLY_BLOBS_BYTES
 from sneaker.refs import BlobRef
+from sneaker.store.permissions import make_private_folder
 
 __all__ = ["BlobCounts", "BlobStore"]
 
@@ -40,6 +42,7 @@ class BlobStore:
 
     def __init__(self, path: Path) -> None:
         self._home = path.parent
+        self._top = path
         self._path = path / "sha256"
         self._early = path / "early"
         self._prefix, self._early_prefix = f"{self._path}/", f"{self._early}/"
@@ -142,7 +145,7 @@ class BlobStore:
             if not whole:
                 waiting.unlink()
                 return False
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             os.replace(waiting, path)
             _sync(path.parent)
         except FileNotFoundError:
@@ -174,8 +177,8 @@ class BlobStore:
     def _write(self, path: Path, blob: BlobRef, data: bytes) -> None:
         temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_PART_SUFFIX}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            make_private_folder(path.parent)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(data)
@@ -191,6 +194,13 @@ class BlobStore:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StoreFull("the disk of this machine is full: a blob could not be stored") from None
             raise StoreError(f"cannot store the blob {blob}: {error.strerror}") from None
+
+    def close_to_others(self) -> None:
+        """Take the top folder, and so all that is in it, away from others; homes that version 0.1 made were open."""
+        with contextlib.suppress(OSError):
+            mode = stat.S_IMODE(self._top.stat().st_mode)
+            if mode & 0o077:
+                self._top.chmod(mode & 0o700)
 
     def __iter__(self) -> Iterator[BlobRef]:
         """Yield the blobs held, by id; files that are not blobs are left alone."""

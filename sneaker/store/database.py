@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from sneaker.errors import SneakerError, StoreDamaged, StoreError, StoreFull, StoreLocked
 from sneaker.store.schema import migrate
 
-__all__ = ["WriterLock", "connect", "store_errors", "transaction"]
+__all__ = ["WriterLock", "connect", "distrust", "store_errors", "transaction"]
 
 # Bigger pages than the usual 4096 halve the cost of inserting rows of 600 bytes (measured, 100,000 messages: 3.1 us
 # against 4.2 us each), and fewer of them are dirtied when thousands of feeds grow at once.
@@ -61,6 +62,18 @@ def _translated(error: sqlite3.Error) -> SneakerError:
     return StoreError(f"the store cannot be used: {error}")
 
 
+def distrust(connection: sqlite3.Connection) -> None:
+    """Have SQLite take the file for something that anybody may have written: disks rot, and homes are restored from sticks.
+
+    The schema calls no functions, pages are looked at before they are believed, and no statement can write to the file past
+    the tables (that last one from Python 3.12 on).
+    """
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+
+
 def connect(path: Path, *, writer: bool = False) -> sqlite3.Connection:
     """Open the database at ``path``, make or migrate it if need be; raises StoreError and its subclasses.
 
@@ -80,13 +93,13 @@ def connect(path: Path, *, writer: bool = False) -> sqlite3.Connection:
             path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=64
         )
         try:
+            distrust(connection)
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # only counts for a new file
             connection.execute("PRAGMA journal_mode = WAL")
             # With FULL, a commit returns when the log is on the disk: only then is a message reported as stored.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB if writer else _CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-            connection.execute("PRAGMA trusted_schema = OFF")
             migrate(connection)
         except BaseException:
             connection.close()

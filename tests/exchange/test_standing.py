@@ -370,7 +370,7 @@ def test_the_command_line_asks_and_takes_the_answer(tmp_path: Path) -> None:
     assert done.code == 3
     assert "am I forked?  not known: 2 messages here" in done.out
     assert "last message  2, of " in done.out
-    assert ": the ?[31mlast" in done.out.replace("\\x1b", "?").replace("\N{REPLACEMENT CHARACTER}", "?")
+    assert ": the ?[31mlast" in done.out.replace("\\u001b", "?").replace("\N{REPLACEMENT CHARACTER}", "?")
     assert "cannot be mended" in done.out
     assert run_sneaker("doctor", "--last", "1", at=new, ok=False).code == 2
     done = run_sneaker("doctor", "--last", "2", at=new)
