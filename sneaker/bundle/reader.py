@@ -89,7 +89,9 @@ class BundleReader:
         self._hashed_in_vain = 0
         self._arrived: list[_Arrived] = []  # every intact record up to the trailer
         self._first_parity = 0
-        self._stray = False  # whether records stand behind the trailer that the signature should cover
+        self._stray = (
+            False  # whether records stand where none should: covered ones behind the trailer, any behind the footer
+        )
         self._header: Header | None = None
         self._index_at: _Arrived | None = None
         self._index_payload = b""  # of the last index before the trailer; read at the end, if the trailer names it
@@ -287,6 +289,8 @@ class BundleReader:
                 self._any_damage = True  # no index lists so many; the records are good all the same
             else:
                 self._arrived.append(arrived)
+        elif self._footer is not None:
+            self._stray = True
         elif arrived.type == RecordType.PARITY:
             self._first_parity = self._first_parity or arrived.offset
         elif arrived.type in _COVERED:

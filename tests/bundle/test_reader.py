@@ -259,6 +259,13 @@ def test_bytes_behind_the_end() -> None:
         assert outcome.end.signed is (more != SMALL)
 
 
+@pytest.mark.parametrize("kind", [RecordType.PADDING, RecordType.PARITY, RecordType.MESSAGES, 0xFE])
+def test_a_record_behind_the_footer_is_damage(kind: int) -> None:
+    outcome = read_bundle(SMALL + encode_record(kind, 9, small_parts().header.bundle_id[:8], b"more"))
+    assert outcome.end.status is Status.DAMAGED
+    assert set(outcome.texts) == set(WHOLE.texts)
+
+
 def test_nothing_behind_a_refusal_is_read() -> None:
     reader = BundleReader()
     reader.receive_data(encode_preamble(9))
