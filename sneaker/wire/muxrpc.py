@@ -236,6 +236,7 @@ class Session:
                     return event
         except RemoteProtocolError as error:
             self._failure = error
+            self._reader.fail(error)
             raise
         return NEED_DATA
 

@@ -62,9 +62,13 @@ class Reader(ABC, Generic[Event_co]):
         try:
             return self._read()
         except RemoteProtocolError as error:
-            self._failure = error
-            self._buffer.clear()
+            self.fail(error)
             raise
+
+    def fail(self, error: RemoteProtocolError) -> None:
+        """Enter the error state: ``error`` comes from now on, and nothing more is stored.  For a layer above that found one."""
+        self._failure = error
+        self._buffer.clear()
 
     @property
     def trailing_data(self) -> bytes:

@@ -294,7 +294,10 @@ def test_a_number_used_twice_is_an_error(stream: bool) -> None:
     kind = b"source" if stream else b"async"
     request = encode_packet(1, b'{"name":["x"],"args":[],"type":"%s"}' % kind, stream=stream)
     again = encode_packet(1, b'{"name":["x"],"args":[]}')
-    assert feed(Session(), request + again)[1:] == [Failed()]
+    session = Session()
+    assert feed(session, request + again + b"more")[1:] == [Failed()]
+    session.receive_data(b"and more")
+    assert session.trailing_data == b""
 
 
 @pytest.mark.parametrize("kind", ["async", "source", "sink", "duplex"])
