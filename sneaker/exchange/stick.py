@@ -75,6 +75,34 @@ class Marker:
     created_ms: int = 0
 
 
+def parse_marker(data: bytes) -> Marker:
+    """Read the bytes of a marker; raises DriveError."""
+    try:
+        fields = json.loads(data)
+        drive_id = from_base32(fields["drive"], 16)
+        network_id = from_base32(fields["network"], 32)
+        if fields["sneaker"] != 1 or drive_id is None or network_id is None:
+            raise ValueError("not our fields")
+        created = fields.get("created", 0)
+        return Marker(drive_id, network_id, created if type(created) is int else 0)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise DriveError(
+            "the marker cannot be read",
+            hint="the stick is damaged or not one of sneaker's; nothing on it was changed",
+        ) from None
+
+
+def format_marker(marker: Marker) -> bytes:
+    """Return the bytes of a marker."""
+    fields = {
+        "sneaker": 1,
+        "drive": base32(marker.drive_id),
+        "network": base32(marker.network_id),
+        "created": marker.created_ms,
+    }
+    return (json.dumps(fields, indent=2) + "\n").encode("ascii")
+
+
 class Stick:
     """An opened stick; a context manager.
 
@@ -144,18 +172,9 @@ class Stick:
             except FileNotFoundError:
                 return None
         try:
-            fields = json.loads(data)
-            drive_id = from_base32(fields["drive"], 16)
-            network_id = from_base32(fields["network"], 32)
-            if fields["sneaker"] != 1 or drive_id is None or network_id is None:
-                raise ValueError("not our fields")
-            created = fields.get("created", 0)
-            return Marker(drive_id, network_id, created if isinstance(created, int) else 0)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise DriveError(
-                f"the marker on {self.root} cannot be read",
-                hint="the stick is damaged or not one of sneaker's; nothing on it was changed",
-            ) from None
+            return parse_marker(data)
+        except DriveError as error:
+            raise DriveError(f"{self.root}: {error.message}", hint=error.hint) from None
 
     def create(self, marker: Marker) -> None:
         """Make the folder and its marker; whoever comes first wins, and nothing that is there is changed.
@@ -171,14 +190,8 @@ class Stick:
             self._folders[""] = self._top.make_subfolder(FOLDER, self._mode)
         self.make_folder(CARDS)
         self.make_folder(BUNDLES)
-        fields = {
-            "sneaker": 1,
-            "drive": base32(marker.drive_id),
-            "network": base32(marker.network_id),
-            "created": marker.created_ms,
-        }
         self._folders[""].write_small(_README, _README_TEXT.encode("ascii"))
-        self._folders[""].write_small(_MARKER, (json.dumps(fields, indent=2) + "\n").encode("ascii"))
+        self._folders[""].write_small(_MARKER, format_marker(marker))
         self._top.sync()
 
     def free_bytes(self) -> int:
