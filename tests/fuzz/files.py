@@ -1,0 +1,278 @@
+"""Targets: files that people and other programs bring: secrets, settings, logs, clocks, markers, and the mount table."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from sneaker.clock import format_clock, parse_clock
+from sneaker.config import Config, format_config, load_config
+from sneaker.drives.mounts import MountTable, drive_mounts, parse_mountinfo
+from sneaker.errors import ClockError, ConfigError, DecryptionError, DriveError, InvalidMessage, KeysError, RefError
+from sneaker.exchange.encryption import decrypting, encrypting
+from sneaker.exchange.ndjson import read_lines
+from sneaker.exchange.stick import Marker, format_marker, parse_marker
+from sneaker.feed.message import Message
+from sneaker.feed.validate import parse_message
+from sneaker.keys import Keypair, format_secret, load_secret
+from sneaker.refs import FeedRef, Ref, parse_ref
+from tests.bundle.bundles import keypair
+from tests.fuzz.feeds import log_lines, sample_messages
+from tests.fuzz.rules import Taker, Target, pieces_of, put_piece, raised
+
+__all__ = ["TARGETS"]
+
+ADA = keypair("ada")
+
+
+class InMemory:
+    """The path of a file that has these bytes, and of the folder that it is in: a disk would cost more than the reader."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __truediv__(self, name: str) -> InMemory:
+        return self
+
+    def __str__(self) -> str:
+        return "file"
+
+    def open(self, mode: str) -> BinaryIO:
+        assert mode == "rb"
+        return io.BytesIO(self._data)
+
+
+def path_of(data: bytes) -> Path:
+    """Return something like the path of a file with these bytes."""
+    return cast(Path, InMemory(data))
+
+
+# ---------------------------------------------------------------------------------------------------- the home
+
+
+def check_secret(data: bytes) -> None:
+    """A secret is damaged, or comes back; the words of an error never hold any of it."""
+    pair = raised(KeysError, load_secret, path_of(data))
+    if isinstance(pair, Keypair):
+        assert load_secret(path_of(format_secret(pair).encode())) == pair
+    else:
+        assert len(pair.message) < 200
+
+
+def secret_seeds() -> Iterable[bytes]:
+    """Return secret files in several spellings."""
+    text = format_secret(ADA)
+    yield text.encode()
+    plain = "".join(line for line in text.splitlines() if not line.startswith("#"))
+    yield plain.encode()
+    yield ("# \xe4\n" + plain).encode("latin-1")
+    yield plain.replace("{", "{#x\n", 1).replace(",", ",\n #y\r\n").encode()
+    value = json.loads(plain)
+    del value["id"]
+    yield json.dumps(value).encode("utf-16")
+
+
+def check_config(data: bytes) -> None:
+    """Settings are wrong, which is said in words, or are taken."""
+    config = raised(ConfigError, load_config, path_of(data))
+    if isinstance(config, Config):
+        again = load_config(path_of(format_config(config).encode()))
+        assert again.caps == config.caps
+        assert 0 <= config.peer.hops <= 10
+        assert config.sticks.min_free_bytes >= 0
+
+
+def config_seeds() -> Iterable[bytes]:
+    """Return settings of all kinds."""
+    yield b"""\
+[network]
+key = "1KHLiKZvAvjbY1ziZEHMXawbCEIM6qwjCDm3VYRan/s="
+[drives]
+filesystems = ["vfat", "exfat"]
+mount = true
+[inbox]
+folders = ["~/in", "/x"]
+[notify]
+desktop = false
+hook = ["a", "b"]
+[peer]
+listen = "127.0.0.1:8008"
+hops = 3
+connect = ["net:host:8008~shs:1KHLiKZvAvjbY1ziZEHMXawbCEIM6qwjCDm3VYRan/s="]
+[sticks]
+stale_days = 5
+min_free = "500M"
+max_size = 7
+"""
+    yield b'[network]\nhmac_key = "1KHLiKZvAvjbY1ziZEHMXawbCEIM6qwjCDm3VYRan/s="\n'
+    yield b"inbox = 1\n"
+    yield b'a.b.c = [1, 2.5, 1979-05-27T07:32:00Z, {x = """y"""}]\n'
+
+
+def check_clock(data: bytes) -> None:
+    """A clock is none, or comes back."""
+    clock = raised(ClockError, parse_clock, data)
+    if isinstance(clock, dict):
+        assert parse_clock(format_clock(clock)) == clock
+
+
+def check_ref(data: bytes) -> None:
+    """An id is none, or comes back in both spellings."""
+    ref = raised(RefError, parse_ref, data.decode("utf-8", "replace"))
+    if isinstance(ref, Ref):
+        assert parse_ref(str(ref)) == ref
+        assert parse_ref(ref.uri) == ref
+
+
+# ---------------------------------------------------------------------------------------------------- what is carried
+
+
+class Slow(io.RawIOBase):
+    """A file that gives its bytes in these pieces, as a pipe does."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        super().__init__()
+        self._pieces = pieces
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._pieces:
+            return 0
+        piece = self._pieces.pop(0)
+        count = min(len(piece), len(buffer))
+        buffer[:count] = piece[:count]
+        if piece[count:]:
+            self._pieces.insert(0, piece[count:])
+        return count
+
+
+def check_log(data: bytes) -> None:
+    """A log gives the same from a file and from a pipe; what it says is a message holds one as it stands."""
+    lines = list(read_lines(io.BytesIO(data)))
+    assert list(read_lines(io.BufferedReader(Slow(pieces_of(data))))) == lines
+    assert sum(len(line.value) for line in lines) <= 64 * len(data) + 65536
+    for line in lines:
+        assert bool(line.value) is not bool(line.problem)
+        message = raised(InvalidMessage, parse_message, line.value) if line.value else None
+        if isinstance(message, Message):
+            assert parse_message(message.text) == message
+
+
+def log_seeds() -> Iterable[bytes]:
+    """Return logs as programs print them."""
+    yield b"\n".join(log_lines()[:2])
+    values = [json.loads(message.text) for message in sample_messages()[:3]]
+    entries = [
+        {"key": str(message.key), "value": value, "timestamp": 1.5}
+        for message, value in zip(sample_messages(), values, strict=False)
+    ]
+    yield b"\n".join(json.dumps(value).encode() for value in values)
+    yield b"\n".join(json.dumps(entry, separators=(",", ":")).encode() for entry in entries)
+    yield b"\n\n".join(json.dumps(entry, indent=2).encode() for entry in entries)
+    yield json.dumps(entries[:2]).encode()
+    yield b"".join(b"\x1e" + json.dumps(entry).encode() + b"\n" for entry in entries[:2])
+    yield json.dumps(entries[0]).encode("utf-16")
+    yield json.dumps({"seq": 1, "value": entries[0]}).encode() + b'\n{"sync":true}\n'
+
+
+def check_marker(data: bytes) -> None:
+    """A marker is none, or comes back."""
+    marker = raised(DriveError, parse_marker, data)
+    if isinstance(marker, Marker):
+        assert parse_marker(format_marker(marker)) == marker
+
+
+def check_age(data: bytes) -> None:
+    """An encrypted file is not for us, or gives a beginning of what is in it; bytes changed are never taken for it."""
+    taker = Taker(data)
+    file = bytearray(AGE if taker.byte() & 1 else taker.rest())
+    while taker.left:
+        order, place = taker.byte(), taker.byte() % (len(file) + 1)
+        if order < 0x80:
+            file[place : place + 1] = taker.take(1)
+        elif order < 0xC0:
+            file[place:place] = (taker.piece() * 4 ** (order & 7))[:MAX_AGE_BYTES]
+        else:
+            del file[place:]
+    read = raised(DecryptionError, read_age, bytes(file))
+    if isinstance(read, bytes):
+        assert AGE_PLAIN.startswith(read)
+
+
+def read_age(data: bytes) -> bytes:
+    with decrypting(io.BytesIO(data), ADA) as plain:
+        return plain.file.read()
+
+
+MAX_AGE_BYTES = 200_000
+AGE_PLAIN = bytes(range(100))
+
+
+def make_age() -> bytes:
+    """Return a file encrypted to Ada."""
+    file = io.BytesIO()
+    with encrypting(file, [str(ADA.public)]) as plain:
+        plain.write(AGE_PLAIN)
+    return file.getvalue()
+
+
+AGE = make_age()
+
+
+# ---------------------------------------------------------------------------------------------------- the machine
+
+
+def check_mounts(data: bytes) -> None:
+    """Each line of the mount table is taken or left out by itself, and what is visible is found without going round."""
+    mounts = parse_mountinfo(data)
+    assert mounts == [mount for line in data.split(b"\n") for mount in parse_mountinfo(line)]
+    table = MountTable(tuple(mounts))
+    visible = table.visible()
+    assert all(mount in mounts for mount in visible)
+    drive_mounts(table)
+
+
+def mount_seeds() -> Iterable[bytes]:
+    """Return tables."""
+    yield b"""\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
+36 22 8:17 / /media/a\\040b rw,nosuid shared:2 master:1 - vfat /dev/sdb1 rw,utf8
+37 36 8:17 /sub /media/a\\040b/x ro - vfat /dev/sdb1 rw
+38 22 0:5 / /proc rw - proc proc rw
+"""
+    yield b"1 1 0:0 / / rw - x y z\n2 1 0:0 / / rw - x y z\n1 2 0:0 / / ro - x y ro"
+
+
+def marker_seeds() -> Iterable[bytes]:
+    """Return a marker, and one with more in it."""
+    marker = format_marker(Marker(bytes(16), bytes(range(32)), 5))
+    yield marker
+    yield json.dumps({**json.loads(marker), "created": 1e3, "more": [{}]}).encode()
+
+
+def clock_seeds() -> Iterable[bytes]:
+    """Return clocks in all spellings."""
+    feed = FeedRef(bytes(32))
+    yield format_clock({feed: 7, ADA.public: 1}).encode()
+    yield json.dumps({feed.uri: 7.0, str(feed): 3, "ssb:feed/bendybutt-v1/x": -1}).encode()
+
+
+TARGETS = {
+    "secret": Target(check_secret, secret_seeds, max_bytes=700),
+    "configuration": Target(check_config, config_seeds, max_bytes=520),
+    "clock": Target(check_clock, clock_seeds, max_bytes=256),
+    "ref": Target(check_ref, lambda: [b"@" + b"A" * 43 + b"=.ed25519", ADA.public.uri.encode()], max_bytes=100),
+    "log": Target(check_log, log_seeds, max_bytes=1024),
+    "marker": Target(check_marker, marker_seeds, max_bytes=200),
+    "age": Target(
+        check_age,
+        lambda: [b"\x00" + AGE, b"\x01\x05x", b"\x01\xc0\x80", b"\x01\x80\x30" + put_piece(b"-> X\n")],
+        max_bytes=450,
+    ),
+    "mount-table": Target(check_mounts, mount_seeds, max_bytes=320),
+}
