@@ -92,7 +92,7 @@ def _own_lines(own: OwnFeed | None, dismissed: int) -> list[str]:
         return ["am I forked?  that cannot be said: the home does not open"]
     held = counted(own.seen.held, "message")
     answers = {
-        "fine": f"no: {held} here, and nobody has shown or claimed more, or another one",
+        "fine": f"no: {held} here, and nobody near you has shown or claimed more, or another one",
         "behind": f"not yet, but publishing now would do it: {held} here, others have more",
         "forked": f"YES: {held} here, and another machine wrote others in their place",
         "adopted": f"not known: {held} here, and the identity may have published more where it came from",

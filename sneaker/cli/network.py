@@ -64,13 +64,16 @@ def peer_options(
     )
 
 
-async def peer_service(say: Callable[[str], None]) -> None:
-    """Run the peer of this home as its settings say, until this is cancelled: for 'run'."""
+async def peer_service(say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+    """Run the peer of this home as its settings say, until this is cancelled: for 'run'.
+
+    ``warn`` is told what a person has to know, ``say`` the rest.
+    """
     from sneaker.net.service import serve
 
     options = peer_options(load_config(settings.home).peer)
     with home() as opened:
-        await serve(opened, options, say=lambda text: say(clean(text, 300)))
+        await serve(opened, options, say=lambda text: say(clean(text, 300)), warn=warn)
 
 
 def _parse_address(text: str) -> Address:

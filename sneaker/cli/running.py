@@ -81,11 +81,11 @@ async def _keep_alive(manager: ServiceManager) -> None:
         await asyncio.sleep(manager.alive_interval_s or 3600)
 
 
-async def run_peer(say: Callable[[str], None]) -> None:
+async def run_peer(say: Callable[[str], None], warn: Callable[[str], None]) -> None:
     """Run the LAN peer; a network that is not there, or a port, must not keep sticks from being synced."""
     while True:
         try:
-            await peer_service(say)
+            await peer_service(say, warn)
         except NetworkError as error:
             say(f"the peer does not run: {clean(error.message, 300)}; trying again in {_PEER_RETRY_S} s")
         await asyncio.sleep(_PEER_RETRY_S)

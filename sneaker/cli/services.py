@@ -166,4 +166,4 @@ def run(inbox: InboxOption = None, json: JsonOption = False) -> None:
     from sneaker.cli.running import run_peer
 
     watching = _prepare(inbox or [], json)
-    _serve(watching, [lambda: run_peer(watching.reporter.output.say)])
+    _serve(watching, [lambda: run_peer(watching.reporter.output.say, watching.reporter.warn)])

@@ -67,6 +67,18 @@ class Reporter:
         if notification is not None:
             self._notify(notification)
 
+    def warn(self, words: str) -> None:
+        """Tell that the identity is in danger; ``words`` say how."""
+        line, value = clean(words, 300), {"event": "identity", "detail": words}
+        self.output.data(value, line)
+        sys.stdout.flush()
+        self.manager.status(line)
+        self._notify(
+            Notification(
+                Happening.PROBLEM, "Your identity is in danger", "Run: sneaker doctor", topic="identity", urgent=True
+            )
+        )
+
     def _notify(self, notification: Notification) -> None:
         if self.settings.bell and notification.happening is not Happening.SYNCING and sys.stderr.isatty():
             print("\a", end="", file=getattr(sys.stderr, "stream", sys.stderr), flush=True)

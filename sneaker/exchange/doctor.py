@@ -282,18 +282,24 @@ def _behind_findings(own: OwnFeed) -> Iterator[Finding]:
             back,
         )
     if claimed > max(held, proven):
-        sources = {
-            str(claim.source) if claim.source is not None else "somebody" for claim in own.claims if claim.counts
-        }
-        mine = "a card of your own, or what this machine remembers of its last publishing,"
-        who = mine if sources == {str(own.feed)} else f"{len(sources) or 1} of the machines met"
         yield Finding(
             "own-feed-claimed",
             Level.PROBLEM,
-            f"{who} says that your feed goes up to message {claimed}, this machine holds it up to {held}; it will not publish"
+            f"{_who_claims(own)} that your feed goes up to message {claimed}, this machine holds it up to {held}; it will not publish"
             " until it has them",
             f"{back}; only if you are certain that no such messages exist anywhere: 'sneaker doctor --dismiss'",
         )
+
+
+def _who_claims(own: OwnFeed) -> str:
+    sources = {
+        claim.source for claim in own.claims if claim.counts and not claim.dismissed and claim.sequence > own.seen.held
+    }
+    if sources == {own.feed}:
+        return "a card of your own, or what this machine remembers of its last publishing, says"
+    if sources == {None}:
+        return "a list that you gave says"
+    return "a machine near you says" if len(sources) == 1 else f"{len(sources)} machines near you say"
 
 
 # -------------------------------------------------------------------------------------------------- the store

@@ -56,13 +56,15 @@ class Node:
         *,
         hops: int = DEFAULT_HOPS,
         say: Callable[[str], None] = lambda text: None,
+        warn: Callable[[str], None] | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """``say`` is told, in a line each, what a person may want to know."""
+        """``say`` is told, in a line each, what a person may want to know; ``warn`` what a person has to know."""
         self.home = home
         self.me = home.keypair.public
         self.store = home.store
         self.say = say
+        self.warn = warn or say
         self.now_ms = now_ms
         self.hops = hops
         self.policy: Policy = read_policy(home.store, self.me, hops)

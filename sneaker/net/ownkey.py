@@ -92,7 +92,7 @@ class OwnKeyWatch:
     def met(self, connection: Connection) -> None:
         """Hear of a connection with our own key that begins."""
         if proves_own_key_elsewhere(self._node.home, connection):
-            self._node.say(
+            self._node.warn(
                 f"ANOTHER MACHINE HAS YOUR SECRET: the one at {connection.host} proved it. Two machines with one secret fork your"
                 " feed, and that cannot be mended. Nothing is published here until that is settled: see 'sneaker doctor'"
             )

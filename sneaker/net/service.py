@@ -88,9 +88,11 @@ class SyncReport:
 
 
 @asynccontextmanager
-async def running_node(home: Home, hops: int, say: Callable[[str], None]) -> AsyncIterator[Node]:
+async def running_node(
+    home: Home, hops: int, say: Callable[[str], None], warn: Callable[[str], None] | None = None
+) -> AsyncIterator[Node]:
     """Run a node while the block runs; raises what made its store fail."""
-    node = Node(home, hops=hops, say=say)
+    node = Node(home, hops=hops, say=say, warn=warn)
     await node.start()
     try:
         yield node
@@ -103,13 +105,16 @@ async def serve(
     options: PeerOptions,
     *,
     say: Callable[[str], None],
+    warn: Callable[[str], None] | None = None,
     ready: Callable[[Sequence[Address]], None] = lambda addresses: None,
 ) -> None:
     """Run the peer until this is cancelled; ``ready`` is told the addresses it can be reached at.
 
+    ``say`` and ``warn`` are told what a person may want to know, and what a person has to know.
+
     Raises NetworkError if the port cannot be had, StoreError if the store fails.
     """
-    async with running_node(home, options.hops, say) as node:
+    async with running_node(home, options.hops, say, warn) as node:
         server = Server(node, options.host, options.port)
         await server.start()
         scheduler = Scheduler(node)

@@ -99,6 +99,7 @@ def test_others_claim_more_and_the_person_knows_better(ada: Path) -> None:
     assert (claim["source"], claim["sequence"], claim["key"], claim["dismissed"]) == (str(BEN.public), 9, None, False)
     (finding,) = found["findings"]
     assert (finding["code"], finding["level"]) == ("own-feed-claimed", "problem")
+    assert finding["message"].startswith("a machine near you says that your feed goes up to message 9")
     assert "--dismiss" in finding["hint"]
     done = sneaker(ada, "publish", "not yet")
     assert done.code == 23

@@ -154,3 +154,13 @@ def test_the_bell_rings_on_a_terminal_when_something_is_over(
 def test_what_was_not_in_order_is_for_the_exit_code() -> None:
     bad = {name for name, event in EVENTS.items() if tell(event, NotifySettings(desktop=False)).incomplete}
     assert bad == {"incomplete", "failing", "failed", "bug", "trouble", "inbox-cut", "inbox-failed"}
+
+
+def test_a_danger_to_the_identity_is_told_everywhere(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = Reporter(Output(), NotifySettings(), ServiceManager(None))
+    reporter.warn("ANOTHER MACHINE HAS YOUR SECRET: \x1b[2J")
+    reporter.close()
+    assert capsys.readouterr().out.startswith("ANOTHER MACHINE HAS YOUR SECRET: ")
+    (notification,) = shown
+    assert notification.urgent
+    assert "sneaker doctor" in notification.body

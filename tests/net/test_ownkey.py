@@ -82,7 +82,7 @@ def test_a_beacon_with_our_key_is_followed_up(signed: bool, tmp_path: Path) -> N
 
     async def main() -> None:
         with one.home() as home, two.home() as twin_home:
-            node, twin = Node(home, say=said.append), Node(twin_home)
+            node, twin = Node(home, warn=said.append), Node(twin_home)
             await node.start()
             await twin.start()
             server = Server(twin, ELSEWHERE, 0)
