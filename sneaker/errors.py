@@ -32,6 +32,7 @@ __all__ = [
     "ForkError",
     "HandshakeError",
     "HomeMissing",
+    "HomeUnsafe",
     "InvalidMessage",
     "KeysError",
     "LocalProtocolError",
@@ -136,6 +137,14 @@ class HomeMissing(SneakerError):
     code = "home-missing"
     exit_code = 15
     meaning = "no home here yet; run 'sneaker init'"
+
+
+class HomeUnsafe(SneakerError):
+    """Others on this machine could put their own files into this home."""
+
+    code = "home-unsafe"
+    exit_code = 16
+    meaning = "others on this machine may write where the home would be"
 
 
 # ---------------------------------------------------------------------------------------------------- feeds

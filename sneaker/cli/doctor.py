@@ -44,7 +44,8 @@ def doctor(
 
     Ends with exit code 3 if something needs attention. Changes nothing, unless --dismiss or --last is given.
     """
-    from sneaker.exchange.doctor import error_finding, examine, examine_folder, own_feed, own_feed_json
+    from sneaker.cli.hook import hook_problem
+    from sneaker.exchange.doctor import Finding, Level, error_finding, examine, examine_folder, own_feed, own_feed_json
     from sneaker.exchange.home import open_home
     from sneaker.exchange.publish import check_may_publish
     from sneaker.exchange.standing import Standing
@@ -53,7 +54,10 @@ def doctor(
     own: OwnFeed | None = None
     dismissed = 0
     try:
-        caps = load_config(settings.home).caps
+        config = load_config(settings.home)
+        caps = config.caps
+        if config.notify.hook and (problem := hook_problem(settings.home, config.notify.hook)) is not None:
+            findings.append(Finding("hook-refused", Level.PROBLEM, *problem))
     except ConfigError as error:
         findings.append(error_finding(error))
         caps = Caps()

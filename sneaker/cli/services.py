@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +48,7 @@ class _Watching:
 
 def _prepare(inboxes: list[Path], json: bool) -> _Watching:
     """Put together what watches; raises HomeMissing, ConfigError and the like before anything starts."""
+    from sneaker.cli.hook import hook_problem
     from sneaker.cli.telling import Reporter
     from sneaker.cli.watching import HomeInbox, HomeVisitor
     from sneaker.desktop.sdnotify import ServiceManager
@@ -61,7 +62,11 @@ def _prepare(inboxes: list[Path], json: bool) -> _Watching:
     config = load_config(settings.home)
     open_home(settings.home, config.caps).store.close()
     manager = ServiceManager(os.environ.get("NOTIFY_SOCKET"), os.environ.get("WATCHDOG_USEC"))
-    reporter = Reporter(settings.output(json), config.notify, manager)
+    output, notify = settings.output(json), config.notify
+    if notify.hook and (problem := hook_problem(settings.home, notify.hook)) is not None:
+        output.say("; ".join(problem))
+        notify = replace(notify, hook=())
+    reporter = Reporter(output, notify, manager)
     importer = HomeInbox(settings.home, config)
     folders = dict.fromkeys(path.expanduser().absolute() for path in [*config.inbox.folders, *inboxes])
     return _Watching(

@@ -23,6 +23,9 @@ __all__: list[str] = []
 _UNIT = "sneaker.service"
 _RULE = "90-sneaker.rules"
 _POLKIT = "50-sneaker-mount.rules"
+# Who has no seat at all, as the service of a hub, is asked for the right of another seat. To unmount what one mounted is free.
+_MOUNT_ACTIONS = ("filesystem-mount", "filesystem-mount-other-seat")
+_POWER_OFF_ACTIONS = ("power-off-drive", "power-off-drive-other-seat")
 
 # Where desktops, udisks2 and people mount sticks. Those that are mounted when the service starts are read-only for it
 # elsewhere; what is mounted later is not.
@@ -86,6 +89,14 @@ def _unit(for_everybody: bool) -> str:
     return text.replace("@HOME@", home).replace("@WRITABLE@", " ".join(map(_quoted, [home, *writable])))
 
 
+def _polkit_rule() -> str:
+    """Return the rule for what the settings have udisks2 do; mounting in any case, for that is what the rule is for."""
+    wants_power_off = load_config(settings.home).drives.power_off
+    names = (*_MOUNT_ACTIONS, *(_POWER_OFF_ACTIONS if wants_power_off else ()))
+    actions = ", ".join(f'"org.freedesktop.udisks2.{name}"' for name in names)
+    return _template(_POLKIT).replace("@ACTIONS@", actions)
+
+
 def _user_folder() -> Path:
     configured = os.environ.get("XDG_CONFIG_HOME")
     return (Path(configured) if configured else Path.home() / ".config") / "systemd" / "user"
@@ -97,7 +108,7 @@ def _files(root: Path, *, system: bool, hub: bool) -> Iterator[_File]:
         yield _File(root / "etc/udev/rules.d" / _RULE, _template(_RULE), True)
         yield _File(root / "etc/systemd/user" / _UNIT, _unit(for_everybody=True), True)
         if hub:
-            yield _File(root / "etc/polkit-1/rules.d" / _POLKIT, _template(_POLKIT), True)
+            yield _File(root / "etc/polkit-1/rules.d" / _POLKIT, _polkit_rule(), True)
     else:
         yield _File(_user_folder() / _UNIT, _unit(for_everybody=False), False)
 
@@ -112,7 +123,11 @@ def setup(
     uninstall: Annotated[bool, typer.Option("--uninstall", help="Stop the service and remove the files.")] = False,
     hub: Annotated[
         bool,
-        typer.Option("--hub", help="As root: also let members of the group plugdev mount sticks without a desktop."),
+        typer.Option(
+            "--hub",
+            help="As root: also let members of the group plugdev mount sticks without a desktop; with drives.power_off in the"
+            " settings, also switch them off.",
+        ),
     ] = False,
     root: Annotated[
         Path | None,

@@ -24,9 +24,9 @@ _MOUNT_OPTIONS = "nosuid,nodev,noexec"
 # Repairing the file system of a large stick takes minutes.
 _TIMEOUT_S = 600
 _WORDS = {
-    "NotAuthorized": "this user may not mount drives: polkit says no",
-    "NotAuthorizedCanObtain": "this user may not mount drives without a password",
-    "NotAuthorizedDismissed": "this user may not mount drives without a password",
+    "NotAuthorized": "polkit does not let this user do that",
+    "NotAuthorizedCanObtain": "polkit does not let this user do that without a password",
+    "NotAuthorizedDismissed": "polkit does not let this user do that without a password",
     "AlreadyMounted": "it is mounted already",
     "NotMounted": "it is not mounted",
     "DeviceBusy": "something still uses it",

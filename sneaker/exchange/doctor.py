@@ -25,6 +25,7 @@ from sneaker.feed.message import Message
 from sneaker.refs import FeedRef
 from sneaker.store.base import Claim, Fork, OwnKeyElsewhere, OwnSeen, Store
 from sneaker.store.drives import DriveTables
+from sneaker.store.permissions import writable_by_others
 
 __all__ = [
     "Finding",
@@ -388,9 +389,9 @@ def examine_folder(path: Path) -> list[Finding]:
             message = f"{what} at {path / name} belongs to another user of this machine"
             found.append(Finding("foreign-owner", Level.PROBLEM, message, "was sneaker run with sudo?"))
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o022:
-            message = f"others on this machine can put files into {path}"
-            found.append(Finding("home-writable", Level.PROBLEM, message, f"run: chmod 700 {path}"))
+        if (open_to_others := writable_by_others(path)) is not None:
+            message = f"others on this machine may write to {open_to_others}, and so change what is in {path}"
+            found.append(Finding("home-writable", Level.PROBLEM, message, f"run: chmod go-w {open_to_others}"))
         free = shutil.disk_usage(path).free
     except OSError:
         return found

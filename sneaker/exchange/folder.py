@@ -1,7 +1,8 @@
 """A folder on a stick, held open, and files in it that are written once and read as anybody's work.
 
 A file is opened only if it is a plain file (no link, pipe or device) on the same file system as the folder, by its name
-inside the opened folder, so that nothing leads out of the stick.  A file that is written appears whole, under a name that
+inside the opened folder, so that nothing leads out of the stick.  Where the "stick" is a folder that others share, somebody
+may have given a private file of ours a second name in it: what has several names and is not for everybody is left alone.  A file that is written appears whole, under a name that
 nobody else uses, after it was read back from the medium.
 """
 
@@ -181,7 +182,7 @@ class Folder:
                     status = entry.stat(follow_symlinks=False)
                 except OSError:
                     continue  # it is gone again, or cannot be looked at
-                if stat.S_ISREG(status.st_mode) and status.st_dev == self._device:
+                if self._is_plain(status):
                     found.append(Entry(entry.name, status.st_size, status.st_mtime_ns))
                 else:
                     others += 1
@@ -207,8 +208,16 @@ class Folder:
             raise
         return os.fdopen(opened, "rb")
 
+    def _is_plain(self, status: os.stat_result) -> bool:
+        is_for_everybody = bool(status.st_mode & (stat.S_IRGRP | stat.S_IROTH))
+        return (
+            stat.S_ISREG(status.st_mode)
+            and status.st_dev == self._device
+            and (status.st_nlink == 1 or is_for_everybody)  # files of ours have two names for a moment
+        )
+
     def _check_plain(self, name: str, status: os.stat_result) -> None:
-        if not stat.S_ISREG(status.st_mode) or status.st_dev != self._device:
+        if not self._is_plain(status):
             raise _not_plain(name)
 
     def read(self, name: str, limit: int) -> bytes:

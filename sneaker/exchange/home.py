@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sneaker.caps import Caps
 from sneaker.errors import HomeMissing, KeysError
+from sneaker.exchange.homefolder import make_home_folder
 from sneaker.exchange.output import new_file, output_errors
 from sneaker.exchange.placenote import write_note
 from sneaker.keys import Keypair, load_secret, save_secret
@@ -54,14 +55,14 @@ def create_home(path: Path, keypair: Keypair, config_text: str, config_name: str
 
     The secret comes last because it is what makes the folder a home: after a power cut in between, ``init`` simply runs
     again.  ``adopted`` says that the identity comes from elsewhere and may have published there.  Raises KeysError if there is a
-    secret already, OutputError if something cannot be written.
+    secret already, HomeUnsafe if others may write there, OutputError if something cannot be written.
     """
     if (path / SECRET_NAME).exists():
         raise KeysError(
             f"there is a home at {path} already", hint="use another --home, or go on with this one: 'sneaker id'"
         )
     with output_errors(path):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_home_folder(path)
         write_note(path / ORIGIN_NAME, {ADOPTED: adopted})
         with new_file(path / config_name) as file:
             file.write(config_text.encode("utf-8"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,78 @@ def test_the_unit_exposes_little(tmp_path: Path) -> None:
     )
     print(done.stdout.strip().splitlines()[-1])
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+_ASK_THE_RULE = """
+const rules = [];
+global.polkit = {addRule: rule => rules.push(rule), Result: {YES: "yes"}};
+const {rule, asked} = JSON.parse(require("fs").readFileSync(0, "utf8"));
+(0, eval)(rule);
+const answers = asked.map(({id, details, groups}) => rules[0](
+    {id, lookup: name => details[name]}, {isInGroup: name => groups.includes(name)}) || "not handled");
+console.log(JSON.stringify(answers));
+"""
+
+_STICK = {"drive.removable": "true", "drive.removable.bus": "usb", "id.usage": "filesystem"}
+_MOUNT = ("filesystem-mount", "filesystem-mount-other-seat")
+_POWER_OFF = ("power-off-drive", "power-off-drive-other-seat")
+# Everything that udisks2 2.10 asks polkit for.
+_UDISKS_ACTIONS = (
+    *_MOUNT,
+    *_POWER_OFF,
+    "filesystem-mount-system",
+    "filesystem-fstab",
+    "filesystem-unmount-others",
+    "filesystem-take-ownership",
+    "encrypted-unlock",
+    "encrypted-unlock-other-seat",
+    "encrypted-unlock-system",
+    "encrypted-lock-others",
+    "encrypted-change-passphrase",
+    "loop-setup",
+    "loop-delete-others",
+    "loop-modify-others",
+    "manage-swapspace",
+    "manage-md-raid",
+    "power-off-drive-system",
+    "eject-media",
+    "eject-media-other-seat",
+    "eject-media-system",
+    "modify-device",
+    "modify-device-other-seat",
+    "modify-device-system",
+    "modify-system-configuration",
+    "open-device",
+    "open-device-system",
+    "rescan",
+    "cancel-job",
+    "ata-smart-update",
+    "ata-secure-erase",
+    "nvme-format-namespace",
+)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+@pytest.mark.parametrize("power_off", [False, True])
+def test_the_polkit_rule_gives_mounting_of_what_is_plugged_in(power_off: bool, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/config.toml").write_text(f"[drives]\npower_off = {str(power_off).lower()}\n")
+    shown = json.loads(setup(tmp_path, "--print", "--json", home=str(tmp_path / "home")).stdout)
+    (rule,) = [file["text"] for file in shown["files"] if "polkit" in file["path"]]
+
+    def allowed(details: dict[str, str], groups: list[str], prefix: str = "org.freedesktop.udisks2.") -> set[str]:
+        asked = [{"id": prefix + name, "details": details, "groups": groups} for name in _UDISKS_ACTIONS]
+        done = subprocess.run(
+            ["node", "-e", _ASK_THE_RULE],
+            input=json.dumps({"rule": rule, "asked": asked}),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return {name for name, answer in zip(_UDISKS_ACTIONS, json.loads(done.stdout), strict=True) if answer == "yes"}
+
+    assert allowed(_STICK, ["plugdev"]) == {*_MOUNT, *(_POWER_OFF if power_off else ())}
+    assert allowed(_STICK, ["users"]) == set()
+    assert allowed({"id.usage": "filesystem"}, ["plugdev"]) == set()  # a disk that is built in
+    assert allowed({**_STICK, "drive.removable": "false"}, ["plugdev"]) == set()
+    assert allowed(_STICK, ["plugdev"], prefix="org.freedesktop.login1.") == set()
