@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sneaker.config import PeerSettings
     from sneaker.net.meeting import Tally
     from sneaker.net.service import PeerOptions, SyncReport
-    from sneaker.wire.address import Address
 
 __all__ = ["TO_DO_ONCE", "Done", "Once", "peer_options", "peer_service"]
 
@@ -52,6 +51,7 @@ def peer_options(
     """Return the options of a peer from the settings and what was typed; raises AddressError, NetworkError."""
     from sneaker.net.server import parse_listen
     from sneaker.net.service import PeerOptions
+    from sneaker.wire.address import parse_address
 
     where = listen if listen is not None else config.listen
     host, port = parse_listen(where) if where is not None else ("", None)
@@ -60,7 +60,7 @@ def peer_options(
         port,
         config.discovery if discovery is None else discovery,
         config.hops if hops is None else hops,
-        [_parse_address(text) for text in (*config.connect, *connect_to)],
+        [parse_address(text) for text in (*config.connect, *connect_to)],
     )
 
 
@@ -74,18 +74,6 @@ async def peer_service(say: Callable[[str], None], warn: Callable[[str], None]) 
     options = peer_options(load_config(settings.home).peer)
     with home() as opened:
         await serve(opened, options, say=lambda text: say(clean(text, 300)), warn=warn)
-
-
-def _parse_address(text: str) -> Address:
-    from sneaker.wire.address import parse_addresses
-
-    addresses = [address for address in parse_addresses(text) if address.key is not None]
-    usable = [address for address in addresses if address.transport.name == "net"]
-    if not usable:
-        from sneaker.wire.address import parse_address
-
-        return parse_address(text)
-    return usable[0]
 
 
 @command()
@@ -144,8 +132,9 @@ def connect(
     """Sync with one peer until both sides are level, then exit."""
     from sneaker.cli.running import run_until_stopped
     from sneaker.net.service import connect as connect_to
+    from sneaker.wire.address import parse_address
 
-    target = _parse_address(address)
+    target = parse_address(address)
     output = settings.output(json)
     with home() as opened, output.progress(None, "syncing", " messages") as advance:
         report = run_until_stopped(
@@ -302,11 +291,12 @@ def call(
     """
     from sneaker.cli.running import run_until_stopped
     from sneaker.net.calling import call_peer
+    from sneaker.wire.address import parse_address
     from sneaker.wire.calls import CallKind
 
     if kind is not None and kind not in (CallKind.ASYNC, CallKind.SOURCE):
         raise UsageError(f"a call of type {clean(kind, 20)!r} cannot be made from here", hint="use async or source")
-    target = _parse_address(address)
+    target = parse_address(address)
     out = sys.stdout.buffer
 
     def write(data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import socket
 from collections.abc import Callable
@@ -24,6 +25,9 @@ __all__ = ["HANDSHAKE_TIMEOUT_S", "STREAM_LIMIT_BYTES", "accept", "dial"]
 # What JavaScript peers allow for the whole handshake (protocol reference, section 18).
 HANDSHAKE_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 10.0
+# While a name has more addresses to try, the next one's turn comes sooner.
+_NEXT_HOST_S = 4.0
+_MAX_HOSTS = 8
 
 # asyncio stops reading a socket when twice this waits to be taken.
 STREAM_LIMIT_BYTES = 128 * 1024
@@ -42,25 +46,80 @@ def _session(known: bool) -> Session:
 
 
 async def dial(address: Address, keypair: Keypair, caps: Caps) -> Connection:
-    """Connect to a peer and prove both sides; raises AddressError, NetworkError or HandshakeError."""
-    key = address.key
-    if key is None:
+    """Connect to a peer, in each of the ways that the address gives until one works, and prove both sides.
+
+    Raises AddressError, NetworkError or HandshakeError.
+    """
+    failures = []
+    for way in (address, *address.others):
+        try:
+            return await _dial_way(way, keypair, caps)
+        except (AddressError, NetworkError, HandshakeError) as error:
+            failures.append(error)
+    told = next((failure for failure in failures if isinstance(failure, HandshakeError)), failures[0])
+    if len(failures) > 1 and type(told) is NetworkError:
+        raise NetworkError("; ".join(dict.fromkeys(failure.message for failure in failures)))
+    raise told
+
+
+async def _dial_way(way: Address, keypair: Keypair, caps: Caps) -> Connection:
+    """Connect to one host: a name may stand for several, each of which may be another machine or not answer."""
+    if way.key is None:
         raise AddressError("the address does not say the peer's key")
-    if address.transport.name != "net" or address.host is None or address.port is None:
+    if way.transport.name != "net" or way.host is None or way.port is None:
         raise AddressError(
-            f"{address.transport.name} addresses are not supported", hint="net:HOST:PORT~shs:KEY addresses are"
+            f"{way.transport.name} addresses are not supported", hint="net:HOST:PORT~shs:KEY addresses are"
         )
+    where = f"{way.host}:{way.port}"
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            hosts = await _find_hosts(way.host)
+    except TimeoutError:
+        raise NetworkError(f"cannot find {way.host}: nobody knows in time where it is") from None
+    except OSError as error:
+        raise NetworkError(f"cannot connect to {where}: {reason_of(error)}") from None
+    failure: SneakerError | None = None
+    for host in hosts:
+        patience_s = CONNECT_TIMEOUT_S if host == hosts[-1] else _NEXT_HOST_S
+        try:
+            return await _dial_host(host, way.port, where, patience_s, way.key, keypair, caps)
+        except (NetworkError, HandshakeError) as error:
+            if failure is None or isinstance(error, HandshakeError):
+                failure = error
+    raise failure or NetworkError(f"cannot connect to {where}: it has no address")
+
+
+async def _find_hosts(host: str) -> list[str]:
+    """Return the IP addresses of a host."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host.partition("%")[0])
+        return [host]
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    hosts = [_with_interface(str(at[0]), at[3] if len(at) > 3 else 0) for *_, at in found]
+    # Not every system knows that this machine has two addresses for itself.
+    loopback = ["127.0.0.1", "::1"] if host.lower() == "localhost" else []
+    return list(dict.fromkeys([*hosts, *loopback]))[:_MAX_HOSTS]
+
+
+def _with_interface(host: str, interface: int) -> str:
+    """A link-local IPv6 address means nothing without the interface."""
+    return f"{host}%{interface}" if interface and "%" not in host else host
+
+
+async def _dial_host(
+    host: str, port: int, where: str, patience_s: float, key: FeedRef, keypair: Keypair, caps: Caps
+) -> Connection:
     try:
         handshake = ClientHandshake(caps.network_key, keypair, key, os.urandom(32))
     except LocalProtocolError as error:
         raise AddressError(error.message) from None
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(address.host, address.port, limit=STREAM_LIMIT_BYTES)
+        async with asyncio.timeout(patience_s):
+            reader, writer = await asyncio.open_connection(host, port, limit=STREAM_LIMIT_BYTES)
     except TimeoutError:
-        raise NetworkError(f"{address.host}:{address.port} does not answer") from None
+        raise NetworkError(f"{where} does not answer") from None
     except OSError as error:
-        raise NetworkError(f"cannot connect to {address.host}:{address.port}: {reason_of(error)}") from None
+        raise NetworkError(f"cannot connect to {where}: {reason_of(error)}") from None
     try:
         done = await _shake_hands(handshake, reader, writer)
     except BaseException:

@@ -42,8 +42,8 @@ A connection is four objects on top of each other; the driver moves bytes betwee
     message from elsewhere.  Whenever some ``connection.wants_to_send`` and its session is not full, send
     ``notes_to_send()`` and then the messages of ``next_run()``.  ``replicator.get_timer()`` says when to call
     ``handle_timer``; ``connection.next_fetch(now)``, asked every second, which feed to ask for by createHistoryStream,
-    because the peer announced it and does not send it.  At the end save ``connection.remote_clock`` and call ``replicator.disconnect(connection)``.
-    A peer that has no EBT (``manifest.is_unknown_method``) gets ``createHistoryStream`` calls.
+    because the peer announced it and does not send it.  At the end save ``connection.remote_clock`` and call
+    ``replicator.disconnect(connection)``.  A peer that has no EBT (``manifest.is_unknown_method``) gets ``createHistoryStream`` calls.
 
 Errors: RemoteProtocolError ends the connection, CallRefused one call, LocalProtocolError is a bug of the driver's.
 """

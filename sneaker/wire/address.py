@@ -5,15 +5,16 @@
     part        name and data joined by ":"; in data "!" escapes ! ~ : ;
 
 Of ``net:`` everything up to the last colon is the host, so an IPv6 address needs no escapes.  The form from before
-multiserver, ``host:port:@key.ed25519``, and ``ssb:address/multiserver`` URIs are read too.  Addresses come from the
-network and from sticks: they are bounded and hold nothing that could upset a terminal.
+multiserver, ``host:port:@key.ed25519``, and ``ssb:address/multiserver`` URIs are read too.  Spaces around an address and
+capitals in the names of its parts are forgiven: people paste them.  Addresses come from the network and from sticks:
+they are bounded and hold nothing that could upset a terminal.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
@@ -31,7 +32,7 @@ _NAME = re.compile(r"[a-z][a-z0-9-]+")
 _DATA = re.compile(r"(?:[\"-9<-}]|![!~:;])*")
 _LEGACY = re.compile(r"(?P<host>.*):(?P<port>\d{1,5}):(?P<key>@[A-Za-z0-9+/]{43}=\.ed25519)")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
-_URI = re.compile(r"ssb:(?://)?address[/:]multiserver/?\?(?P<query>.*)", re.ASCII)
+_URI = re.compile(r"ssb:(?://)?address[/:]multiserver/?\?(?P<query>.*)", re.ASCII | re.IGNORECASE)
 
 
 class Part(NamedTuple):
@@ -43,10 +44,14 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One way to reach a peer: a transport and the transforms on top of it, any of which we may not know."""
+    """One way to reach a peer: a transport and the transforms on top of it, any of which we may not know.
+
+    ``others`` are more ways to reach the same peer, to be tried after this one.
+    """
 
     transport: Part
     transforms: tuple[Part, ...] = ()
+    others: tuple[Address, ...] = ()
 
     @property
     def key(self) -> FeedRef | None:
@@ -125,23 +130,28 @@ def parse_addresses(text: str) -> list[Address]:
     """
     if len(text) > MAX_ADDRESS_CHARACTERS:
         raise AddressError("an address is too long")
-    if text.startswith("ssb:"):
+    text = text.strip()
+    if text[:4].lower() == "ssb:":
         text = _unwrap_uri(text)
     legacy = _LEGACY.fullmatch(text)
     if legacy is not None:
         return [_legacy_address(legacy["host"], legacy["port"], legacy["key"])]
-    return [_parse_one(address) for address in _split(text, ";")]
+    return [_parse_one(address.strip()) for address in _split(text, ";")]
 
 
 def parse_address(text: str) -> Address:
-    """Read addresses and return the first one that has a key; raises AddressError if there is none."""
-    for address in parse_addresses(text):
-        if address.key is not None:
-            return address
-    raise AddressError(
-        "the address does not say the peer's key",
-        hint="addresses look like net:192.168.1.2:8008~shs:<base64 of the key>",
-    )
+    """Read one or several addresses of one peer; returns the first ``net`` one with a key, or of another transport.
+
+    The rest with the same key are its ``others``. Raises AddressError if none has a key.
+    """
+    found = [address for address in parse_addresses(text) if address.key is not None]
+    if not found:
+        raise AddressError(
+            "the address does not say the peer's key",
+            hint="addresses look like net:192.168.1.2:8008~shs:<base64 of the key>",
+        )
+    found.sort(key=lambda address: address.transport.name != "net")
+    return replace(found[0], others=tuple(other for other in found[1:] if other.key == found[0].key))
 
 
 def format_addresses(addresses: Iterable[Address]) -> str:
@@ -168,6 +178,7 @@ def _parse_one(text: str) -> Address:
     parts = []
     for part in _split(text, "~"):
         name, *data = _split(part, ":")
+        name = name.lower()
         if not _NAME.fullmatch(name) or not all(_DATA.fullmatch(item) for item in data):
             raise AddressError("not a multiserver address")
         parts.append(Part(name, tuple(re.sub(r"!([!~:;])", r"\1", item) for item in data)))

@@ -114,7 +114,6 @@ def test_old_spellings_and_uris() -> None:
         "net:a\x1b[31m:1",
         "net:a\n:1",
         "net:é:1",
-        "Net:a:1",
         "n:a:1",
         "net:a:1~",
         "net:a:1;",
@@ -164,3 +163,27 @@ def test_any_text_is_an_address_or_our_error(text: str) -> None:
     for address in addresses:
         assert str(address).isprintable()
         _ = (address.host, address.port, address.key, address.seed, address.path, address.tunnel)
+
+
+def test_addresses_as_people_paste_them() -> None:
+    expected = net_address("a.b", 8008, KEY)
+    for text in (
+        f"  net:a.b:8008~shs:{BASE64}\n",
+        f"NET:a.b:8008~shs:{BASE64}",
+        f"Net:a.b:8008~SHS:{BASE64}",
+        f"  a.b:8008:{KEY} ",
+    ):
+        assert parse_addresses(text) == [expected]
+    (wrapped,) = parse_addresses(f" SSB:address/multiserver?multiserverAddress=net%3Aa.b%3A8008~shs%3A{BASE64}")
+    assert (wrapped.host, wrapped.key) == ("a.b", KEY)
+
+
+def test_alternatives_of_one_peer() -> None:
+    other = encode_base64(FeedRef(bytes(32)))
+    found = parse_address(
+        f"ws://a.b:1~shs:{BASE64}; net:a.b:2~shs:{BASE64};net:c.d:3~shs:{BASE64};net:e.f:4~shs:{other};unix:/x~noauth"
+    )
+    assert (found.transport.name, found.port) == ("net", 2)
+    assert [(way.transport.name, way.port) for way in found.others] == [("net", 3), ("ws", 1)]
+    assert str(found) == f"net:a.b:2~shs:{BASE64}"
+    assert parse_address(f"ws://a.b:1~shs:{BASE64}").others == ()
