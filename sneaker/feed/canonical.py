@@ -22,13 +22,23 @@ import orjson
 
 from sneaker.errors import InvalidMessage
 
-__all__ = ["canonical_text", "format_json", "format_number", "parse_canonical", "parse_json", "utf16_units"]
+__all__ = [
+    "FAST_BYTES",
+    "canonical_text",
+    "canonical_value",
+    "format_json",
+    "format_number",
+    "parse_canonical",
+    "parse_json",
+    "parse_quickly",
+    "utf16_units",
+]
 
 _OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_STRICT_INTEGER
 
 # orjson indents by up to two bytes per level and nests up to 254 levels, so that its output can be 250 times as
 # large as its input. Longer texts go to the exact printer, which stops at a limit; a message is at most 24 KiB.
-_FAST_BYTES = 64 * 1024
+FAST_BYTES = 64 * 1024
 
 # Integers up to here are the same as int and as double; beyond, V8 prints what the double says.
 _SAFE_INTEGER = 2**53 - 1
@@ -87,18 +97,32 @@ def parse_canonical(raw: bytes | str, limit: int | None = None) -> tuple[Any, by
     ``too-long`` if the text is nested absurdly deep or longer than ``limit`` UTF-16 units.  The fast path does not
     look at ``limit``; callers check the length of what they get.
     """
-    if len(raw) <= _FAST_BYTES:
+    return canonical_value(*parse_quickly(raw), limit)
+
+
+def parse_quickly(raw: bytes | str) -> tuple[Any, bool]:
+    """Return the value of a JSON text, and whether it is orjson's, and small; raises InvalidMessage as ``parse_json``."""
+    if len(raw) <= FAST_BYTES:
         try:
-            value = orjson.loads(raw)
+            return orjson.loads(raw), True
+        except ValueError:  # a lone surrogate, a huge number, deep nesting, or not JSON at all
+            pass
+    return parse_json(raw), False
+
+
+def canonical_value(value: Any, is_quick: bool, limit: int | None = None) -> tuple[Any, bytes]:
+    """Do what ``parse_canonical`` does with what ``parse_quickly`` returned."""
+    if is_quick:
+        try:
             text = orjson.dumps(value, None, _OPTIONS)
-        except (ValueError, TypeError):  # a lone surrogate, a huge integer, deep nesting, or not JSON at all
+        except TypeError:  # a lone surrogate, a huge integer, deep nesting
             pass
         else:
             if text[:1] == b"{" and not (is_suspect(text) and is_foreign(text)):
                 # A copy in a block of its own size. orjson's own bytes end a buffer that was cut down, and keeping
                 # thousands of those makes glibc give memory back and take it again: 1.5 us per message.
                 return value, bytes(memoryview(text))
-    exact = format_json(parse_json(raw), limit=limit)
+    exact = format_json(value, limit=limit)
     return parse_json(exact), exact.encode("utf-8")
 
 

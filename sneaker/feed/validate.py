@@ -37,7 +37,7 @@ from enum import StrEnum
 from typing import Any
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed.canonical import parse_canonical
+from sneaker.feed.canonical import canonical_value, parse_canonical
 from sneaker.feed.message import Content, Head, Message, check_content, message_key, signed_bytes
 from sneaker.keys import verify_signature
 from sneaker.limits import MAX_MESSAGE_UNITS, MAX_SEQUENCE
@@ -51,7 +51,9 @@ __all__ = [
     "check_units",
     "is_fork",
     "parse_message",
+    "read_message",
     "standing",
+    "stated_place",
     "verify_message_signature",
 ]
 
@@ -70,7 +72,26 @@ def parse_message(raw: bytes | str) -> Message:
 
     Raises InvalidMessage with the reason.  The message's ``text`` is canonical, whatever ``raw`` looked like.
     """
-    value, text = parse_canonical(raw, limit=MAX_MESSAGE_UNITS)
+    return _check(*parse_canonical(raw, limit=MAX_MESSAGE_UNITS))
+
+
+def read_message(value: object, is_quick: bool) -> Message:
+    """Do the same with a value that was parsed already; see ``canonical_value``."""
+    return _check(*canonical_value(value, is_quick, limit=MAX_MESSAGE_UNITS))
+
+
+def stated_place(value: object) -> tuple[FeedRef | None, int | None]:
+    """Return the author and sequence that a value names, whatever else is wrong with it; None for what it does not."""
+    if not isinstance(value, dict):
+        return None, None
+    author, sequence = _ref(_AUTHOR, value.get("author")), value.get("sequence")
+    return (
+        FeedRef(author) if author is not None else None,
+        sequence if type(sequence) is int and 1 <= sequence <= MAX_SEQUENCE else None,
+    )
+
+
+def _check(value: Any, text: bytes) -> Message:
     if not isinstance(value, dict):
         raise InvalidMessage("not-a-message", "not an object", fatal=False)
     author = _ref(_AUTHOR, value.get("author"))
