@@ -30,6 +30,7 @@ STATUS_WORDS = {
     "truncated": "cut short",
     "damaged": "damaged",
     "refused": "refused",
+    "forked": "forked",
 }
 
 
@@ -177,7 +178,7 @@ def _print_export(report: ExportReport, dry_run: bool) -> None:
 def import_(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SRC...", help="Bundles, folders of them, logs as NDJSON, or - for standard input."),
+        typer.Argument(metavar="SRC...", help="Bundles, logs of messages, folders of them, or - for standard input."),
     ],
     hops: Annotated[
         int | None,
@@ -226,6 +227,8 @@ def import_json(report: ImportReport) -> dict[str, Any]:
             "waiting": ingested.waiting,
             "left_out": ingested.left_out,
         },
+        "read": ingested.read,
+        "waited": ingested.waited,
         "feeds": {
             "advanced": len(ingested.feeds_advanced),
             "new": len(ingested.feeds_new),

@@ -110,7 +110,7 @@ def _own_lines(own: OwnFeed | None, dismissed: int) -> list[str]:
         lines.append(f"dismissed     {counted(dismissed, 'claim')}")
     for claim in [claim for claim in own.claims if claim.counts][:20]:
         source = (
-            "a list that you gave"
+            "a list or log that you gave"
             if claim.source is None
             else "yourself, earlier"
             if claim.source == own.feed

@@ -167,6 +167,7 @@ def verify(
         "status": str(report.status),
         "messages": {"valid": report.valid, "invalid": report.invalid},
         "blobs": {"valid": report.blobs_valid, "invalid": report.blobs_invalid},
+        "forked": [{"feed": str(feed), "sequence": sequence} for feed, sequence in sorted(report.forked.items())],
         "exporter": report.exporter,
         "signature": report.signature,
         "detail": report.detail,

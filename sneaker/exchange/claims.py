@@ -50,7 +50,7 @@ class Hearsay:
         self._me = home.keypair.public
         self._dry_run = dry_run
 
-    def learn_sequence(self, source: FeedRef, sequence: int) -> None:
+    def learn_sequence(self, source: FeedRef | None, sequence: int) -> None:
         """Remember how far somebody says that our own feed goes, 0 if they do not."""
         if sequence and not self._dry_run:
             self._store.note_claim(self._me, source, sequence)

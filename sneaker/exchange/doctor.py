@@ -353,7 +353,7 @@ def _waiting_findings(home: Home) -> Iterator[Finding]:
             "messages-waiting",
             Level.NOTE,
             f"{count} messages of {feed} wait for {shown} of the same feed",
-            "the next bundle or peer that has them lets these in",
+            "they come in once somebody brings what is missing; where it was refused as invalid, they wait in vain",
         )
     if len(waiting) > _LISTED:
         yield Finding("messages-waiting", Level.NOTE, f"messages of {len(waiting) - _LISTED} more feeds wait")

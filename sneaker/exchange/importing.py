@@ -21,7 +21,7 @@ from sneaker.exchange.claims import Hearsay
 from sneaker.exchange.home import Home
 from sneaker.exchange.incoming_blobs import IncomingBlobs
 from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.ndjson import read_lines
+from sneaker.exchange.logs import LogTally, read_log
 from sneaker.exchange.reports import KNOWN, ImportReport, SourceReport
 from sneaker.exchange.selection import Selection
 from sneaker.exchange.sources import (
@@ -29,6 +29,7 @@ from sneaker.exchange.sources import (
     READ_BYTES,
     Kind,
     Source,
+    chunks,
     ends_like_a_bundle,
     expand_folder,
     open_source,
@@ -52,6 +53,7 @@ class ImportSession:
         dry_run: bool,
         now_ms: Callable[[], int],
         progress: Callable[[int], None],
+        by_hand: bool = False,
     ) -> None:
         self.home = home
         self.store = home.store
@@ -62,6 +64,7 @@ class ImportSession:
         self._selection = selection
         self._now_ms = now_ms
         self._progress = progress
+        self._by_hand = by_hand
         self._blobs = IncomingBlobs(home.blobs, home.store, dry_run=dry_run)
         self._bundles = BundleImport(home, ingest, self._blobs, self.hearsay, progress)
 
@@ -100,7 +103,8 @@ class ImportSession:
             )
         if (
             report.status == Status.OK
-            and self._ingest.counts()._replace(known=0, left_out=0) == messages._replace(known=0, left_out=0)
+            and self._ingest.counts()._replace(known=0, left_out=0, read=0)
+            == messages._replace(known=0, left_out=0, read=0)
             and replace(self._blobs.counts, known=0) == replace(blobs, known=0)
         ):
             report.status = KNOWN
@@ -151,7 +155,7 @@ class ImportSession:
         report.kind = kind
         self._progress(len(start))
         if kind is Kind.NDJSON:
-            self._take_lines(rejoined(start, file), report)
+            self._take_log(chunks(start, file, self._progress), report)
         elif kind is Kind.CARD:
             self._take_card(rejoined(start, file).read(MAX_CARD_BYTES + 1), report)
         elif kind is Kind.ENCRYPTED:
@@ -170,18 +174,23 @@ class ImportSession:
             raise NetworkKeyMismatch(f"the card {report.path} belongs to another network")
         self.hearsay.learn_card(card)
 
-    def _take_lines(self, file: BinaryIO, report: SourceReport) -> None:
-        broken = 0
-        for line in read_lines(file):
-            if line.problem:
-                broken += 1
-                self._ingest.refuse(None, None, "json-invalid", line.problem)
-                report.status = Status.DAMAGED
-            else:
-                self._ingest.add_json(line.value, line.key)
-            self._progress(line.bytes)
-        if broken:
-            report.detail = f"{broken} lines are not messages"
+    def _take_log(self, data: Iterable[bytes], report: SourceReport) -> None:
+        tally, me, own = LogTally(), self.home.keypair.public, 0
+        try:
+            for entry in read_log(data, self.home.caps.hmac_key):
+                tally.add(entry)
+                if entry.feed == me:
+                    own = max(own, entry.sequence or 0)
+                if entry.message is None:
+                    self._ingest.refuse(entry.feed, entry.sequence, entry.code, entry.detail)
+                else:
+                    self._ingest.add_message(entry.message)
+            self._ingest.flush()
+        finally:
+            if self._by_hand:
+                # Refused, torn off or unsigned: there is, or was, such a message of ours somewhere.
+                self.hearsay.learn_sequence(None, own)
+        report.status, report.detail = tally.status, tally.detail
 
 
 def _is_ours(file: BinaryIO, name: str) -> bool:
@@ -205,13 +214,23 @@ def importing(
     dry_run: bool = False,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
+    by_hand: bool = False,
 ) -> Iterator[ImportSession]:
-    """Open a session; ``progress`` is called with bytes read.  Raises StoreLocked if another sneaker is writing."""
+    """Open a session; ``progress`` is called with bytes read.  Raises StoreLocked if another sneaker is writing.
+
+    ``by_hand`` says that the person chose what is imported: then what a log names of our own feed counts as a claim.
+    """
     selection = Selection(home, hops) if hops is not None else None
     wanted = selection.takes if selection is not None else None
     with Ingest(home.store, caps=home.caps, wanted=wanted, workers=workers, now_ms=now_ms, dry_run=dry_run) as ingest:
         yield ImportSession(
-            home, ingest, selection=selection, dry_run=dry_run, now_ms=now_ms, progress=progress or (lambda done: None)
+            home,
+            ingest,
+            selection=selection,
+            dry_run=dry_run,
+            now_ms=now_ms,
+            progress=progress or (lambda done: None),
+            by_hand=by_hand,
         )
 
 
@@ -231,7 +250,9 @@ def import_sources(
     With ``hops``, only feeds within that distance of us are taken; the distance grows as contact messages come in, and sources
     are read again as long as that lets more feeds in.  Raises only for what is wrong on this machine.
     """
-    with importing(home, now_ms=now_ms, hops=hops, dry_run=dry_run, workers=workers, progress=progress) as session:
+    with importing(
+        home, now_ms=now_ms, hops=hops, dry_run=dry_run, workers=workers, progress=progress, by_hand=True
+    ) as session:
         sources = list(_sources(paths, session.reports))
         for source in sources:
             session.add(source, stdin)

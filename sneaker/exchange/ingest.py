@@ -27,11 +27,12 @@ from sneaker.errors import InvalidMessage
 from sneaker.exchange.evidence import FeedEnd, find_contradiction, is_same
 from sneaker.exchange.proving import Proven, Segment
 from sneaker.exchange.reports import Code, IngestCounts, IngestReport, Refusal
+from sneaker.feed.canonical import parse_quickly
 from sneaker.feed.compact import KIND_RAW, Compact, compact, expand, expand_run
 from sneaker.feed.content import Facts
 from sneaker.feed.message import Message, signed_bytes, signed_text
 from sneaker.feed.run import Run
-from sneaker.feed.validate import parse_message, verify_message_signature
+from sneaker.feed.validate import parse_message, stated_place, verify_message_signature
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.base import SEQUENCE_BITS, MessageRow, Store
@@ -103,22 +104,21 @@ class Ingest:
     def add_run(self, run: Run) -> None:
         """Take in consecutive messages of one feed, as a bundle carries them."""
         if run.compacts:
+            self._proven.read += len(run.compacts)
             self._add(run, None)
 
-    def add_json(self, raw: bytes | str, key: str | None = None) -> None:
-        """Take in one message as JSON; ``key`` is the id that its carrier states for it."""
+    def add_json(self, raw: bytes | str) -> None:
+        """Take in one message as JSON."""
         try:
             message = parse_message(raw)
         except InvalidMessage as error:
-            self.refuse(None, None, error.reason, error.detail)
-            return
-        if key is not None and key != str(message.key):
-            self.refuse(message.author, message.sequence, Code.KEY_MISMATCH, "the stated key is not the message's")
-            return
-        self.add_message(message)
+            self.refuse(*_stated_place(raw), error.reason, error.detail)
+        else:
+            self.add_message(message)
 
     def add_message(self, message: Message) -> None:
         """Take in one message that has been parsed, or made: publishing goes this way too."""
+        self._proven.read += 1
         feed = self._proven.feed(message.author)
         sequence = message.sequence
         if feed.wanted and not feed.forked:
@@ -146,6 +146,7 @@ class Ingest:
                 self.add_message(message)
             return
         at, count = 0, len(messages)
+        self._proven.read += count
         while at < count:
             end = min(count, at + _CHUNK - len(self._checks))
             feed.guess, feed.guess_key = first + end - 1, keys[end]
@@ -158,10 +159,12 @@ class Ingest:
 
     def start_again(self) -> None:
         """Count anew what is left out: the same sources come once more, for more is wanted now."""
+        self._proven.read -= self._proven.left_out
         self._proven.left_out = 0
 
     def refuse(self, feed: FeedRef | None, sequence: int | None, code: str, detail: str) -> None:
         """Put something on the list of what was refused; callers do so with what they cannot even read."""
+        self._proven.read += 1
         self._proven.refuse(feed, sequence, code, detail)
 
     def flush(self) -> None:
@@ -183,7 +186,7 @@ class Ingest:
         self._proven.write(self._busy())
 
     def counts(self) -> IngestCounts:
-        """Return how many messages were accepted, known, refused and waiting up to the last transaction."""
+        """Return how many messages were accepted, known, refused and waiting up to the last transaction, and so on."""
         return self._proven.counts()
 
     def report(self) -> IngestReport:
@@ -470,6 +473,13 @@ def _is_plain(feed: FeedEnd, run: Run) -> bool:
     if run.first == feed.guess + 1:
         return run.previous is None or run.previous == feed.guess_key
     return run.first > feed.guess + 1
+
+
+def _stated_place(raw: bytes | str) -> tuple[FeedRef | None, int | None]:
+    try:
+        return stated_place(parse_quickly(raw)[0])
+    except InvalidMessage:
+        return None, None
 
 
 def _ref(key: bytes) -> MessageRef | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -11,11 +11,10 @@ from sneaker.bundle.card import MAX_CARD_BYTES, Card, decode_card
 from sneaker.bundle.events import BlobRead, End, HeaderRead, MessagesRead, Status
 from sneaker.bundle.file import IndexedBundle, open_indexed
 from sneaker.bundle.records import Header
-from sneaker.errors import BundleDamaged, DecryptionError, InvalidMessage
-from sneaker.exchange.ndjson import read_lines
-from sneaker.exchange.sources import READ_BYTES, Kind, rejoined, sniff
+from sneaker.errors import BundleDamaged, DecryptionError
+from sneaker.exchange.logs import LogTally, read_log
+from sneaker.exchange.sources import READ_BYTES, Kind, chunks, rejoined, sniff
 from sneaker.exchange.verifying import bundle_events
-from sneaker.feed.validate import parse_message
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
 
@@ -94,7 +93,7 @@ def inspect(
         report.bytes = file.seek(0, os.SEEK_END)
         file.seek(len(start))
     if kind is Kind.NDJSON:
-        _inspect_lines(report, rejoined(start, file), clock, progress)
+        _inspect_log(report, chunks(start, file, progress), clock)
     elif kind is Kind.CARD:
         card = decode_card(rejoined(start, file).read(MAX_CARD_BYTES + 1))
         report.card = card
@@ -174,19 +173,10 @@ def _inspect_encrypted(
         report.header = None
 
 
-def _inspect_lines(
-    report: InspectReport, file: BinaryIO, clock: Mapping[FeedRef, int], progress: Callable[[int], None]
-) -> None:
-    broken = 0
-    for line in read_lines(file):
-        progress(line.bytes)
-        try:
-            if line.problem:
-                raise InvalidMessage("json-invalid")
-            message = parse_message(line.value)
-        except InvalidMessage:
-            broken += 1
-            continue
-        report.add(message.author, message.sequence, 1, clock.get(message.author, 0))
-    if broken:
-        report.status, report.detail = Status.DAMAGED, f"{broken} lines are not messages"
+def _inspect_log(report: InspectReport, data: Iterable[bytes], clock: Mapping[FeedRef, int]) -> None:
+    tally = LogTally()
+    for entry in read_log(data):
+        tally.add(entry)
+        if entry.message is not None:
+            report.add(entry.message.author, entry.message.sequence, 1, clock.get(entry.message.author, 0))
+    report.status, report.detail = tally.status, tally.detail

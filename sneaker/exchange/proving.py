@@ -99,7 +99,11 @@ class Proven:
         self.known = 0
         #: Messages of feeds that are not wanted.
         self.left_out = 0
-        self._waited: dict[int, int] = {}
+        #: Messages that were brought, whatever became of them.
+        self.read = 0
+        # By feed, how many more of its messages wait than in the beginning; and the sums of what is more and what is less.
+        self._room: dict[int, int] = {}
+        self._waiting = self._waited = 0
         self._advanced: set[FeedRef] = set()
         self._new: set[FeedRef] = set()
         self._forked: set[FeedRef] = set()
@@ -150,8 +154,9 @@ class Proven:
 
     def counts(self) -> IngestCounts:
         """Return the counts up to the last transaction."""
-        waiting = sum(min(count, self.writer.waiting_count(feed)) for feed, count in self._waited.items())
-        return IngestCounts(self._accepted, self.known, self._refused, waiting, self.left_out)
+        return IngestCounts(
+            self._accepted, self.known, self._refused, self._waiting, self.left_out, self._waited, self.read
+        )
 
     def report(self) -> IngestReport:
         """Return all that happened up to the last transaction."""
@@ -242,7 +247,6 @@ class Proven:
         for row in segment.rows:
             self._batch.waiting.append(waiting_row(row, previous))
             previous = row[1]
-        self._waited[feed.id] = self._waited.get(feed.id, 0) + len(segment.rows)
 
     def _accept_overtaken(self, segment: Segment) -> None:
         """Accept messages of which the first ones got into the feed another way meanwhile."""
@@ -333,15 +337,25 @@ class Proven:
             feed.forked = True
             self._forked.add(feed.ref)
             self.refuse(feed.ref, row_id & SEQUENCE_MASK, Code.FORKED, "it contradicts another message of its author")
-        for row_id in done.crowded:
-            crowded = self._by_id.get(row_id >> SEQUENCE_BITS)
-            ref = crowded.ref if crowded is not None else None
-            detail = "too many messages wait for others that are missing"
-            self.refuse(ref, row_id & SEQUENCE_MASK, Code.WAITING_ROOM_FULL, detail)
+        self._refuse_waiting(done.stopped, Code.FORKED, "it waited for others, and its feed is forked")
+        self._refuse_waiting(done.crowded, Code.WAITING_ROOM_FULL, "too many messages wait for others that are missing")
+        for feed_id, change in done.room.items():
+            self._change_room(feed_id, change)
         if len(self._feeds) > _MAX_FEEDS:
             self._forget_feeds(set(busy))
         if self._progress is not None and accepted:
             self._progress(accepted)
+
+    def _refuse_waiting(self, row_ids: list[int], code: Code, detail: str) -> None:
+        for row_id in row_ids:
+            feed = self._by_id.get(row_id >> SEQUENCE_BITS)
+            self.refuse(feed.ref if feed is not None else None, row_id & SEQUENCE_MASK, code, detail)
+
+    def _change_room(self, feed_id: int, change: int) -> None:
+        before = self._room.get(feed_id, 0)
+        after = self._room[feed_id] = before + change
+        self._waiting += max(0, after) - max(0, before)
+        self._waited += max(0, -after) - max(0, -before)
 
     def _note_advance(self, ref: FeedRef, before: int) -> None:
         if before == 0:

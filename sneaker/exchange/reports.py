@@ -24,8 +24,6 @@ class Code(StrEnum):
     SIGNATURE_INVALID = "signature-invalid"
     #: Its feed is forked; no more of it is taken.
     FORKED = "forked"
-    #: The key that came with it is not its own.
-    KEY_MISMATCH = "key-mismatch"
     #: There are gaps before it, and no room left to let it wait until they are filled.
     WAITING_ROOM_FULL = "waiting-room-full"
 
@@ -46,7 +44,8 @@ class IngestCounts(NamedTuple):
     """Messages so far.  ``accepted`` ones are in their feeds and on the disk.
 
     ``known`` ones were there before, ``waiting`` ones are stored until those before them arrive, ``left_out`` ones are of
-    feeds that we block or that are too far away: to leave them is what was asked for.
+    feeds that we block or that are too far away: to leave them is what was asked for.  ``waited`` are those of all these
+    that came with an earlier import, and waited since; all the others were ``read`` now, as what is being checked still.
     """
 
     accepted: int
@@ -54,11 +53,13 @@ class IngestCounts(NamedTuple):
     refused: int
     waiting: int
     left_out: int
+    waited: int
+    read: int
 
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What an ingest did.
+    """What an ingest did; for the numbers see ``IngestCounts``.
 
     ``feeds_advanced`` got longer, ``feeds_new`` are those of them that were not there before, ``feeds_forked`` turned
     out to be forked.  ``refusals`` are the first ones; ``refused`` is the number of all.
@@ -69,6 +70,8 @@ class IngestReport:
     refused: int
     waiting: int
     left_out: int
+    waited: int
+    read: int
     feeds_advanced: frozenset[FeedRef]
     feeds_new: frozenset[FeedRef]
     feeds_forked: frozenset[FeedRef]

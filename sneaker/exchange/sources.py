@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from sneaker.bundle.card import CARD_MAGIC
 from sneaker.bundle.format import FOOTER_BYTES, MAGIC, SYNC, parse_footer
 from sneaker.errors import NotABundle, SourceError
+from sneaker.feed.jsonstream import looks_like_objects
 
 __all__ = [
     "AGE_ARMOR",
@@ -22,6 +23,7 @@ __all__ = [
     "READ_BYTES",
     "Kind",
     "Source",
+    "chunks",
     "ends_like_a_bundle",
     "expand_folder",
     "open_source",
@@ -142,7 +144,7 @@ def sniff(start: bytes, name: str) -> Kind:
         return Kind.CARD
     if start.startswith(_AGE):
         return Kind.ENCRYPTED
-    if start.lstrip(b" \t\r\n\xef\xbb\xbf").startswith(b"{"):
+    if looks_like_objects(start):
         return Kind.NDJSON
     if not start:
         raise NotABundle(f"{name} is empty")
@@ -169,6 +171,14 @@ class _Chain(io.RawIOBase):
         buffer[:count] = self._start[:count]
         self._start = self._start[count:]
         return count
+
+
+def chunks(start: bytes, rest: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield ``start``, which was read already, and then the rest of a file; ``progress`` is called with bytes read."""
+    yield start
+    while data := rest.read(READ_BYTES):
+        progress(len(data))
+        yield data
 
 
 def rejoined(start: bytes, rest: BinaryIO) -> BinaryIO:

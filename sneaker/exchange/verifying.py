@@ -14,23 +14,32 @@ from sneaker.bundle.reader import BundleReader
 from sneaker.caps import Caps
 from sneaker.errors import BundleDamaged, InvalidMessage
 from sneaker.events import NeedData
-from sneaker.exchange.ndjson import read_lines
-from sneaker.exchange.sources import READ_BYTES, Kind, rejoined, sniff
+from sneaker.exchange.logs import LogTally, read_log
+from sneaker.exchange.sources import READ_BYTES, Kind, chunks, rejoined, sniff
 from sneaker.feed.compact import expand, expand_run
 from sneaker.feed.message import Message
 from sneaker.feed.run import Run
-from sneaker.feed.validate import parse_message, verify_message_signature
+from sneaker.feed.validate import verify_message_signature
 from sneaker.refs import FeedRef, MessageRef
 
-__all__ = ["VerifyReport", "bundle_events", "verify"]
+__all__ = ["FORKED", "VerifyReport", "bundle_events", "verify"]
 
 _CHUNK = 64
 _MAX_PROBLEMS = 20
 
+# Of each key; nobody finds two messages that share so much.
+_KEY_BYTES = 16
+
+FORKED = "forked"
+
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What ``verify`` found.  ``signature`` is the bundle's own; logs have none."""
+    """What ``verify`` found.  ``signature`` is the bundle's own; logs have none.
+
+    ``forked`` are the feeds of which two signed messages contradict each other, with the first such place; if nothing else
+    is wrong, that is the status, too.
+    """
 
     status: str = Status.OK
     valid: int = 0
@@ -41,6 +50,7 @@ class VerifyReport:
     signature: bool = False
     detail: str = ""
     problems: list[str] = field(default_factory=list)
+    forked: dict[FeedRef, int] = field(default_factory=dict)
 
     def problem(self, text: str) -> None:
         """Note one of the first problems, for people."""
@@ -55,15 +65,10 @@ class _Session:
     report: VerifyReport
     pending: deque[tuple[list[Message], Future[list[bool]]]] = field(default_factory=deque)
     batch: list[Message] = field(default_factory=list)
-    #: Of each feed the last sequence and key seen, and what comes next must follow.
-    heads: dict[FeedRef, tuple[int, MessageRef]] = field(default_factory=dict)
+    #: What each author has signed.
+    places: dict[FeedRef, _Places] = field(default_factory=dict)
 
     def add(self, message: Message) -> None:
-        head = self.heads.get(message.author)
-        self.heads[message.author] = (message.sequence, message.key)
-        if head is not None and message.sequence == head[0] + 1 and message.previous != head[1]:
-            self.refuse(message.author, message.sequence, "it does not follow the message before it")
-            return
         self.batch.append(message)
         if len(self.batch) >= _CHUNK:
             self.submit()
@@ -90,10 +95,54 @@ class _Session:
     def _collect(self) -> None:
         messages, future = self.pending.popleft()
         for message, good in zip(messages, future.result(), strict=True):
-            if good:
-                self.report.valid += 1
-            else:
+            if not good:
                 self.refuse(message.author, message.sequence, "the signature is not its author's")
+                continue
+            places = self.places.setdefault(message.author, _Places())
+            if not places.follows(message):
+                self._fork(message)
+                self.refuse(message.author, message.sequence, "it does not follow the message before it")
+                continue
+            if not places.add(message):
+                self._fork(message)
+            self.report.valid += 1
+
+    def _fork(self, message: Message) -> None:
+        if self.report.forked.setdefault(message.author, message.sequence) == message.sequence:
+            self.report.problem(
+                f"{message.author} {message.sequence}: its author signed another message for this place"
+            )
+
+
+class _Places:
+    """The messages of a feed that its author signed, each by some bytes of its key: of a long log that is a lot of them."""
+
+    __slots__ = ("first", "keys", "last", "others")
+
+    def __init__(self) -> None:
+        self.first = 0
+        # Nearly all messages follow each other.
+        self.keys = bytearray()
+        self.others: dict[int, bytes] = {}
+        self.last: tuple[int, MessageRef] | None = None
+
+    def follows(self, message: Message) -> bool:
+        """Say whether a message names the one that came last, if it stands behind it."""
+        return self.last is None or message.sequence != self.last[0] + 1 or message.previous == self.last[1]
+
+    def add(self, message: Message) -> bool:
+        """Remember a message; False if another one has its place."""
+        key, sequence = message.key[:_KEY_BYTES], message.sequence
+        self.last = (sequence, message.key)
+        if not self.keys:
+            self.first = sequence
+        at = (sequence - self.first) * _KEY_BYTES
+        if at == len(self.keys):
+            self.keys += key
+            return self.others.pop(sequence, key) == key
+        if 0 <= at < len(self.keys):
+            return self.keys[at : at + _KEY_BYTES] == key
+        return self.others.setdefault(sequence, key) == key
 
 
 def bundle_events(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[Event]:
@@ -119,38 +168,42 @@ def verify(
     start = file.read(READ_BYTES)
     kind = sniff(start, name)
     progress(len(start))
-    whole = rejoined(start, file)
     with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="verify") as pool:
         session = _Session(caps.hmac_key, pool, report)
         if kind is Kind.NDJSON:
-            _verify_lines(session, whole, progress)
+            _verify_log(session, chunks(start, file, progress))
         else:
-            _verify_bundle(session, bundle_events(whole, progress))
+            _verify_bundle(session, bundle_events(rejoined(start, file), progress))
         session.finish()
-    if report.invalid and report.status == Status.OK:
-        report.status = Status.DAMAGED
-        report.detail = f"{report.invalid} messages are invalid"
+    if report.status == Status.OK and (report.forked or report.invalid):
+        report.status = FORKED if report.forked else Status.DAMAGED
+        words = [report.detail] if report.detail else []
+        if report.forked:
+            words.append(_forks_in_words(report.forked))
+        if report.invalid:
+            words.append("1 message is invalid" if report.invalid == 1 else f"{report.invalid} messages are invalid")
+        report.detail = "; ".join(words)
     return report
 
 
-def _verify_lines(session: _Session, file: BinaryIO, progress: Callable[[int], None]) -> None:
-    report = session.report
-    for line in read_lines(file):
-        progress(line.bytes)
-        if line.problem:
-            report.invalid += 1
-            report.problem(line.problem)
-            continue
-        try:
-            message = parse_message(line.value)
-        except InvalidMessage as error:
-            report.invalid += 1
-            report.problem(f"line {line.number}: {error.message}")
-            continue
-        if line.key is not None and line.key != str(message.key):
-            session.refuse(message.author, message.sequence, "its key is not the one that the log states")
+def _forks_in_words(forked: dict[FeedRef, int]) -> str:
+    if len(forked) > 1:
+        return f"{len(forked)} feeds are forked: their authors signed two messages for one place"
+    feed, sequence = next(iter(forked.items()))
+    return f"{feed} is forked: its author signed two different messages for place {sequence}"
+
+
+def _verify_log(session: _Session, data: Iterable[bytes]) -> None:
+    report, tally = session.report, LogTally()
+    for entry in read_log(data, session.hmac_key):
+        tally.add(entry)
+        if entry.message is not None:
+            session.add(entry.message)
         else:
-            session.add(message)
+            report.invalid += 1
+            place = f"{entry.feed} {entry.sequence or ''}: ".replace(" :", ":") if entry.feed is not None else ""
+            report.problem(f"{place}{entry.code}{': ' + entry.detail if entry.detail else ''}")
+    report.status, report.detail = tally.status, tally.detail
 
 
 def _verify_bundle(session: _Session, events: Iterable[Event]) -> None:

@@ -229,16 +229,18 @@ class Committed:
     """What a committed batch caused beyond itself.
 
     ``promoted``: feed id -> (sequence, key, how many) for feeds that messages in the waiting room continued;
-    ``forked``: ids of messages that turned out to be forks of their feeds while doing so; ``crowded``: ids of messages
-    that the waiting room had no place for, they may have been there for long; ``waited``: how many messages of the
-    batch were not in the waiting room before, ``repeated``: how many were.
+    ``forked``: ids of messages that turned out to be forks of their feeds while doing so; ``stopped``: ids of messages that
+    wait no longer because their feeds are forked; ``crowded``: ids of messages that the waiting room had no place for; they
+    may all have been there for long.  ``repeated``: how many messages were there before, in the feed or waiting;
+    ``room``: feed id -> how many more of its messages wait now, or fewer.
     """
 
     promoted: dict[int, tuple[int, bytes, int]] = field(default_factory=dict)
     forked: list[int] = field(default_factory=list)
+    stopped: list[int] = field(default_factory=list)
     crowded: list[int] = field(default_factory=list)
-    waited: int = 0
     repeated: int = 0
+    room: dict[int, int] = field(default_factory=dict)
 
 
 class Writer(Protocol):
@@ -255,9 +257,6 @@ class Writer(Protocol):
 
     def waiting_row(self, row_id: int) -> WaitingRow | None:
         """Return a message of the waiting room."""
-
-    def waiting_count(self, feed_id: int) -> int:
-        """Return how many messages of a feed are in the waiting room."""
 
     def commit(self, batch: Batch, idle: Callable[[], None] | None = None) -> Committed:
         """Write a batch in one transaction, promote what it makes possible, and return once it is on the disk.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
@@ -113,15 +114,6 @@ class SqliteWriter:
             found: WaitingRow | None = self._connection.execute(_WAITING + " WHERE id = ?", (row_id,)).fetchone()
         return found
 
-    def waiting_count(self, feed_id: int) -> int:
-        """Return how many messages of a feed are in the waiting room."""
-        if feed_id not in self._waiting_feeds:
-            return 0
-        with store_errors():
-            return self._one(
-                "SELECT count(*) FROM waiting WHERE id BETWEEN ? AND ?", feed_id << SEQUENCE_BITS, _last_id(feed_id)
-            )
-
     # -- writing
 
     def commit(self, batch: Batch, idle: Callable[[], None] | None = None) -> Committed:
@@ -156,7 +148,8 @@ class SqliteWriter:
         if idle is not None:
             idle()
         for fork in batch.forks:
-            self._write_fork(fork)
+            done.stopped += self._drop_waiting(fork.row[0] >> SEQUENCE_BITS, SEQUENCE_MASK, done)
+            self._write_fork(fork, done)
         touched = self._waiting_feeds.intersection(batch.heads) if self._waiting_feeds else set()
         if batch.waiting:
             touched |= self._write_waiting(batch, done)
@@ -170,25 +163,24 @@ class SqliteWriter:
         connection = self._connection
         feeds: set[int] = set()
         stopped = {fork.row[0] >> SEQUENCE_BITS for fork in batch.forks}
-        size = 0
         for row in batch.waiting:
             if row[0] >> SEQUENCE_BITS in stopped:
+                done.stopped.append(row[0])
                 continue
             there = connection.execute(_WAITING + " WHERE id = ?", (row[0],)).fetchone()
             if there is None:
                 connection.execute("INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-                size += ROW_BYTES + len(row[6])
-                done.waited += 1
-                feeds.add(row[0] >> SEQUENCE_BITS)
+                feed = row[0] >> SEQUENCE_BITS
+                self._waiting_feeds.add(feed)
+                self._change_room(done, feed, 1, ROW_BYTES + len(row[6]))
+                feeds.add(feed)
             elif there[1] == row[1]:
                 done.repeated += 1
             else:
-                self._write_fork(ForkRow(there, row[1], batch.now_ms))
-                self._write_fork(ForkRow(row, there[1], batch.now_ms))
-                done.forked.append(row[0])
+                self._write_fork(ForkRow(there, row[1], batch.now_ms), done)
+                self._write_fork(ForkRow(row, there[1], batch.now_ms), done)
+                done.forked += [there[0], row[0]]
                 stopped.add(row[0] >> SEQUENCE_BITS)
-        self._add_total(done.waited, size)
-        self._waiting_feeds |= feeds
         return feeds
 
     def _promote(self, feed: int, now_ms: int, done: Committed) -> None:
@@ -198,11 +190,11 @@ class SqliteWriter:
             "SELECT ref, sequence, key, forked FROM feed WHERE id = ?", (feed,)
         ).fetchone()
         if forked:
-            self._drop_waiting(feed, SEQUENCE_MASK)
+            done.stopped += self._drop_waiting(feed, SEQUENCE_MASK, done)
             return
         author, moved, start = FeedRef(ref), 0, sequence
-        fork: ForkRow | None = None
-        while fork is None:
+        forks: list[ForkRow] = []
+        while not forks:
             rows = connection.execute(
                 _WAITING + " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 256",
                 (feed << SEQUENCE_BITS | sequence + 1, _last_id(feed)),
@@ -212,7 +204,7 @@ class SqliteWriter:
                 if row[0] & SEQUENCE_MASK != sequence + 1:
                     break
                 if row[2] != key:
-                    fork = ForkRow(row, b"", now_ms)
+                    forks.append(ForkRow(row, b"", now_ms))
                     break
                 ready.append(row)
                 sequence, key = sequence + 1, row[1]
@@ -222,22 +214,24 @@ class SqliteWriter:
                 moved += len(ready)
             if len(ready) < len(rows) or not rows:
                 break
-        contradiction = connection.execute(
-            "SELECT waiting.id, waiting.key, previous, waiting.form, waiting.timestamp, waiting.signature,"
-            " waiting.content, message.key FROM waiting JOIN message USING (id)"
-            " WHERE waiting.id BETWEEN ? AND ? AND waiting.key <> message.key LIMIT 1",
+        strange = connection.execute(
+            "SELECT waiting.id FROM waiting JOIN message USING (id)"
+            " WHERE waiting.id BETWEEN ? AND ? AND waiting.key <> message.key ORDER BY waiting.id",
             (feed << SEQUENCE_BITS, feed << SEQUENCE_BITS | start),
-        ).fetchone()
+        ).fetchall()
         if moved:
             connection.execute("UPDATE feed SET sequence = ?, key = ? WHERE id = ?", (sequence, key, feed))
             done.promoted[feed] = (sequence, key, moved)
-        if contradiction is not None:
-            fork = ForkRow(contradiction[:7], contradiction[7], now_ms)
-        if fork is not None:
-            self._write_fork(fork)
+        for (row_id,) in strange[:1]:
+            row = connection.execute(_WAITING + " WHERE id = ?", (row_id,)).fetchone()
+            ours = connection.execute("SELECT key FROM message WHERE id = ?", (row_id,)).fetchone()[0]
+            forks.append(ForkRow(row, ours, now_ms))
+        done.stopped += [row_id for (row_id,) in strange[1:]]
+        passed = self._drop_waiting(feed, sequence, done)
+        done.repeated += len(passed) - moved - len(strange)
+        for fork in forks:
             done.forked.append(fork.row[0])
-        else:
-            self._drop_waiting(feed, sequence)
+            self._write_fork(fork, done)
 
     def _facts(self, author: FeedRef, rows: list[WaitingRow]) -> list[tuple[int, Facts]]:
         """Read what messages out of the waiting room say."""
@@ -253,8 +247,8 @@ class SqliteWriter:
                 found.append((row_id, facts))
         return found
 
-    def _write_fork(self, fork: ForkRow) -> None:
-        """Keep the evidence and stop the feed."""
+    def _write_fork(self, fork: ForkRow, done: Committed) -> None:
+        """Keep the evidence and stop the feed; what waits for it waits in vain."""
         row_id, key, previous, *rest = fork.row
         feed = row_id >> SEQUENCE_BITS
         self._connection.execute(
@@ -262,23 +256,26 @@ class SqliteWriter:
             (feed, row_id & SEQUENCE_MASK, fork.ours, key, previous, *rest, fork.seen_at_ms),
         )
         self._connection.execute("UPDATE feed SET forked = 1 WHERE id = ?", (feed,))
-        self._drop_waiting(feed, SEQUENCE_MASK)
+        # What is said of this one is for the caller.
+        done.stopped += [row for row in self._drop_waiting(feed, SEQUENCE_MASK, done) if row != row_id]
 
     # -- the waiting room
 
-    def _drop_waiting(self, feed: int, last: int) -> None:
+    def _drop_waiting(self, feed: int, last: int, done: Committed) -> list[int]:
+        """Empty the waiting room of a feed up to a sequence; return the ids of what waited there."""
         if feed not in self._waiting_feeds:
-            return
+            return []
         bounds = (feed << SEQUENCE_BITS, feed << SEQUENCE_BITS | last)
-        count, size = self._connection.execute(
-            "SELECT count(*), coalesce(sum(length(content)), 0) FROM waiting WHERE id BETWEEN ? AND ?", bounds
-        ).fetchone()
+        rows = self._connection.execute(
+            "SELECT id, length(content) FROM waiting WHERE id BETWEEN ? AND ?", bounds
+        ).fetchall()
         self._connection.execute("DELETE FROM waiting WHERE id BETWEEN ? AND ?", bounds)
-        self._add_total(-count, -(size + ROW_BYTES * count))
+        self._change_room(done, feed, -len(rows), -sum(ROW_BYTES + length for _, length in rows))
         if not self._connection.execute(
             "SELECT 1 FROM waiting WHERE id BETWEEN ? AND ? LIMIT 1", (bounds[0], _last_id(feed))
         ).fetchone():
             self._waiting_feeds.discard(feed)
+        return [row_id for row_id, _ in rows]
 
     def _make_room(self, done: Committed) -> None:
         """Drop the messages that are farthest from their feeds' heads: those will be the last to be of use.
@@ -298,7 +295,9 @@ class SqliteWriter:
             dropped.append((row_id,))
             size += ROW_BYTES + length
         self._connection.executemany("DELETE FROM waiting WHERE id = ?", dropped)
-        self._add_total(-len(dropped), -size)
+        for feed, count in Counter(row_id >> SEQUENCE_BITS for (row_id,) in dropped).items():
+            self._change_room(done, feed, -count, 0)
+        self._add_total(0, -size)
         done.crowded.extend(row_id for (row_id,) in dropped)
         self._waiting_feeds = self._find_waiting_feeds()
 
@@ -312,6 +311,10 @@ class SqliteWriter:
                 return feeds
             feeds.add(found >> SEQUENCE_BITS)
             at = (found >> SEQUENCE_BITS) + 1 << SEQUENCE_BITS
+
+    def _change_room(self, done: Committed, feed: int, count: int, size: int) -> None:
+        self._add_total(count, size)
+        done.room[feed] = done.room.get(feed, 0) + count
 
     def _add_total(self, count: int, size: int) -> None:
         if count or size:

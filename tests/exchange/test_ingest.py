@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -40,14 +41,18 @@ def taking(store: Store, *items: Run | Message, **options: Any) -> IngestReport:
     with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=2, **options) as ingest:
         for item in items:
             give(ingest, item)
-        return ingest.close()
+        report = ingest.close()
+    # Every message is accounted for, once.
+    assert report.read == sum(len(item.compacts) if isinstance(item, Run) else 1 for item in items)
+    assert sum(totals(report)) + report.left_out == report.read + report.waited
+    return report
 
 
 def give(ingest: Ingest, item: Run | Message) -> None:
     if isinstance(item, Run):
         ingest.add_run(item)
     else:
-        ingest.add_json(item.text, str(item.key))
+        ingest.add_json(item.text)
 
 
 def damaged(source: Run, place: int) -> Run:
@@ -194,11 +199,14 @@ def test_json_that_is_no_message(store: Store) -> None:
     with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
         ingest.add_json(b"{")
         ingest.add_json(b"{}")
-        ingest.add_json(messages[0].text, str(messages[1].key))
+        ingest.add_json(messages[0].text.replace(b'"sha256"', b'"md5"'))
         ingest.refuse(None, None, "json-invalid", "line 3")
         report = ingest.close()
     codes = [refusal.code for refusal in report.refusals]
-    assert codes == ["json-invalid", "author-invalid", "key-mismatch", "json-invalid"]
+    assert codes == ["json-invalid", "author-invalid", "hash-invalid", "json-invalid"]
+    # What names its place is named by it, whatever is wrong with it.
+    assert report.refusals[2][:2] == (messages[0].author, 1)
+    assert (report.refused, report.read) == (4, 4)
     assert store.clock() == {}
 
 
@@ -225,10 +233,37 @@ def test_impossible_sequences(store: Store, first: int) -> None:
     assert report.accepted == 0
 
 
+def test_what_waited_since_an_earlier_import_is_told_apart(store: Store) -> None:
+    messages = feed(0, 20)
+    assert totals(taking(store, run(messages[10:15]))) == (0, 0, 0, 5)
+    report = taking(store, run(messages[:10]), run(messages[17:]))
+    assert totals(report) == (15, 0, 0, 3 - 5 + 2)
+    assert (report.waited, report.read) == (2, 13)
+
+
 # ---- forks
 
 
 BRANCHES = {"ours": feed(0, 90), "theirs": feed(0, 90, shared=40, branch="b")}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_message_is_accounted_for(store: Store, seed: int) -> None:
+    """Pieces of both branches of a forked feed and of another one, damaged or not, in any order, over several imports."""
+    random = Random(seed)
+    for _ in range(4):
+        items: list[Run | Message] = []
+        for _ in range(random.randrange(1, 5)):
+            messages = random.choice([BRANCHES["ours"], BRANCHES["ours"], BRANCHES["theirs"], feed(1, 60)])
+            first = random.randrange(len(messages))
+            piece = messages[first : first + random.randrange(1, 30)]
+            if random.random() < 0.3:
+                items += random.sample(piece, len(piece))
+            elif random.random() < 0.2:
+                items.append(damaged(run(piece), random.randrange(len(piece))))
+            else:
+                items.append(run(piece))
+        taking(store, *items)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +337,8 @@ def test_a_gap_is_waited_for(store: Store) -> None:
     report = taking(store, damaged(run(messages[20:40]), 10))
     assert totals(report) == (0, 0, 10, 10)
     report = taking(store, run(messages[:50]))
-    assert totals(report) == (100, 0, 0, 0)
+    assert totals(report) == (100, 10, 0, 0)
+    assert report.waited == 60
     assert report.feeds_new == {messages[0].author}
     assert store.waiting() == {}
     assert list(store.messages(messages[0].author)) == list(messages)

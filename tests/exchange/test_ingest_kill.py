@@ -24,7 +24,7 @@ from pathlib import Path
 from sneaker.caps import MAIN_CAPS
 from sneaker.exchange import proving
 from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.ndjson import read_lines
+from sneaker.exchange.logs import read_log
 from sneaker.store import verification
 from sneaker.store.sqlite import SqliteStore
 
@@ -39,8 +39,8 @@ with SqliteStore.open(Path(sys.argv[1])) as store:
     with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: 0, progress=accepted, workers=2) as ingest:
         print("ready", flush=True)
         with open(sys.argv[2], "rb") as log:
-            for line in read_lines(log):
-                ingest.add_json(line.value, line.key)
+            for entry in read_log(iter(lambda: log.read(65536), b"")):
+                ingest.add_message(entry.message)
 print("done", flush=True)
 """
 

@@ -350,9 +350,6 @@ class MemoryWriter:
     def waiting_row(self, row_id: int) -> WaitingRow | None:
         return self._state.waiting.get(row_id)
 
-    def waiting_count(self, feed_id: int) -> int:
-        return sum(row_id >> SEQUENCE_BITS == feed_id for row_id in self._state.waiting)
-
     def commit(self, batch: Batch, idle: Callable[[], None] | None = None) -> Committed:
         state, done = self._state, Committed()
         for feed_id, ref in batch.feeds:
@@ -367,20 +364,27 @@ class MemoryWriter:
         for waiting in batch.waiting:
             there = state.waiting.get(waiting[0])
             if state.feeds[waiting[0] >> SEQUENCE_BITS].forked:
+                done.stopped.append(waiting[0])
                 continue
             if there is None:
                 state.waiting[waiting[0]] = waiting
-                done.waited += 1
+                self._change_room(done, waiting[0], 1)
             elif there[1] == waiting[1]:
                 done.repeated += 1
             else:
                 self._stop(ForkRow(there, waiting[1], batch.now_ms))
                 self._stop(ForkRow(waiting, there[1], batch.now_ms))
-                done.forked.append(waiting[0])
+                done.forked += [waiting[0], waiting[0]]
+                del state.waiting[waiting[0]]
+                self._change_room(done, waiting[0], -1)
         for feed in state.feeds.values():
             self._promote(feed, batch.now_ms, done)
         self._make_room(done)
         return done
+
+    def _change_room(self, done: Committed, row_id: int, change: int) -> None:
+        feed = row_id >> SEQUENCE_BITS
+        done.room[feed] = done.room.get(feed, 0) + change
 
     def _stop(self, fork: ForkRow) -> None:
         self._state.forks.setdefault((fork.row[0], fork.row[1]), fork)
@@ -394,11 +398,17 @@ class MemoryWriter:
             row = waiting[row_id]
             if feed.forked or sequence <= len(feed.rows):
                 del waiting[row_id]
-                if not feed.forked and feed.rows[sequence - 1][1] != row[1]:
+                self._change_room(done, row_id, -1)
+                if feed.forked:
+                    done.stopped.append(row_id)
+                elif feed.rows[sequence - 1][1] != row[1]:
                     self._stop(ForkRow(row, feed.rows[sequence - 1][1], now_ms))
                     done.forked.append(row_id)
+                else:
+                    done.repeated += 1
             elif sequence == len(feed.rows) + 1:
                 del waiting[row_id]
+                self._change_room(done, row_id, -1)
                 if row[2] == (feed.rows[-1][1] if feed.rows else b""):
                     feed.rows.append((row[0], row[1], *row[3:]))
                     moved += 1
@@ -422,6 +432,7 @@ class MemoryWriter:
             if size <= MAX_WAITING_BYTES - MAX_WAITING_BYTES // 8:
                 break
             size -= ROW_BYTES + len(waiting.pop(row_id)[6])
+            self._change_room(done, row_id, -1)
             done.crowded.append(row_id)
 
     def close(self) -> None:

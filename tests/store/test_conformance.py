@@ -146,21 +146,22 @@ def test_messages_wait_until_the_gap_is_filled(store: Store) -> None:
         done = writer.commit(
             Batch(feeds=[(feed_id, messages[0].author)], waiting=waiting(feed_id, messages[10:12] + messages[5:8]))
         )
-        assert (done.waited, done.promoted) == (5, {})
+        assert (done.room, done.promoted) == ({feed_id: 5}, {})
         assert store.waiting() == {messages[0].author: [(6, 8), (11, 12)]}
         assert store.clock() == {}
         assert store.own_sequence_seen(messages[0].author) == OwnSeen(0, 12, 0)
         again = writer.commit(Batch(waiting=waiting(feed_id, messages[6:8])))
-        assert (again.waited, again.repeated) == (0, 2)
-        assert writer.waiting_count(feed_id) == 5
+        assert (again.room, again.repeated) == ({}, 2)
         assert writer.waiting_row(feed_id << SEQUENCE_BITS | 7)[1] == messages[6].key
 
         done = writer.commit(batch([(feed_id, messages[:5])], known=[feed_id]))
         assert done.promoted == {feed_id: (8, messages[7].key, 3)}
+        assert (done.room, done.repeated) == ({feed_id: -3}, 0)
         assert store.waiting() == {messages[0].author: [(11, 12)]}
         # This goes past some that wait; they are the same, and not needed any more.
         done = writer.commit(batch([(feed_id, messages[8:11])], known=[feed_id]))
         assert done.promoted == {feed_id: (12, messages[11].key, 1)}
+        assert (done.room, done.repeated) == ({feed_id: -2}, 1)
     assert store.waiting() == {}
     assert store.counts().waiting_bytes == 0
     assert list(store.messages(messages[0].author)) == list(messages[:12])
@@ -200,9 +201,12 @@ def test_forks_are_found_in_the_waiting_room(store: Store, how: str) -> None:
             done = writer.commit(batch([(feed_id, ours)], known=[feed_id]))
         else:
             done = writer.commit(Batch(waiting=waiting(feed_id, ours[4:]), now_ms=NOW_MS))
-        assert len(done.forked) == 1
         assert writer.feed_state(ours[0].author).forked
-        assert writer.waiting_count(feed_id) == 0
+        # What waited, and in the last case what was brought, is all accounted for.
+        brought = 4 if how == "both wait" else 0
+        assert len(done.forked) == (2 if how == "both wait" else 1)
+        assert len(done.forked) + len(done.stopped) + done.repeated == 2 + brought
+        assert done.room == {feed_id: -2}
     assert store.forked() == {ours[0].author}
     assert store.waiting() == {}
     assert store.counts().waiting == store.counts().waiting_bytes == 0
@@ -222,6 +226,7 @@ def test_the_waiting_room_is_bounded(store: Store, monkeypatch: pytest.MonkeyPat
         )
         assert done.crowded
         assert store.counts().waiting_bytes <= 8000
+        assert done.room == {feed_id: 39 - len(done.crowded)}
         ((_, (kept,)),) = store.waiting().items()
         assert kept[0] == 2  # those next to the end of the feed stay
         assert {row_id & 0xFFFFFFFF for row_id in done.crowded} == set(range(kept[1] + 1, 41))

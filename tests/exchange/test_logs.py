@@ -1,0 +1,316 @@
+"""Logs as other programs print them, through import, verify and inspect."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sneaker.caps import MAIN_CAPS
+from sneaker.cli.bundles import import_json
+from sneaker.exchange.importing import importing
+from sneaker.exchange.inspecting import inspect
+from sneaker.exchange.logs import read_log
+from sneaker.exchange.reports import SourceReport
+from sneaker.exchange.verifying import verify
+from sneaker.feed.canonical import format_json
+from sneaker.feed.message import Head, Message, create_message
+from sneaker.keys import Keypair, load_secret
+from sneaker.private import box
+from tests.homes import NOW_MS, home, log_lines, sneaker, take
+from tests.store.worlds import feed
+
+DATA = Path(__file__).parent.parent / "data" / "logs"
+SEED = b"\x07" * 32
+AUTHOR = Keypair.from_seed(SEED)
+
+
+def own_messages(count: int, keypair: Keypair = AUTHOR) -> list[Message]:
+    made: list[Message] = []
+    for number in range(count):
+        head = Head(made[-1].sequence, made[-1].key) if made else None
+        made.append(create_message(keypair, head, NOW_MS + number, {"type": "post", "text": f"message {number}"}))
+    return made
+
+
+def line(message: Message, **changed: Any) -> bytes:
+    value = {**json.loads(message.text), **changed}
+    return json.dumps({"key": str(message.key), "value": value, "timestamp": 1}).encode()
+
+
+def counts(data: bytes | Path, folder: Path) -> Any:
+    """Take in a log, and hold the three commands against each other: they see the same messages."""
+    data = data.read_bytes() if isinstance(data, Path) else data
+    with home(folder / "home") as opened:
+        report = import_json(take(opened, "-", data=data))
+    assert sum(report["messages"].values()) == report["read"] + report["waited"]
+    verified = verify(io.BytesIO(data), "log", MAIN_CAPS, progress=lambda done: None)
+    assert verified.valid + verified.invalid == report["read"]
+    inspected = inspect(io.BytesIO(data), "log", {}, progress=lambda done: None)
+    unread = [refusal for refusal in report["refused"] if refusal["code"] not in _JUDGED]
+    assert inspected.messages + len(unread) == report["read"]
+    assert report["sources"][0]["status"] == inspected.status
+    return report
+
+
+_JUDGED = ("signature-invalid", "forked", "chain-broken")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with home(tmp_path / "home"):
+        return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "messages"),
+    [
+        ("pretty.txt", 4),
+        ("signed.ndjson", 4),
+        ("opened.ndjson", 4),
+        ("opened-db2.ndjson", 4),
+        ("trailing-object.ndjson", 3),
+        ("raw-log-stream.ndjson", 20),
+        ("sync-marker.ndjson", 3),
+    ],
+)
+def test_every_form_is_read(folder: Path, name: str, messages: int) -> None:
+    report = counts(DATA / name, folder)
+    assert report["messages"] == {"accepted": messages, "known": 0, "refused": 0, "waiting": 0, "left_out": 0}
+    assert report["sources"][0] | {"path": ""} == {
+        "path": "",
+        "kind": "ndjson",
+        "exporter": None,
+        "bundle_id": None,
+        "status": "ok",
+        "detail": "",
+    }
+    # The pipe is the same as the file.
+    with home(folder / "other") as other, home(folder / "home") as first:
+        assert take(other, "-", data=(DATA / name).read_bytes()).complete
+        assert log_lines(other) == log_lines(first)
+
+
+def test_opened_messages_are_what_was_signed(folder: Path) -> None:
+    for name in ("opened.ndjson", "opened-db2.ndjson"):
+        with home(folder / name) as opened, home(folder / f"{name}-signed") as signed:
+            take(opened, DATA / name)
+            take(signed, DATA / "signed.ndjson")
+            assert log_lines(opened) == log_lines(signed)
+
+
+def _opened(where: str) -> dict[str, Any]:
+    """The opened message, with its original in one place only, and the value in front or behind."""
+    record = json.loads((DATA / "opened.ndjson").read_bytes().splitlines()[3])
+    value = record["value"]
+    original = value.pop("cyphertext")
+    value.pop("meta"), value.pop("private"), value.pop("unbox")
+    if where == "value.cyphertext":
+        value["cyphertext"] = original
+    elif where == "value.meta.original":
+        record["value"] = {"meta": {"original": {"content": original}, "private": True}, **value}
+    elif where == "value.meta.originalContent":
+        value["meta"] = {"originalContent": original}
+    elif where == "meta":
+        record = {"meta": {"originalContent": original}, "private": True, **record}
+    elif where == "raw":
+        record = {"seq": 7, "value": record | {"meta": {"originalContent": original}}}
+    elif where == "bare":
+        record = {**value, "meta": {"original": {"content": original}}, "unbox": "x"}
+    elif where == "lie first":
+        value["cyphertext"], record["meta"] = "bGll.box", {"originalContent": original}
+    else:
+        value["more"] = 1
+    return record  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["value.cyphertext", "value.meta.original", "value.meta.originalContent", "meta", "raw", "bare", "lie first"],
+)
+def test_the_original_is_found_wherever_it_is_kept(where: str) -> None:
+    (entry,) = read_log([json.dumps(_opened(where)).encode()])
+    signed = json.loads((DATA / "signed.ndjson").read_bytes().splitlines()[3])
+    assert entry.message is not None
+    assert (str(entry.message.key), entry.message.content) == (signed["key"], signed["value"]["content"])
+
+
+def test_without_its_original_an_opened_message_is_not_taken(folder: Path) -> None:
+    report = counts((DATA / "signed.ndjson").read_bytes() + json.dumps(_opened("nowhere")).encode(), folder)
+    assert report["messages"] == {"accepted": 4, "known": 0, "refused": 1, "waiting": 0, "left_out": 0}
+    assert report["refused"][0]["code"] == "fields-invalid"
+    assert report["refused"][0]["sequence"] == 4
+
+
+def test_a_wrong_key_is_a_remark(folder: Path) -> None:
+    report = counts(DATA / "key-wrong.ndjson", folder)
+    assert report["messages"] == {"accepted": 20, "known": 0, "refused": 0, "waiting": 0, "left_out": 0}
+    assert report["sources"][0]["status"] == "ok"
+    assert "line 11" in report["sources"][0]["detail"]
+    done = sneaker("import", DATA / "key-wrong.ndjson", at=folder / "home")
+    assert "line 11" in done.out
+    assert "line 11" in sneaker("verify", DATA / "key-wrong.ndjson").out
+
+
+@pytest.mark.parametrize(("name", "accepted", "refused"), [("forked.ndjson", 10, 5), ("previous-wrong.ndjson", 2, 2)])
+def test_a_log_that_forks(folder: Path, name: str, accepted: int, refused: int) -> None:
+    report = counts(DATA / name, folder)
+    assert report["messages"] == {"accepted": accepted, "known": 0, "refused": refused, "waiting": 0, "left_out": 0}
+    done = sneaker("verify", DATA / name, ok=False)
+    assert done.code == 3
+    assert "fork" in done.out
+    found = sneaker("verify", "--json", DATA / name, ok=False).json
+    assert found["status"] == "forked"
+    assert [fork["sequence"] for fork in found["forked"]] == [7 if accepted == 10 else 3]
+
+
+def test_a_fork_is_found_in_any_order(folder: Path) -> None:
+    """The other messages come from behind: one by one each is where it should be."""
+    messages = [*feed(0, 9)[::-1], *feed(0, 9, shared=3, branch="b")[3:]]
+    path = folder / "forked.ndjson"
+    path.write_bytes(b"\n".join(map(line, messages)))
+    assert sneaker("verify", "--json", path, ok=False).json["forked"] == [
+        {"feed": str(messages[0].author), "sequence": 4}
+    ]
+
+
+def test_a_refusal_names_its_place_and_doctor_promises_nothing(folder: Path) -> None:
+    report = counts(DATA / "content-wrong.ndjson", folder)
+    assert report["messages"] == {"accepted": 1, "known": 0, "refused": 1, "waiting": 1, "left_out": 0}
+    (refusal,) = report["refused"]
+    assert (refusal["sequence"], refusal["code"]) == (2, "content-invalid")
+    assert refusal["feed"].startswith("@NnFEfj")
+    assert "in vain" in sneaker("doctor", at=folder / "home", ok=False).out
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"content": {"type": "x"}}, "content-type"),
+        ({"content": {"type": "post", "text": "x" * 9000}}, "too-long"),
+        ({"hash": "md5"}, "hash-invalid"),
+        ({"signature": "x"}, "signature-malformed"),
+        ({"timestamp": None}, "timestamp-invalid"),
+        ({"content": [[[{}]] * 9] * 99}, "content-invalid"),
+    ],
+)
+def test_every_refusal_names_its_place(changed: dict[str, Any], code: str) -> None:
+    (message,) = own_messages(1)
+    (entry,) = read_log([line(message, **changed)])
+    assert (entry.message, entry.code, entry.feed, entry.sequence) == (None, code, message.author, 1)
+
+
+def test_torn_and_broken_logs(folder: Path) -> None:
+    messages = own_messages(3)
+    whole = [line(message) for message in messages]
+    report = counts(whole[0] + b"\n" + whole[1][:-40], folder)
+    assert report["messages"] == {"accepted": 1, "known": 0, "refused": 1, "waiting": 0, "left_out": 0}
+    assert report["sources"][0]["status"] == "truncated"
+    assert (report["refused"][0]["feed"], report["refused"][0]["sequence"]) == (str(messages[0].author), 2)
+    report = counts(b"\n".join([whole[0], whole[1][:-40], whole[2]]) + b"\n\0\0\0", folder)
+    assert report["messages"] == {"accepted": 0, "known": 1, "refused": 2, "waiting": 1, "left_out": 0}
+    assert report["sources"][0]["status"] == "damaged"
+
+
+# ---- what a log names of the own feed
+
+
+def _claims(folder: Path, data: bytes, held: int = 3) -> None:
+    """Import what is held and then a log that names message 4: nothing is published until the person settles it."""
+    messages = own_messages(4)
+    with home(folder / "own", SEED) as opened:
+        take(opened, "-", data=b"\n".join(map(line, messages[:held])))
+        take(opened, "-", data=data)
+        assert opened.store.own_sequence_seen(AUTHOR.public).held == held
+    done = sneaker("publish", "x", at=folder / "own", ok=False)
+    assert done.code == 23
+    assert "message 4" in done.err
+    assert "up to 4" in sneaker("doctor", at=folder / "own", ok=False).out
+
+
+def test_what_is_refused_of_the_own_feed_is_remembered(tmp_path: Path) -> None:
+    messages = own_messages(4)
+    fourth = line(messages[3])
+    forms = {
+        "signature": line(messages[3], signature=json.loads(messages[2].text)["signature"]),
+        "torn": fourth[:-60],
+        "torn in the middle": fourth[:-60] + b"\n" + line(messages[0]),
+        "content": line(messages[3], content=7),
+        "opened": line(messages[3], content={"type": "post", "text": "secret"}, private=True),
+        "broken": fourth.replace(b'"sha256"', b"sha256", 1),
+    }
+    for name, data in forms.items():
+        _claims(tmp_path / name.replace(" ", "-"), data)
+
+
+def test_a_false_claim_can_be_settled(tmp_path: Path) -> None:
+    messages = own_messages(4)
+    data = line(messages[3], content=7)
+    _claims(tmp_path, data)
+    assert sneaker("doctor", "--dismiss", at=tmp_path / "own", ok=False).code in (0, 3)
+    sneaker("publish", "x", at=tmp_path / "own")
+    with home(tmp_path / "own") as opened:  # the same log brings it up no more
+        take(opened, "-", data=data)
+        assert opened.store.own_sequence_seen(AUTHOR.public).claimed == 0
+
+
+def test_the_claim_is_over_when_the_message_comes(tmp_path: Path) -> None:
+    messages = own_messages(4)
+    _claims(tmp_path, line(messages[3])[:-60])
+    with home(tmp_path / "own") as opened:
+        take(opened, "-", data=line(messages[3]))
+    sneaker("publish", "x", at=tmp_path / "own")
+
+
+def test_a_log_that_nobody_chose_claims_nothing(tmp_path: Path) -> None:
+    """An inbox or a stick may hold what a stranger wrote: that needs our signature."""
+    messages = own_messages(4)
+    with home(tmp_path / "own", SEED) as opened:
+        take(opened, "-", data=b"\n".join(map(line, messages[:3])))
+        with importing(opened, now_ms=lambda: NOW_MS) as session:
+            session.take(io.BytesIO(line(messages[3], content=7)), SourceReport("inbox"))
+        seen = opened.store.own_sequence_seen(AUTHOR.public)
+        assert (seen.held, seen.proven, seen.claimed) == (3, 3, 0)
+        take(opened, "-", data=line(messages[3], content=7), dry_run=True)
+        assert opened.store.own_sequence_seen(AUTHOR.public).claimed == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "code"),
+    [("own-key-wrong.ndjson", 4, 0), ("own-bad-signature.ndjson", 3, 23), ("opened.ndjson", 4, 0)],
+)
+def test_an_adopted_identity_and_its_log(tmp_path: Path, name: str, held: int, code: int) -> None:
+    secret = DATA / ("own.secret" if name.startswith("own") else "signed.secret")
+    sneaker("init", "--secret", secret, at=tmp_path / "home")
+    sneaker("import", DATA / name, at=tmp_path / "home", ok=False)
+    with home(tmp_path / "home") as opened:
+        assert opened.store.clock() == {load_secret(secret).public: held}
+        assert opened.store.own_sequence_seen(opened.keypair.public).claimed == (4 if code else 0)
+    assert sneaker("publish", "x", at=tmp_path / "home", ok=False).code == 23  # until the person says which is the last
+
+
+def test_hostile_logs_take_little(tmp_path: Path) -> None:
+    wide = b'{"value":' + b"[" * 60_000 + b"1" + b"]" * 60_000 + b"}\n"
+    deep = b'{"author":' + b'{"a":' * 20_000 + b"1" + b"}" * 20_000 + b"}\n"
+    many = b'{"author":[' + b"[]," * 80_000 + b"1]}\n"
+    for data in (wide, deep, many):
+        (entry,) = read_log([data])
+        assert entry.message is None
+    with home(tmp_path / "home") as opened:
+        report = take(opened, "-", data=wide + deep + many + line(own_messages(1)[0]))
+        assert (report.ingested.accepted, report.ingested.refused) == (1, 3)
+
+
+def test_the_network_of_the_home_counts(tmp_path: Path) -> None:
+    """An opened message is put back together under the HMAC key of its network."""
+    caps = replace(MAIN_CAPS, hmac_key=b"\x01" * 32)
+    content = box({"type": "post"}, [AUTHOR.public], os.urandom)
+    made = create_message(AUTHOR, None, NOW_MS, content, caps.hmac_key)
+    value = {**json.loads(made.text), "content": {"type": "post"}, "cyphertext": made.content}
+    (entry,) = read_log([format_json(value).encode()], caps.hmac_key)
+    assert entry.message == made
