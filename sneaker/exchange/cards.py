@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from sneaker.bundle.card import MAX_UNREADABLE, Card, decode_card, encode_card
+from sneaker.bundle.card import CARD_MAGIC, MAX_UNREADABLE, Card, decode_card, encode_card
 from sneaker.errors import BundleError
 from sneaker.exchange.home import STORE_NAME, Home
 from sneaker.exchange.output import new_file, output_errors
@@ -132,8 +132,14 @@ def _unreadable_bundles(tables: DriveTables) -> frozenset[bytes]:
 
 
 def write_card(path: Path, home: Home, *, now_ms: int) -> None:
-    """Write this machine's card to a file; raises OutputError."""
-    with DriveTables.open(home.path / STORE_NAME) as tables:
-        data = current_card(home, tables, now_ms=now_ms).data
-    with output_errors(path), new_file(path) as file:
-        file.write(data)
+    """Write this machine's card to a file, in the place of an older card if there is one; raises OutputError."""
+    with (
+        output_errors(path),
+        new_file(path, replaces=_is_card) as file,
+        DriveTables.open(home.path / STORE_NAME) as tables,
+    ):
+        file.write(current_card(home, tables, now_ms=now_ms).data)
+
+
+def _is_card(start: bytes) -> bool:
+    return start.startswith(CARD_MAGIC)

@@ -264,7 +264,7 @@ class _Files:
     def _to_file(self, number: int, bundle_id: bytes) -> Iterator[Callable[[bytes], object]]:
         path = self._name(number, bundle_id)
         with output_errors(path):
-            with new_file(path) as file:
+            with new_file(path, replaces=_is_bundle) as file:
                 with self._encrypted(file) as plain:
                     yield plain.write
                 if self.options.parity:
@@ -285,22 +285,11 @@ class _Files:
         if self.into_folder:
             name = b32encode(bundle_id).decode("ascii").rstrip("=").lower()
             return self.path / (name + (ENCRYPTED_SUFFIX if self.options.recipients else BUNDLE_SUFFIX))
-        path = self.path if number == 1 else self.path.with_name(f"{self.path.stem}.{number}{self.path.suffix}")
-        _check_may_replace(path)
-        return path
+        return self.path if number == 1 else self.path.with_name(f"{self.path.stem}.{number}{self.path.suffix}")
 
 
-def _check_may_replace(path: Path) -> None:
-    """Raise OutputError if a file is in the way that is not itself a bundle."""
-    if not path.exists():
-        return
-    with contextlib.suppress(OSError):
-        if path.is_file():
-            with path.open("rb") as file:
-                start = file.read(32)
-            if not start or start.startswith((MAGIC, b"age-encryption.org/")):
-                return
-    raise OutputError(f"{path} exists and is not a bundle", hint="nothing was written; choose another name")
+def _is_bundle(start: bytes) -> bool:
+    return start.startswith((MAGIC, b"age-encryption.org/"))
 
 
 def unsent(report: ExportReport) -> tuple[int, int]:

@@ -10,7 +10,8 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +20,18 @@ from sneaker.errors import OutputError
 __all__ = ["PART_SUFFIX", "new_file", "output_errors", "reason_of", "sync_folder"]
 
 PART_SUFFIX = ".part"
+
+# As much of a file as shows what it is.
+_START_BYTES = 4096
+
+_NO_FILES = (
+    (stat.S_ISLNK, "a link"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 _REASONS = {
     errno.ENOSPC: ("there is no room left", "free some space, or use --max-size"),
@@ -65,12 +78,36 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def _check_may_replace(path: Path, is_ours: Callable[[bytes], bool]) -> None:
+    """Raise OutputError if something is at ``path`` that is not a file of the kind that will be written there.
+
+    ``is_ours`` is given its first bytes.  Links and devices are never replaced, empty files always.
+    """
+    try:
+        status = path.lstat()
+    except OSError:
+        return  # nothing there; or writing says better what is wrong
+    if not stat.S_ISREG(status.st_mode):
+        what = next((words for test, words in _NO_FILES if test(status.st_mode)), "not a file")
+        raise OutputError(
+            f"{path} is {what}", hint="nothing was written; choose another name, or - where that is allowed"
+        )
+    if not status.st_size:
+        return
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if is_ours(file.read(_START_BYTES)):
+            return
+    raise OutputError(f"{path} exists and is something else", hint="nothing was written; choose another name")
+
+
 @contextlib.contextmanager
-def new_file(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+def new_file(path: Path, mode: int = 0o644, *, replaces: Callable[[bytes], bool] | None = None) -> Iterator[BinaryIO]:
     """Open a file that appears as ``path`` when the block ends well, and not at all otherwise.
 
-    What was at ``path`` is replaced.  Raises OSError as it comes; see ``output_errors``.
+    What is at ``path`` is replaced only if it is an empty file, or ``replaces`` says of its first bytes that it is of the
+    same kind; else OutputError is raised before anything is written.  Raises OSError as it comes; see ``output_errors``.
     """
+    _check_may_replace(path, replaces if replaces is not None else lambda _: False)
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{PART_SUFFIX}")
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
