@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sneaker.caps import Caps
 from sneaker.cli.app import JsonOption, command, now_ms, settings
-from sneaker.cli.show import clean, counted
+from sneaker.cli.show import clean, counted, warn_if_forgetful
 from sneaker.config import default_memory, load_config
-from sneaker.errors import ConfigError, ExitCode, ForkError, HomeMissing, SneakerError, UsageError
+from sneaker.errors import ConfigError, ExitCode, HomeMissing, SneakerError, UsageError
 
 if TYPE_CHECKING:
     from sneaker.exchange.doctor import Finding, ForkedPlace, OwnFeed
@@ -35,21 +36,24 @@ def doctor(
             min=0,
             metavar="N",
             help="Your message N, the last one here, is the last one that you ever published, on any machine: go on from it."
-            " If that is wrong, your next message forks your feed for good.",
+            " If that is wrong, your next message forks your feed for good. You are asked once more.",
         ),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --last: do not ask, for scripts.")] = False,
     json: JsonOption = False,
 ) -> int:
     """Say what is wrong here, and whether your feed is forked.
 
-    Ends with exit code 3 if something needs attention. Changes nothing, unless --dismiss or --last is given.
+    Ends with exit code 3 if something needs attention. Changes nothing, unless --dismiss or --last is given; with --last it
+    shows that message, asks whether it is the newest one that there is, and wants its number typed.
     """
     from sneaker.cli.hook import hook_problem
     from sneaker.exchange.doctor import Finding, Level, error_finding, examine, examine_folder, own_feed, own_feed_json
     from sneaker.exchange.home import open_home
-    from sneaker.exchange.publish import check_may_publish
     from sneaker.exchange.standing import Standing
 
+    if last is not None:
+        return _go_on_from(last, yes=yes, dismiss=dismiss, json=json)
     findings: list[Finding] = []
     own: OwnFeed | None = None
     dismissed = 0
@@ -65,15 +69,12 @@ def doctor(
         opened = open_home(settings.home, caps)
         with opened.store:
             standing = Standing(opened, default_memory())
-            standing.recall()
+            standing.recall(now_ms)
             if dismiss:
                 dismissed = opened.store.dismiss_claims(opened.keypair.public)
-            if last is not None:
-                check_may_publish(opened.store, opened.keypair.public)
-                standing.declare_last(last)
             own = own_feed(opened, standing.doubt())
-            findings += examine(opened, own, now_ms=now_ms())
-    except (HomeMissing, UsageError, ForkError):
+            findings += examine(opened, own, now_ms=now_ms(), forgetful=standing.probe())
+    except HomeMissing:
         raise
     except SneakerError as error:
         findings += [error_finding(error), *examine_folder(settings.home)]
@@ -91,6 +92,54 @@ def doctor(
     return ExitCode.PARTIAL if attention else ExitCode.DONE
 
 
+def _go_on_from(last: int, *, yes: bool, dismiss: bool, json: bool) -> int:
+    """Take the person's word that message ``last`` is the last one, asked for once more with that message before their eyes."""
+    from sneaker.cli.app import home
+    from sneaker.exchange.publish import check_may_publish
+    from sneaker.exchange.standing import Standing
+
+    with home() as opened:
+        me, store = opened.keypair.public, opened.store
+        standing = Standing(opened, default_memory())
+        standing.recall(now_ms)
+        if dismiss:
+            store.dismiss_claims(me)
+        check_may_publish(store, me)
+        standing.check_last(last)
+        if not yes:
+            _ask(last, store.message(me, last) if last else None)
+        standing.declare_last(last, now_ms())
+        warn_if_forgetful(standing.forgetful)
+    said = f"you go on from message {last:,}" if last else "nothing was published with this identity before"
+    settings.output(json).data({"home": str(settings.home), "id": str(me), "last": last}, f"noted: {said}")
+    return ExitCode.DONE
+
+
+def _ask(last: int, message: Message | None) -> None:
+    """Ask on the terminal whether ``message`` is the newest one; raises UsageError if it is not, or there is no terminal."""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "'--last' asks whether that message is the newest one, and here is nobody to answer",
+            hint="run it on a terminal; for scripts that know the answer: --yes",
+        )
+    if message is not None:
+        question = (
+            f"The last message of yours that is here is of {_when(message)}:\n\n    {_said(message)}\n\n"
+            "Is that the newest one also in the program that you used before, and on every machine that uses this identity?\n"
+            "If there is a newer one, your next message forks your feed, and that cannot be mended.\n"
+            "To go on, type the number of this message; to stop, press Enter: "
+        )
+    else:
+        question = (
+            "No message of yours is here. Was nothing ever published with this identity, by any program on any machine?\n"
+            "If there is a message, your next one forks your feed, and that cannot be mended.\n"
+            "To go on, type the number of messages that there are; to stop, press Enter: "
+        )
+    print(question, end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().replace(",", "") != str(last):
+        raise UsageError("nothing was changed", hint="bring the newer messages here first, then ask again")
+
+
 def _own_lines(own: OwnFeed | None, dismissed: int) -> list[str]:
     if own is None:
         return ["am I forked?  that cannot be said: the home does not open"]
@@ -100,12 +149,14 @@ def _own_lines(own: OwnFeed | None, dismissed: int) -> list[str]:
         "behind": f"not yet, but publishing now would do it: {held} here, others have more",
         "forked": f"YES: {held} here, and another machine wrote others in their place",
         "adopted": f"not known: {held} here, and the identity may have published more where it came from",
+        "exchanged": f"not known: {held} here, and the secret is not the one that this home was made with",
         "moved": f"not known: {held} here, and this home is a copy, or was somewhere else before",
         "shared": f"not known: {held} here, and another machine has your secret",
+        "restored": f"not known: {held} here, and a stick knows this home in a later state",
     }
     lines = [f"your feed     {own.feed}", f"am I forked?  {answers[own.state]}"]
     if own.last is not None:
-        lines.append(f"last message  {own.seen.held:,}, {_when(own.last)}: {_said(own.last)}")
+        lines.append(f"last message  {own.seen.held:,}, of {_when(own.last)}: {_said(own.last)}")
     if dismissed:
         lines.append(f"dismissed     {counted(dismissed, 'claim')}")
     for claim in [claim for claim in own.claims if claim.counts][:20]:
@@ -141,7 +192,7 @@ def _said(message: Message) -> str:
 def _when(message: Message) -> str:
     from sneaker.exchange.doctor import day
 
-    return f"of {day(message.timestamp)}" if isinstance(message.timestamp, int | float) else "of no known day"
+    return day(message.timestamp) if isinstance(message.timestamp, int | float) else "no known day"
 
 
 def _finding_lines(findings: list[Finding]) -> list[str]:

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from sneaker.caps import Caps, parse_cap
-from sneaker.cli.app import JsonOption, command, settings
-from sneaker.config import CONFIG_NAME, Config, format_config
+from sneaker.cli.app import JsonOption, command, home, settings
+from sneaker.cli.show import warn_if_forgetful
+from sneaker.config import CONFIG_NAME, Config, default_memory, format_config
 
 __all__: list[str] = []
 
@@ -37,6 +38,7 @@ def init(
     anything, and never publish from two places: two machines that write with one key fork the feed.
     """
     from sneaker.exchange.home import create_home
+    from sneaker.exchange.standing import Standing
     from sneaker.keys import Keypair, load_secret
 
     caps = Caps()
@@ -47,6 +49,11 @@ def init(
         )
     keypair = load_secret(secret) if secret is not None else Keypair.from_seed(os.urandom(32))
     create_home(settings.home, keypair, format_config(Config(caps=caps)), CONFIG_NAME, adopted=secret is not None)
+    if secret is None:
+        with home() as opened:
+            standing = Standing(opened, default_memory())
+            standing.begin()
+            warn_if_forgetful(standing.forgetful)
     output = settings.output(json)
     output.data({"home": str(settings.home), "id": str(keypair.public)}, str(keypair.public))
     output.say(f"home made at {settings.home}; keep a copy of {settings.home / 'secret'} in a safe place")
@@ -57,7 +64,5 @@ def init(
 @command("id")
 def show_id(json: JsonOption = False) -> None:
     """Print the identity of this home."""
-    from sneaker.cli.app import home
-
     with home() as opened:
         settings.output(json).data({"id": str(opened.keypair.public)}, str(opened.keypair.public))

@@ -12,7 +12,7 @@ import orjson
 import typer
 
 from sneaker.cli.app import FeedArgument, JsonOption, command, home, now_ms, settings
-from sneaker.cli.show import clean
+from sneaker.cli.show import clean, warn_if_forgetful
 from sneaker.config import default_memory
 from sneaker.errors import PublishUnsafe, UsageError
 from sneaker.limits import MAX_JSON_LINE_BYTES
@@ -140,6 +140,7 @@ def publish(
     with home() as opened:
         if attach:
             body = attach_files(opened.blobs, attach, body)
+        standing = Standing(opened, default_memory())
         message = publish_content(
             opened.store,
             opened.keypair,
@@ -148,8 +149,9 @@ def publish(
             now_ms=now_ms,
             private_to=recipients,
             random_bytes=os.urandom,
-            standing=Standing(opened, default_memory()),
+            standing=standing,
         )
+        warn_if_forgetful(standing.forgetful)
         for blob in find_blobs(format_json(body).encode()):
             if not opened.blobs.has(blob):
                 settings.output(json).say(f"note: {blob} is not on this machine, so nobody can get it from here")
@@ -162,6 +164,7 @@ def _publish_contact(feed: str, json: bool, **state: bool) -> None:
 
     contact = FeedRef.parse(feed)
     with home() as opened:
+        standing = Standing(opened, default_memory())
         message = publish(
             opened.store,
             opened.keypair,
@@ -169,8 +172,9 @@ def _publish_contact(feed: str, json: bool, **state: bool) -> None:
             contact_content(contact, **state),
             now_ms=now_ms,
             random_bytes=os.urandom,
-            standing=Standing(opened, default_memory()),
+            standing=standing,
         )
+        warn_if_forgetful(standing.forgetful)
     _print_message(message, json)
 
 

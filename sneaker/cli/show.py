@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from sneaker.errors import SneakerError, UsageError
 from sneaker.screen import escaped
 
-__all__ = ["Output", "Screen", "amount", "clean", "counted", "parse_size", "print_error"]
+__all__ = ["Output", "Screen", "amount", "clean", "counted", "parse_size", "print_error", "warn_if_forgetful"]
 
 
 class Screen:
@@ -75,6 +75,15 @@ def print_error(error: SneakerError) -> None:
     print(f"sneaker: error: {clean(error.message, 500)}", file=sys.stderr)
     if error.hint:
         print(f"sneaker: hint: {clean(error.hint, 500)}", file=sys.stderr)
+
+
+def warn_if_forgetful(reason: str | None) -> None:
+    """Print a warning if there is a reason why what was published is not remembered outside of the home; ``-q`` keeps it."""
+    if reason is not None:
+        print(
+            f"sneaker: warning: this is not remembered outside of the home: {clean(reason, 300)}; 'sneaker doctor' says more",
+            file=sys.stderr,
+        )
 
 
 @dataclass(slots=True)

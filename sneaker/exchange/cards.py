@@ -121,7 +121,7 @@ def current_card(
             counter += 1
         data = make_card(home, now_ms=now_ms, counter=counter, clock=clock, wants=wants, unreadable=unreadable)
         made = KnownCard(me, counter, now_ms, data)
-        if tables.put_cards([made]):
+        if tables.put_own_card(made):
             return made  # else another process made one meanwhile
 
 

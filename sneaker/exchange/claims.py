@@ -11,16 +11,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sneaker.bundle.card import Card
-from sneaker.exchange.home import Home
+from sneaker.exchange.home import STORE_NAME, Home
 from sneaker.refs import FeedRef
 from sneaker.store.base import Claim, Note, Peer, PeerKind, Store
+from sneaker.store.drives import DriveTables
 
 __all__ = ["Hearsay", "contradicting", "note_card"]
 
 
-def note_card(store: Store, me: FeedRef, card: Card) -> None:
-    """Remember what a card says of our own feed, if that is more than we hold or, with our own signature, something else."""
-    store.note_claim(me, card.machine, card.clock.get(me, 0), card.head if card.machine == me else None)
+def note_card(home: Home, card: Card) -> None:
+    """Remember what a card says of our own feed, if that is more than we hold or, with our own signature, something else.
+
+    A card of our own that this home did not make says that it has forgotten something, even if it names no messages.
+    """
+    store, me = home.store, home.keypair.public
+    sequence = card.clock.get(me, 0)
+    store.note_claim(me, card.machine, sequence, card.head if card.machine == me else None)
+    if card.machine == me:
+        held = store.head(me)
+        with DriveTables.open(home.path / STORE_NAME) as tables:
+            tables.meet_own_card(me, card.counter, ahead=sequence > (held.sequence if held is not None else 0))
 
 
 def contradicting(store: Store, me: FeedRef) -> list[Claim]:
@@ -46,6 +56,7 @@ class Hearsay:
     """
 
     def __init__(self, home: Home, *, dry_run: bool) -> None:
+        self._home = home
         self._store = home.store
         self._me = home.keypair.public
         self._dry_run = dry_run
@@ -74,4 +85,4 @@ class Hearsay:
     def learn_old_card(self, card: Card) -> None:
         """Note what an outdated card says of our own feed: it may have seen more of it than its machine does now."""
         if not self._dry_run:
-            note_card(self._store, self._me, card)
+            note_card(self._home, card)

@@ -87,10 +87,14 @@ class OwnState(StrEnum):
     FORKED = "forked"
     #: The identity was brought from elsewhere, and the person has not said which message is its last one.
     ADOPTED = "adopted"
+    #: The secret is not the one that the home was made with, and the same holds.
+    EXCHANGED = "exchanged"
     #: The home is a copy, a restored one, or on another machine than before, and the same holds.
     MOVED = "moved"
     #: Another machine proved that it holds our secret, and the same holds.
     SHARED = "shared"
+    #: A stick carries a card of our own that this home never made, and the same holds.
+    RESTORED = "restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +168,14 @@ def error_finding(error: SneakerError) -> Finding:
     return Finding(error.code, Level.PROBLEM, error.message, error.hint)
 
 
-def examine(home: Home, own: OwnFeed, *, now_ms: int) -> list[Finding]:
-    """Return all findings of an opened home, problems first; raises StoreError only if the store cannot be read at all."""
+def examine(home: Home, own: OwnFeed, *, now_ms: int, forgetful: str | None = None) -> list[Finding]:
+    """Return all findings of an opened home, problems first; raises StoreError only if the store cannot be read at all.
+
+    ``forgetful`` says why what is published cannot be remembered outside of the home, if so (``Standing.probe``).
+    """
     found = [
         *_own_findings(own),
+        *_memory_findings(forgetful),
         *_glance(home),
         *examine_folder(home.path),
         *_clock_findings(home, now_ms),
@@ -228,9 +236,17 @@ def _own_findings(own: OwnFeed) -> Iterator[Finding]:
 
 _DOUBTS = {
     OwnState.ADOPTED: ("identity-adopted", "this identity was brought from elsewhere, where it may have published"),
+    OwnState.EXCHANGED: (
+        "secret-exchanged",
+        "the secret of this home is not the one that it was made with; where it comes from, it may have published",
+    ),
     OwnState.MOVED: (
         "home-moved",
         "this home was copied or restored, or came from another machine; somewhere else it may have published",
+    ),
+    OwnState.RESTORED: (
+        "home-restored",
+        "a stick carries a card of yours that this home did not make: it was put back to an earlier state, where it may have published",
     ),
 }
 
@@ -246,7 +262,7 @@ def _shared_finding(own: OwnFeed) -> Finding:
         " that is settled",
         "choose one machine that keeps the identity. On the other one stop every SSB program for good and make a new identity; if"
         " this is the one that goes on, bring what the other one published ('sneaker connect', a stick, its log), and then say"
-        f" which message is the last one: 'sneaker doctor --last {own.seen.held}' if no more comes",
+        " which message is the last one: 'sneaker doctor --last' and its number",
     )
 
 
@@ -254,17 +270,20 @@ def _doubt_finding(own: OwnFeed) -> Finding:
     code, reason = _DOUBTS[own.state]
     if own.seen.held:
         more = f"more than message {own.seen.held:,}, the last one here"
-        last = "if the last one above is the last message that you ever published with this identity, on any machine"
+        last = (
+            "once the newest message that you ever published with this identity, on any machine, is the last one here"
+        )
     else:
         more = "messages, and none are here"
-        last = "if you never published anything with this identity, on any machine"
+        last = "once you are certain that nothing was ever published with this identity, on any machine"
     return Finding(
         code,
         Level.PROBLEM,
         f"{reason} {more}. Nothing is published until you have said which one is the last: one more in the place of a message"
         " that exists already forks the feed, others then take no more of it, and that cannot be mended",
-        f"bring your messages: import the log of the program that you used, or sync with sticks and peers that have them; {last},"
-        f" and no other machine uses it any more: 'sneaker doctor --last {own.seen.held}'",
+        "bring your messages: import the log of the program that you used, or sync with sticks and peers that have them."
+        f" Look into that program; {last}, and no other machine uses it any more, go on with 'sneaker doctor --last' and the"
+        " number of that message",
     )
 
 
@@ -301,6 +320,17 @@ def _who_claims(own: OwnFeed) -> str:
     if sources == {None}:
         return "a list that you gave says"
     return "a machine near you says" if len(sources) == 1 else f"{len(sources)} machines near you say"
+
+
+def _memory_findings(forgetful: str | None) -> Iterator[Finding]:
+    if forgetful is not None:
+        yield Finding(
+            "memory-unwritable",
+            Level.PROBLEM,
+            f"what you publish cannot be remembered outside of the home: {forgetful}. If an old copy of the home is put back,"
+            " nothing here will notice, and the next message can fork your feed",
+            "let this user write there; XDG_STATE_HOME names another place",
+        )
 
 
 # -------------------------------------------------------------------------------------------------- the store

@@ -159,7 +159,7 @@ def export(
         for reader in readers:
             # A card or clock of somebody who has more of our own feed than we do is evidence, whatever it was given for.
             if reader.card is not None:
-                note_card(store, me, reader.card)
+                note_card(home, reader.card)
             else:
                 store.note_claim(me, reader.ref, reader.clock.get(me, 0))
     _check_blocks(home, options.feeds or (), readers)

@@ -7,6 +7,7 @@ hold (``store.own_sequence_seen``), or while the home itself does not look like 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from sneaker.exchange.claims import contradicting
 from sneaker.exchange.draft import check_meaning, recipients
 from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.standing import Standing
-from sneaker.feed.message import Content, Head, Message, check_publish_safe, create_message
+from sneaker.feed.message import Content, Message, check_publish_safe, create_message
 from sneaker.keys import Keypair
 from sneaker.private import box
 from sneaker.refs import FeedRef
@@ -73,7 +74,7 @@ def publish(
     body: Content = box(content, readers, random_bytes) if readers else content
     with Ingest(store, caps=caps, now_ms=now_ms, workers=1) as ingest:
         if standing is not None:
-            standing.recall()
+            standing.recall(now_ms, ingest)
         check_may_publish(store, keypair.public)
         if standing is not None:
             standing.require()
@@ -85,12 +86,11 @@ def publish(
                 # Clocks of old machines jump back; readers sort by this.
                 timestamp = max(timestamp, int(last.timestamp) + 1)
         message = create_message(keypair, head, timestamp, body, caps.hmac_key)
-        ingest.add_message(message)
-        report = ingest.close()
-    if report.accepted != 1:
-        raise SneakerError("the message was made but not stored; this is a bug")
-    if standing is not None:
-        standing.published(Head(message.sequence, message.key))
+        with standing.publishing(message) if standing is not None else contextlib.nullcontext():
+            ingest.add_message(message)
+            ingest.flush()
+            if store.key_at(keypair.public, message.sequence) != message.key:
+                raise SneakerError("the message was made but not stored; this is a bug")
     return message
 
 

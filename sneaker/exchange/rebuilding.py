@@ -28,7 +28,18 @@ from sneaker.store.sqlite import SqliteStore
 __all__ = ["Rebuilt", "rebuild"]
 
 # Tables that are taken over row by row; all others come out of the messages.
-_COPIED = ("peer", "peer_clock", "drive", "drive_file", "card", "own_claim", "own_key", "fork", "salvage")
+_COPIED = (
+    "peer",
+    "peer_clock",
+    "drive",
+    "drive_file",
+    "card",
+    "own_card",
+    "own_claim",
+    "own_key",
+    "fork",
+    "salvage",
+)
 
 _PAGE = 128
 

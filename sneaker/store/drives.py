@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 from sneaker.refs import FeedRef
 from sneaker.store.database import connect, store_errors, transaction
 
-__all__ = ["Drive", "DriveTables", "FileState", "KnownCard", "StickFile"]
+__all__ = ["CardState", "Drive", "DriveTables", "FileState", "KnownCard", "StickFile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,18 @@ class StickFile(NamedTuple):
     state: FileState
     exporter: bytes = b""
     coverage: bytes = b""
+
+
+class CardState(StrEnum):
+    """What is known of a card with our own signature."""
+
+    MADE = "made"
+    #: Not made here, and it speaks of no more own messages than were here: more may exist, and nobody knows how many.
+    FORGOTTEN = "forgotten"
+    #: Not made here, and it speaks of more own messages: it is known what to wait for.
+    AHEAD = "ahead"
+    #: A person said which message is the last one: no older card says anything new.
+    FORGIVEN = "forgiven"
 
 
 class KnownCard(NamedTuple):
@@ -157,6 +169,41 @@ class DriveTables:
         """Remember cards that are newer than those known of their machines; return how many that were."""
         with transaction(self._connection):
             return self._put_cards(cards)
+
+    def put_own_card(self, card: KnownCard) -> bool:
+        """Remember a card that this home made; False if it is not newer than the one known."""
+        with transaction(self._connection):
+            if not self._put_cards([card]):
+                return False
+            self._put_own_state(card.machine, card.counter, CardState.MADE)
+        return True
+
+    def meet_own_card(self, me: FeedRef, counter: int, *, ahead: bool) -> None:
+        """Note that a card of our own was met: whether this home made it is known here."""
+        if not self._all("SELECT 1 FROM own_card WHERE feed = ? AND counter = ?", me, counter):
+            with transaction(self._connection):
+                self._put_own_state(me, counter, CardState.AHEAD if ahead else CardState.FORGOTTEN)
+
+    def met_forgotten_card(self, me: FeedRef) -> bool:
+        """Say whether the newest card of our own that this home did not make leaves it open what else was forgotten."""
+        found = self._all(
+            "SELECT state FROM own_card WHERE feed = ? AND state <> 'made' ORDER BY counter DESC LIMIT 1", me
+        )
+        return bool(found) and found[0][0] == CardState.FORGOTTEN
+
+    def forgive_cards(self, me: FeedRef, now_ms: int) -> None:
+        """Let no card of our own that was made until now say that this home has forgotten anything."""
+        with transaction(self._connection):
+            newest = self._connection.execute("SELECT max(counter) FROM own_card WHERE feed = ?", (me,)).fetchone()[0]
+            self._put_own_state(me, max(now_ms, newest or 0), CardState.FORGIVEN)
+
+    def _put_own_state(self, me: FeedRef, counter: int, state: CardState) -> None:
+        # Of two processes that meet a card at once, the first has its way; a person's word counts more.
+        self._connection.execute(
+            "INSERT INTO own_card VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET state = excluded.state"
+            " WHERE excluded.state = 'forgiven'",
+            (bytes(me), counter, str(state)),
+        )
 
     def _put_cards(self, cards: Iterable[KnownCard]) -> int:
         return self._connection.executemany(

@@ -163,8 +163,20 @@ _FOURTH = (
     ) STRICT, WITHOUT ROWID""",
 )
 
+_FIFTH = (
+    # The cards of our own: those that this home made, and those that were met and that it never made, as far as it knows;
+    # see CardState. What was there before this table is forgiven.
+    """CREATE TABLE own_card (
+        feed BLOB NOT NULL,
+        counter INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        PRIMARY KEY (feed, counter)
+    ) STRICT, WITHOUT ROWID""",
+    "INSERT INTO own_card SELECT machine, counter, 'forgiven' FROM card",
+)
+
 #: Statements that lead from version n to n + 1.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 
 
 def _version(connection: sqlite3.Connection) -> int:

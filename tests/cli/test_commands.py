@@ -58,7 +58,7 @@ def test_init_adopts_an_identity_and_does_not_fork_it(tmp_path: Path, alice: Pat
     assert sneaker("publish", "two", at=tmp_path / "new", ok=False).code == 23
     sneaker("export", tmp_path / "a.sneaker", at=alice)
     sneaker("import", tmp_path / "a.sneaker", at=tmp_path / "new")
-    sneaker("doctor", "--last", "1", at=tmp_path / "new")
+    sneaker("doctor", "--last", "1", "--yes", at=tmp_path / "new")
     sneaker("publish", "two", at=tmp_path / "new")
     assert sneaker("clock", "--json", at=tmp_path / "new").json == {identity(alice): 2}
 
@@ -66,7 +66,7 @@ def test_init_adopts_an_identity_and_does_not_fork_it(tmp_path: Path, alice: Pat
 def test_an_adopted_identity_that_never_published_may_begin(tmp_path: Path, alice: Path) -> None:
     sneaker("init", "--secret", alice / "secret", at=tmp_path / "new")
     assert sneaker("publish", "first", at=tmp_path / "new", ok=False).code == 23
-    sneaker("doctor", "--last", "0", at=tmp_path / "new")
+    sneaker("doctor", "--last", "0", "--yes", at=tmp_path / "new")
     sneaker("publish", "first", at=tmp_path / "new")
 
 

@@ -198,7 +198,8 @@ def test_adopted_without_messages(tmp_path: Path) -> None:
     assert (code, found["own_feed"]["state"]) == (3, "adopted")
     (finding,) = found["findings"]
     assert (finding["code"], finding["level"]) == ("identity-adopted", "problem")
-    assert "sneaker doctor --last 0" in finding["hint"]
+    assert "nothing was ever published with this identity" in finding["hint"]
+    assert "--last 0" not in finding["hint"]
     assert sneaker(tmp_path / "ada", "publish", "no").code == 23
 
 

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from sneaker.config import CONFIG_NAME, Config, format_config
-from sneaker.errors import ForkError, UsageError
+from sneaker.errors import ForkError, StoreFull, UsageError
 from sneaker.exchange import placenote
 from sneaker.exchange.home import create_home
+from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.publish import publish
 from sneaker.exchange.standing import Doubt, Standing
-from sneaker.keys import Keypair
+from sneaker.keys import Keypair, save_secret
 from tests.homes import NOW_MS, home, pack, take
 from tests.homes import sneaker as run_sneaker
 
 ADA = Keypair.from_seed(b"a" * 32)
+BEN = Keypair.from_seed(b"b" * 32)
 
 
 class Ada:
@@ -57,7 +62,7 @@ class Ada:
 
     def declare(self, path: Path, sequence: int) -> None:
         with home(path) as opened:
-            Standing(opened, self.memory).declare_last(sequence)
+            Standing(opened, self.memory).declare_last(sequence, NOW_MS)
 
     def refuses(self, path: Path) -> str:
         """Assert that nothing can be published, and return what is said about it."""
@@ -175,7 +180,8 @@ def test_a_home_restored_together_with_the_memory(ada: Ada) -> None:
     assert ada.doubt(path) is Doubt.MOVED
     said = ada.refuses(path)
     assert "copied or restored" in said
-    assert "--last 3" in said
+    assert "message 3, the last one here" in said
+    assert "--last" not in said  # to be pasted without a thought
     with home(path) as opened:
         take(opened, messages)
     ada.refuses(path)
@@ -187,14 +193,28 @@ def test_two_copies_on_one_machine_stop_each_other(ada: Ada) -> None:
     one = ada.make("one")
     ada.say(one, 3)
     two = copy(one, ada.folder / "two")
-    assert ada.say(one) == 4
-    assert "known up to message 4" in ada.refuses(two)
+    assert ada.say(one, 2) == 5
+    assert "known up to message 5" in ada.refuses(two)
     with home(one) as opened:
         pack(opened, ada.folder / "one.sneaker")
     with home(two) as opened:
         take(opened, ada.folder / "one.sneaker")
-    assert ada.say(two) == 5
-    assert "known up to message 5" in ada.refuses(one)
+    assert ada.say(two, 2) == 7
+    assert "known up to message 7" in ada.refuses(one)
+
+
+def test_a_copy_that_lacks_one_message_takes_it_out_of_the_memory(ada: Ada) -> None:
+    path = ada.make()
+    ada.say(path, 3)
+    backup = copy(path, ada.folder / "backup")
+    ada.say(path)
+    with home(path) as opened:
+        last = opened.store.head(ADA.public)
+    copy(backup, path)
+    assert ada.say(path) == 5
+    with home(path) as opened:
+        assert last is not None
+        assert opened.store.key_at(ADA.public, 4) == last.key
 
 
 def test_two_copies_that_wrote_already(ada: Ada) -> None:
@@ -214,15 +234,23 @@ def test_two_copies_that_wrote_already(ada: Ada) -> None:
 @pytest.fixture
 def machine_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "machine-id"
-    path.write_text("1" * 32 + "\n")
+    set_machine(path, "1")
     monkeypatch.setattr(placenote, "_MACHINE_IDS", (str(path),))
+    # Virtual machines and containers show no numbers of drives; where these tests run may be anything.
+    monkeypatch.setattr(placenote, "_BLOCK_DEVICES", str(tmp_path / "none"))
     return path
+
+
+def set_machine(path: Path, digit: str, *, made_now: bool = False) -> None:
+    path.write_text(digit * 32 + "\n")
+    if not made_now:
+        os.utime(path, (1_000_000_000, 1_000_000_000))
 
 
 def test_a_home_on_another_machine(ada: Ada, machine_id: Path) -> None:
     path = ada.make()
     ada.say(path, 3)
-    machine_id.write_text("2" * 32 + "\n")
+    set_machine(machine_id, "2")
     assert ada.doubt(path) is Doubt.MOVED  # the memory came along, as if the whole disk had
     ada.refuses(path)
     with pytest.raises(UsageError):
@@ -232,7 +260,7 @@ def test_a_home_on_another_machine(ada: Ada, machine_id: Path) -> None:
     ada.refuses(path)
     ada.declare(path, 3)
     assert ada.say(path, 2) == 5
-    machine_id.write_text("1" * 32 + "\n")
+    set_machine(machine_id, "1")
     ada.refuses(path)
 
 
@@ -274,7 +302,16 @@ def test_a_really_different_machine_id(ada: Ada) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"{", b"[]", b'{"machine": 1, "inode": "x"}', b"[" * 4096, b'{"machine":' + b" " * 10_000 + b"1}"]
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"place": {"machine": 1, "inode": "x"}}',
+        b'{"feed": 1, "name": [], "adopted": 0, "place": 7}',
+        b"[" * 4096,
+        b'{"place":' + b" " * 200_000 + b"1}",
+    ],
 )
 def test_damaged_notes_make_us_ask(ada: Ada, text: bytes) -> None:
     path = ada.make()
@@ -293,10 +330,29 @@ def test_a_memory_that_says_nonsense(ada: Ada) -> None:
     ada.say(path)
     (note,) = ada.memory.iterdir()
     fields = json.loads(note.read_text())
-    for wrong in ({"sequence": -1}, {"sequence": "2"}, {"sequence": True}, {"key": "%x"}, {"key": None}):
+    other = {"feed": str(Keypair.from_seed(b"b" * 32).public)}
+    for wrong in ({"sequence": -1}, {"sequence": "2"}, {"sequence": True}, {"key": "%x"}, {"key": None}, other):
         note.write_text(json.dumps({**fields, **wrong}))
         assert ada.doubt(path) is None
         assert ada.say(path)
+
+
+def test_a_memory_with_a_message_that_is_not_its_own(ada: Ada) -> None:
+    path = ada.make()
+    ada.say(path, 2)
+    (note,) = ada.memory.iterdir()
+    fields = json.loads(note.read_text())
+    for wrong in (
+        {"sequence": 3},
+        {"message": "{}"},
+        {"message": 1},
+        {"sequence": 3, "message": fields["message"][:-9]},
+    ):
+        note.write_text(json.dumps({**fields, **wrong}))
+        with home(path) as opened:
+            Standing(opened, ada.memory).recall(lambda: NOW_MS)
+            assert opened.store.clock()[ADA.public] == 2
+            assert max([claim.sequence for claim in opened.store.claims(ADA.public)], default=0) in (0, 3)
 
 
 # ---------------------------------------------------------------------------------------------------- adopted identities
@@ -310,10 +366,10 @@ def test_an_adopted_identity_with_a_part_of_its_log(ada: Ada) -> None:
     assert "none are here" in ada.refuses(new)
     with home(new) as opened:
         take(opened, ada.pack(old, 4))
-    assert "--last 4" in ada.refuses(new)
+    assert "message 4, the last one here" in ada.refuses(new)
     with home(new) as opened:
         take(opened, ada.pack(old))
-    assert "--last 9" in ada.refuses(new)  # all of it, but who could know that?
+    assert "message 9, the last one here" in ada.refuses(new)  # all of it, but who could know that?
     ada.declare(new, 9)
     assert ada.say(new) == 10
     assert ada.doubt(new) is None
@@ -349,6 +405,116 @@ def test_a_home_made_anew_from_the_secret_alone(ada: Ada) -> None:
     assert "known up to message 3, this machine has it up to 0" in ada.refuses(path)
 
 
+# ---------------------------------------------------------------------------------------------------- other secrets
+
+
+def test_a_secret_copied_over_the_one_of_the_home(ada: Ada) -> None:
+    """The identity of another program; that home may hold messages already."""
+    path = ada.make()
+    ada.say(path, 2)
+    (path / "secret").unlink()
+    save_secret(path / "secret", BEN)
+    assert ada.doubt(path) is Doubt.EXCHANGED
+    assert "not the one that it was made with" in ada.refuses(path)
+    ada.declare(path, 0)
+    assert ada.say(path) == 1
+    (path / "secret").unlink()
+    save_secret(path / "secret", ADA)
+    ada.refuses(path)
+
+
+def test_a_secret_that_is_a_link(ada: Ada) -> None:
+    """What it leads to may be another one tomorrow."""
+    path = ada.make()
+    for name, keypair in (("ada.secret", ADA), ("ben.secret", BEN)):
+        save_secret(ada.folder / name, keypair)
+    (path / "secret").unlink()
+    (path / "secret").symlink_to(ada.folder / "ada.secret")
+    assert ada.say(path) == 1
+    (path / "secret").unlink()
+    (path / "secret").symlink_to(ada.folder / "ben.secret")
+    ada.refuses(path)
+
+
+def test_a_home_that_holds_messages_and_does_not_say_whose_it_is(ada: Ada) -> None:
+    path = ada.make()
+    ada.say(path, 2)
+    (path / "origin.json").unlink()
+    assert ada.doubt(path) is Doubt.MOVED
+    ada.refuses(path)
+
+
+def test_a_home_that_was_adopted_and_copied_is_still_adopted(ada: Ada) -> None:
+    old = ada.make("old")
+    ada.say(old, 3)
+    new = ada.make("new", adopted=True)
+    with home(new) as opened:
+        take(opened, ada.pack(old))
+    assert ada.doubt(copy(new, ada.folder / "copy")) is Doubt.ADOPTED
+
+
+# ---------------------------------------------------------------------------------------------------- the memory itself
+
+
+def test_nothing_is_forgotten_when_the_program_dies_before_the_store_is_written(
+    ada: Ada, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory is written first and holds the message, so it is published by whoever comes next, once."""
+    path = ada.make()
+    ada.say(path, 2)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ingest, "flush", die)
+        patch.setattr(Standing, "_take_back", lambda *_: None)  # nothing runs any more in a process that is dead
+        with pytest.raises(Killed):
+            ada.say(path)
+    with home(path) as opened:
+        assert opened.store.clock()[ADA.public] == 2
+    (note,) = ada.memory.iterdir()
+    lost = json.loads(note.read_text())
+    assert lost["sequence"] == 3
+    assert ada.say(path) == 4
+    with home(path) as opened:
+        assert str(opened.store.key_at(ADA.public, 3)) == lost["key"]
+        assert opened.store.claims(ADA.public) == []
+
+
+def test_what_could_not_be_stored_was_not_published(ada: Ada, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The person is told that it failed, and will say it again: it must not come back from the memory."""
+    path = ada.make()
+
+    def full(*_: object) -> None:
+        raise StoreFull("no room")
+
+    for held in (0, 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(Ingest, "flush", full)
+            with pytest.raises(StoreFull):
+                ada.say(path)
+        assert ada.say(path) == held + 1
+
+
+def test_a_place_that_cannot_be_written_is_told(ada: Ada) -> None:
+    path = ada.make()
+    ada.memory.parent.mkdir()
+    ada.memory.write_text("not a folder")
+    with home(path) as opened:
+        standing = Standing(opened, ada.memory)
+        assert standing.probe()
+        assert standing.forgetful
+    assert ada.say(path) == 1
+    ada.memory.unlink()
+    with home(path) as opened:
+        assert Standing(opened, ada.memory).probe() is None
+    assert list(ada.memory.iterdir()) == []
+
+
 # ---------------------------------------------------------------------------------------------------- the commands
 
 
@@ -365,20 +531,66 @@ def test_the_command_line_asks_and_takes_the_answer(tmp_path: Path) -> None:
     for words in (("publish", "more"), ("follow", "@" + "A" * 43 + "=.ed25519")):
         done = run_sneaker(*words, at=new, ok=False)
         assert done.code == 23
-        assert "sneaker doctor --last 2" in done.err
+        assert "'sneaker doctor' shows the last one here" in done.err
+        assert "--last" not in done.err
     done = run_sneaker("doctor", at=new, ok=False)
     assert done.code == 3
     assert "am I forked?  not known: 2 messages here" in done.out
     assert "last message  2, of " in done.out
     assert ": the ?[31mlast" in done.out.replace("\\u001b", "?").replace("\N{REPLACEMENT CHARACTER}", "?")
     assert "cannot be mended" in done.out
-    assert run_sneaker("doctor", "--last", "1", at=new, ok=False).code == 2
-    done = run_sneaker("doctor", "--last", "2", at=new)
-    assert "am I forked?  no" in done.out
+    assert re.search(r"--last \d", done.out) is None
+    assert run_sneaker("doctor", "--last", "1", "--yes", at=new, ok=False).code == 2
+    done = run_sneaker("doctor", "--last", "2", at=new, data=b"2\n", ok=False)
+    assert done.code == 2
+    assert "--yes" in done.err
+    done = run_sneaker("doctor", "--last", "2", "--yes", at=new)
+    assert done.out == "noted: you go on from message 2\n"
+    assert "am I forked?  no" in run_sneaker("doctor", at=new).out
     run_sneaker("publish", "more", at=new)
 
     # The old one stands aside: it learns from the memory that the new one went on.
+    run_sneaker("publish", "and more", at=new)
     assert run_sneaker("publish", "once more", at=old, ok=False).code == 23
-    done = run_sneaker("doctor", "--last", "2", at=old, ok=False)
+    done = run_sneaker("doctor", "--last", "2", "--yes", at=old, ok=False)
     assert done.code == 23
-    assert "known up to message 3" in done.err
+    assert "known up to message 4" in done.err
+
+
+@pytest.mark.parametrize(("answer", "code"), [("2", 0), ("", 2), ("y", 2), ("1", 2)])
+def test_on_a_terminal_the_last_message_is_shown_and_its_number_wanted(tmp_path: Path, answer: str, code: int) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    run_sneaker("init", at=old)
+    run_sneaker("publish", "the first", at=old)
+    run_sneaker("publish", "the last", at=old)
+    log = run_sneaker("log", "--json", at=old).out
+    shutil.rmtree(Path(os.environ["HOME"]) / ".local/state/sneaker")
+    run_sneaker("init", "--secret", old / "secret", at=new)
+    run_sneaker("import", "-", at=new, data=log.encode())
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "sneaker", "--home", str(new), "doctor", "--last", "2"]
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+        os.write(ours, answer.encode() + b"\n")
+        out, err = asked.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert asked.returncode == code, err
+    assert "the last" in err
+    assert time.strftime("%Y") in err
+    assert "in the program that you used before" in err
+    assert out == ("noted: you go on from message 2\n" if code == 0 else "")
+    assert run_sneaker("publish", "more", at=new, ok=False).code == (0 if code == 0 else 23)
+
+
+def test_the_commands_tell_of_a_memory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state").write_text("not a folder")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert "not remembered outside of the home" in run_sneaker("init", at=tmp_path / "home").err
+    assert "not remembered outside of the home" in run_sneaker("-q", "publish", "one", at=tmp_path / "home").err
+    done = run_sneaker("doctor", "--json", at=tmp_path / "home", ok=False)
+    assert done.code == 3
+    (finding,) = done.json["findings"]
+    assert (finding["code"], finding["level"]) == ("memory-unwritable", "problem")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+    assert run_sneaker("publish", "two", at=tmp_path / "home").err == ""
+    assert run_sneaker("doctor", "--json", at=tmp_path / "home").json["findings"] == []
