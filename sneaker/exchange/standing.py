@@ -104,8 +104,7 @@ class Standing:
             with contextlib.nullcontext(ingest) if ingest is not None else self._open_ingest(now_ms) as opened:
                 opened.add_message(message)
                 opened.flush()
-        else:
-            self._home.store.note_claim(me, me, memory.head.sequence, memory.head.key)
+        self._home.store.note_claim(me, me, memory.head.sequence, memory.head.key)
 
     def _open_ingest(self, now_ms: Callable[[], int]) -> Ingest:
         return Ingest(self._home.store, caps=self._home.caps, now_ms=now_ms, workers=1)
