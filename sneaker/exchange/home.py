@@ -112,7 +112,7 @@ def create_home(path: Path, keypair: Keypair, config_text: str, config_name: str
         )
     with output_errors(path):
         make_home_folder(path)
-    config, is_used = config_text.encode("utf-8"), _has_messages(path, keypair)
+    config, is_used = config_text.encode("utf-8"), _has_messages(path)
     if is_used:
         origin = read_origin(path)
         if not adopted or origin is None or origin.feed != str(keypair.public):
@@ -131,7 +131,7 @@ def open_home(path: Path, caps: Caps) -> Home:
     """Open an existing home; raises HomeMissing, KeysError or StoreError."""
     if not (path / SECRET_NAME).exists():
         _check_link(path)
-        if (path / STORE_NAME).exists():
+        if _has_messages(path):
             raise _secret_lost(path, read_origin(path))
         raise HomeMissing(f"there is no sneaker home at {path}", hint="run 'sneaker init' to make one")
     keypair = load_secret(path / SECRET_NAME)
@@ -140,11 +140,13 @@ def open_home(path: Path, caps: Caps) -> Home:
     return opened
 
 
-def _has_messages(path: Path, keypair: Keypair) -> bool:
-    """Say whether a folder without a secret holds a store that is in use; one cut short by a power cut is empty."""
+def _has_messages(path: Path) -> bool:
+    """Say whether a folder without a secret holds a store that is in use; that of an ``init`` cut short is empty."""
+    from sneaker.store.sqlite import SqliteStore
+
     if not (path / STORE_NAME).exists():
         return False
-    with _open_store(path, keypair) as store:
+    with SqliteStore.open(path / STORE_NAME) as store:
         return bool(store.clock() or store.waiting())
 
 

@@ -96,6 +96,9 @@ def test_init_goes_on_where_a_power_cut_stopped_it(tmp_path: Path) -> None:
     path = tmp_path / "home"
     create_home(path, ADA, CONFIG, CONFIG_NAME)
     (path / "secret").unlink()
+    done = sneaker("status", at=path, ok=False)
+    assert done.code == 15
+    assert "sneaker init" in done.err
     create_home(path, BEN, CONFIG, CONFIG_NAME)
     assert load_secret(path / "secret") == BEN
 
