@@ -15,6 +15,7 @@ __all__ = [
     "MAX_BOX_BYTES",
     "MAX_CLOCK_FEEDS",
     "MAX_EARLY_BLOB_AGE_S",
+    "MAX_JSON_DEPTH",
     "MAX_JSON_LINE_BYTES",
     "MAX_LEGACY_BEACON_BYTES",
     "MAX_MESSAGE_BYTES",
@@ -78,6 +79,10 @@ MAX_BOX_BYTES = 4096
 # muxrpc has no limit of its own. JavaScript peers send their whole vector clock as one body, about 65 bytes a feed:
 # room for 60,000 feeds, more than the largest pubs carried.
 MAX_PACKET_BYTES = 4 * 1024 * 1024
+
+# Levels of JSON inside JSON that peers may send. A message has no more than 64, for the indentation of its canonical
+# text alone would make a deeper one too long; around it are one or two.
+MAX_JSON_DEPTH = 100
 
 # Calls that one peer may have open with us at once. ssb-server without EBT opens one live createHistoryStream for
 # every feed that it follows, so this is thousands; a call costs us about 200 bytes.

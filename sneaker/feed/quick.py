@@ -23,15 +23,23 @@ from sneaker.refs import FeedRef, MessageRef
 __all__ = ["quick_message", "quick_place"]
 
 _AUTHOR = rb'"@([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)\.ed25519"'
-_SEQUENCE = rb"([1-9][0-9]{0,8})"
-_HEAD = re.compile(
+# The first message of a feed has no previous one, and looks otherwise.
+_SEQUENCE = rb"([2-9]|[1-9][0-9]{1,8})"
+
+
+def _pattern(text: bytes) -> re.Pattern[bytes]:
+    """Compile a pattern in which ``\\s`` stands for what JSON takes for white space; by itself it stands for more."""
+    return re.compile(text.replace(rb"\s", rb"[ \t\n\r]"))
+
+
+_HEAD = _pattern(
     rb'\{\s*+"previous":\s*+"%([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)\.sha256",\s*+'
     rb'(?:"sequence":\s*+' + _SEQUENCE + rb',\s*+"author":\s*+' + _AUTHOR + rb"|"
     rb'"author":\s*+' + _AUTHOR + rb',\s*+"sequence":\s*+' + _SEQUENCE + rb"),\s*+"
     rb'"timestamp":\s*+([1-9][0-9]{0,14}),\s*+"hash":\s*+"sha256",\s*+"content":\s*+(?=["{])'
 )
 # The end has the same length in all spellings but for white space.
-_TAIL = re.compile(rb',\s*+"signature":\s*+"([A-Za-z0-9+/]{85}[AQgw]==)\.sig\.ed25519"\s*+\}\s*+\Z')
+_TAIL = _pattern(rb',\s*+"signature":\s*+"([A-Za-z0-9+/]{85}[AQgw]==)\.sig\.ed25519"\s*+\}\s*+\Z')
 _TAIL_BYTES = 140
 
 _PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_STRICT_INTEGER

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sneaker.errors import CallRefused, LocalProtocolError, RefError, RemoteProtocolError
 from sneaker.limits import MAX_BLOB_BYTES, MAX_BLOB_CHUNK_BYTES, MAX_BLOB_WANTS, MAX_NOTES_PER_PACKET
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.wire.jsontext import encode_json, parse_json
+from sneaker.wire.jsontext import parse_json, shown, whole_number
 
 __all__ = [
     "BlobExchange",
@@ -310,12 +310,10 @@ def parse_get_arguments(arguments: list[object]) -> BlobQuery:
         raise CallRefused("invalid hash") from None
     numbers: dict[str, int | None] = {}
     for name in ("start", "end", "size", "max"):
-        value = options.get(name)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if value is not None and (type(value) is not int or value < 0):
+        number = whole_number(options.get(name))
+        if (number is None and options.get(name) is not None) or (number is not None and not 0 <= number < 2**53):
             raise CallRefused(f"{name} is not a number of bytes")
-        numbers[name] = value
+        numbers[name] = number
     return BlobQuery(blob, numbers["start"] or 0, numbers["end"], numbers["size"], numbers["max"])
 
 
@@ -338,8 +336,7 @@ def parse_has_arguments(arguments: list[object]) -> tuple[list[BlobRef], bool]:
         try:
             blobs.append(BlobRef.parse(text if isinstance(text, str) else ""))
         except RefError:
-            shown = text if isinstance(text, str) else encode_json(text).decode("utf-8")
-            raise CallRefused(f"invalid id:{shown[:100]}") from None
+            raise CallRefused(f"invalid id:{shown(text)}") from None
     return blobs, isinstance(first, list)
 
 

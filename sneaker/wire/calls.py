@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sneaker.wire.jsontext import elements, encode_json, members, parse_json
+from sneaker.wire.jsontext import encode_json, parse_json, shown
 from sneaker.wire.packets import BodyKind, Packet
 
 __all__ = [
@@ -53,18 +53,12 @@ class PeerError(NamedTuple):
 
 
 class RequestReceived(NamedTuple):
-    """The peer calls us. ``arguments`` are parsed for reading; what must stay exact is in ``argument_texts()``."""
+    """The peer calls us."""
 
     call: int
     name: tuple[str, ...]
     kind: CallKind
     arguments: list[Any]
-    body: bytes
-
-    def argument_texts(self) -> list[bytes]:
-        """Return the arguments as the exact bytes they came in."""
-        text = members(self.body).get("args", b"null")
-        return [] if text == b"null" else elements(text)
 
 
 class ItemReceived(NamedTuple):
@@ -141,9 +135,9 @@ def parse_request(packet: Packet) -> tuple[RequestReceived | None, str | None]:
     kind = CallKind.ASYNC
     if packet.stream:
         if not isinstance(stated, str) or stated not in _STREAM_KINDS:
-            return None, f"unsupported stream type: {'undefined' if stated is None else str(stated)[:20]}"
+            return None, f"unsupported stream type: {'undefined' if stated is None else shown(stated, 20)}"
         kind = _STREAM_KINDS[stated]
-    return RequestReceived(-packet.number, tuple(parts), kind, arguments, packet.body), None
+    return RequestReceived(-packet.number, tuple(parts), kind, arguments), None
 
 
 def parse_error(packet: Packet) -> PeerError | None:

@@ -19,7 +19,7 @@ from sneaker.errors import CallRefused, LocalProtocolError, RefError, RemoteProt
 from sneaker.feed.quick import quick_place
 from sneaker.limits import MAX_NOTES_PER_PACKET, MAX_SEQUENCE
 from sneaker.refs import FeedRef
-from sneaker.wire.jsontext import parse_json
+from sneaker.wire.jsontext import parse_json, shown, whole_number
 
 __all__ = [
     "MAX_NOTE_SEQUENCE",
@@ -76,14 +76,13 @@ def encode_note(sequence: int, receive: bool) -> int:
 
 def decode_note(value: object) -> Note:
     """Read a note, junk included, as JavaScript does; integers of more than 32 bits claim nothing here."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = whole_number(value)
+    if number is None:
         bits = int(value) if isinstance(value, (bool, float)) and abs(value) < 2**31 else 0
         return Note(-1, True, not bits & 1)
-    if value not in _INT32:
-        return Note(-1, True, not value & 1)
-    return Note(value >> 1, value != -1, not value & 1)
+    if number not in _INT32:
+        return Note(-1, True, not number & 1)
+    return Note(number >> 1, number != -1, not number & 1)
 
 
 def format_notes(notes: Mapping[FeedRef, int]) -> Iterator[bytes]:
@@ -116,10 +115,8 @@ def parse_item(raw: bytes) -> MessageItem | NotesItem | None:
         raise RemoteProtocolError("an EBT item is not JSON") from None
     if not isinstance(value, dict):
         raise RemoteProtocolError("an EBT item is neither a message nor notes")
-    sequence, author = value.get("sequence"), value.get("author")
-    if isinstance(sequence, float) and sequence.is_integer():
-        sequence = int(sequence)
-    if type(sequence) is int and sequence > 0 and isinstance(author, str) and value.get("content"):
+    sequence, author = whole_number(value.get("sequence")), value.get("author")
+    if sequence is not None and sequence > 0 and isinstance(author, str) and value.get("content"):
         feed = _feed(author)
         return None if feed is None or sequence > MAX_SEQUENCE else MessageItem(feed, sequence, raw)
     wrapped = value.get("clock")
@@ -144,4 +141,4 @@ def parse_replicate_arguments(arguments: list[object]) -> None:
         raise CallRefused("expected ebt.replicate({version: 3})")
     name = options.get("format")
     if name is not None and name != "classic":
-        raise CallRefused(f"Unknown format: {str(name)[:100]}")
+        raise CallRefused(f"Unknown format: {shown(name)}")

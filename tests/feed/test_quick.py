@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sneaker.errors import InvalidMessage
@@ -98,6 +101,80 @@ def test_damage_is_seen(raw: bytes, data: st.DataObject) -> None:
         assert quick_message(spoiled) is None
         return
     agree(spoiled)
+
+
+FIELDS = [(key, json.dumps(value)) for key, value in BASE.items()]
+SPACES = st.sampled_from(["", " ", "\n  ", "\t", "\r\n"])
+ODD_SPACES = st.sampled_from(["\x0b", "\x0c", "\xa0", "\u2028", "\ufeff", "\x85", "\x1f", "/**/", "\0"])
+ODD_VALUES = st.sampled_from(
+    ["1", "2", "02", "2.0", "2e0", "-2", "0", "1000000000", "2147483648", "null", "true", '""', "{}", "[]", '"sha256"']
+    + [json.dumps(BASE[key]) for key in ("author", "previous", "signature", "hash")]
+    + [json.dumps([BASE["previous"]]), '{"type":"post","type":"vote"}', '"AAAA.box"', '".box"', '{"type":"post"} , 1']
+)
+
+
+@st.composite
+def spellings(draw: st.DrawFn) -> bytes:
+    """A message as somebody may spell it: mostly in order, with one field or two out of it."""
+    fields = list(FIELDS)
+    for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2]))):
+        at = draw(st.integers(0, len(fields) - 1))
+        key, value = fields[at]
+        change = draw(st.sampled_from(["value", "again", "again", "away", "swap", "key"]))
+        if change == "value":
+            fields[at] = key, draw(ODD_VALUES)
+        elif change == "again":
+            fields.insert(draw(st.integers(0, len(fields))), (key, draw(ODD_VALUES | st.just(value))))
+        elif change == "away" and len(fields) > 1:
+            del fields[at]
+        elif change == "swap":
+            other = draw(st.integers(0, len(fields) - 1))
+            fields[at], fields[other] = fields[other], fields[at]
+        elif change == "key":
+            fields[at] = draw(st.sampled_from(["x", "", "sequence", "__proto__"])), value
+    odd = draw(st.integers(-40, 4 * len(fields)))
+    place = 0
+
+    def space() -> str:
+        nonlocal place
+        place += 1
+        return draw(ODD_SPACES) if place == odd else draw(SPACES)
+
+    members = [
+        f"{space()}{json.dumps(key)}{draw(st.sampled_from(['', '', ' ']))}:{space()}{value}" for key, value in fields
+    ]
+    return (
+        draw(st.sampled_from(["", "", "", " "])) + "{" + f"{space()},".join(members) + space() + "}" + space()
+    ).encode()
+
+
+@settings(max_examples=1500, deadline=None)
+@given(spellings())
+def test_however_it_is_spelled_it_agrees_with_the_parser(raw: bytes) -> None:
+    quick = quick_message(raw)
+    try:
+        message = parse_message(raw)
+    except InvalidMessage:
+        assert quick is None
+        return
+    assert quick is None or quick == (message, compact(message))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda text: re.sub(r'"sequence": \d+', '"sequence": 1', text), id="first-with-previous"),
+        pytest.param(lambda text: text.replace('"hash": ', '"hash":\x0b'), id="vertical-tab"),
+        pytest.param(lambda text: text.replace('"hash": ', '"hash":\x0c'), id="form-feed"),
+        pytest.param(lambda text: text[:-1] + "\x0c}", id="form-feed-at-the-end"),
+        pytest.param(lambda text: text.replace(', "signature"', ', "sequence": 7, "signature"'), id="sequence-again"),
+    ],
+)
+def test_what_the_parser_refuses_is_not_read_quickly(change: Callable[[str], str]) -> None:
+    text = json.dumps(BASE)
+    assert agree(text.encode())
+    assert change(text) != text
+    assert quick_message(change(text).encode()) is None
 
 
 def test_what_is_too_large_to_be_a_message_is_not_looked_at() -> None:

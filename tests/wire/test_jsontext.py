@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sneaker.wire.jsontext import elements, encode_json, members, parse_json
+from sneaker.limits import MAX_JSON_DEPTH
+from sneaker.wire.jsontext import encode_json, members, parse_json, shown, whole_number
 
 JSON = st.recursive(
     st.none()
@@ -33,9 +34,8 @@ def test_text_is_cut_out_exactly() -> None:
     parts = members(raw)
     assert parts["value"] == b'{"n": 1.0, "s":"\\ud800 \\u00e9", "k":1,"k":2}'
     assert parts["value2"] == b'"\xc3\xa9"'
-    assert elements(parts["x"]) == [b"1", b'{"a":"]"}']
+    assert parts["x"] == b'[ 1 , {"a":"]"} ]'
     assert members(b"{}") == {}
-    assert elements(b"[ ]") == []
     assert members(b'{"a":1,"a":2}') == {"a": b"2"}
     assert members(b'{"a":"\xff"}') == {"a": b'"\xff"'}
 
@@ -48,9 +48,62 @@ def test_what_is_no_object_is_refused(junk: bytes) -> None:
         members(junk)
 
 
-def test_deep_nesting_is_an_error_and_no_crash() -> None:
-    with pytest.raises(ValueError, match="deep"):
-        elements(b"[" * 200_000)
+BRACKETS_IN_TEXT = b'"' + b"[{" * 1000 + b'\\"\\\\"'
+
+
+@pytest.mark.parametrize(("opener", "closer", "levels"), [(b"[", b"]", 1), (b'{"a":', b"}", 1), (b'[{"]":', b"}]", 2)])
+@pytest.mark.parametrize("inside", [b"0", BRACKETS_IN_TEXT])
+def test_nothing_deep_gets_in(opener: bytes, closer: bytes, levels: int, inside: bytes) -> None:
+    most = MAX_JSON_DEPTH // levels
+    assert parse_json(opener * most + inside + closer * most) is not None
+    for depth in (most + 1, 200, 250, 1020, 1030, 5000, 200_000):
+        for text in (opener * depth + inside + closer * depth, opener * depth):
+            with pytest.raises(ValueError, match=r"."):
+                parse_json(text)
+            with pytest.raises(ValueError, match=r"."):
+                members(b'{"value":' + text + b"}")
+
+
+def test_what_is_wide_is_not_deep() -> None:
+    wide = b"[" + b",".join([b'{"a":[[]]}'] * 50_000) + b"]"
+    assert len(parse_json(wide)) == 50_000
+    assert members(b'{"a":' + wide + b"}") == {"a": wide}
+
+
+def test_numbers_are_those_that_can_be_printed() -> None:
+    assert parse_json(b'{"\\ud800":1e400}') == {"\ud800": None}  # as JSON.stringify prints it
+    assert parse_json(b"[-1e400,1e-400,1e308]") == [None, 0.0, 1e308]
+    assert parse_json(b'["\\ud800",18446744073709551615,18446744073709551616,-9223372036854775809]') == [
+        "\ud800",
+        2**64 - 1,
+        2.0**64,
+        -(2.0**63),
+    ]
+    assert parse_json(b'["\\ud800",' + b"9" * 900 + b"]") == ["\ud800", None]
+    for text in (b"9" * 5000, b"0." + b"1" * 5000):
+        with pytest.raises(ValueError, match=r"."):
+            parse_json(b'["\\ud800",' + text + b"]")
+
+
+def test_integers_as_javascript_takes_them() -> None:
+    assert [whole_number(value) for value in (3, 3.0, -0.0, 2**60)] == [3, 3, 0, 2**60]
+    assert [whole_number(value) for value in (None, True, 1.5, "3", [], float("inf"), float("nan"))] == [None] * 7
+
+
+def test_of_a_value_only_text_is_shown() -> None:
+    assert shown("x" * 500) == "x" * 100
+    assert shown("x" * 500, 20) == "x" * 20
+    values = [None, True, False, 1, 1e300, 10**5000, [[["x"]]], {"x": 1}]
+    assert [shown(value) for value in values] == [
+        "null",
+        "true",
+        "false",
+        "a number",
+        "a number",
+        "a number",
+        "a list",
+        "an object",
+    ]
 
 
 def test_encoding_is_compact() -> None:
@@ -62,15 +115,41 @@ def test_encoding_is_compact() -> None:
 @given(st.lists(JSON, max_size=5), st.dictionaries(st.text(), JSON, max_size=5))
 def test_pieces_mean_what_the_whole_means(array: list[object], mapping: dict[str, object]) -> None:
     for dump in (encode_json, lambda value: json.dumps(value, indent=1).encode()):
-        assert [parse_json(piece) for piece in elements(dump(array))] == array
+        assert parse_json(dump(array)) == array
         assert {key: parse_json(piece) for key, piece in members(dump(mapping)).items()} == mapping
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_value_or_a_value_error(data: bytes) -> None:
-    for parse in (parse_json, members, elements):
+    for parse in (parse_json, members):
         try:
             parse(data)
         except ValueError:
             pass
+
+
+JSON_TEXT = st.recursive(
+    st.sampled_from(["1e400", "-1e999", "1e-999", "-0", "1.0", "9" * 30, "-" + "9" * 400, "9" * 4400, "null", "true"])
+    | st.sampled_from(['"\\ud800"', '"\\udc00\\ud800"', '"\\u0000"', '"[[[["', '"\\\\"', '"\\""', '"\xe9"', '"\xff"']),
+    lambda inner: (
+        st.lists(inner, max_size=4).map(lambda parts: f"[{','.join(parts)}]")
+        | st.lists(inner, max_size=3).map(
+            lambda parts: "{" + ",".join(f'"\\ud8{i:02}":{p}' for i, p in enumerate(parts)) + "}"
+        )
+        | inner.map(lambda part: "[" * 60 + part + "]" * 60)
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(JSON_TEXT)
+def test_whatever_is_parsed_can_be_printed(text: str) -> None:
+    try:
+        value = parse_json(text.encode("latin-1"))
+    except ValueError:
+        return
+    printed = encode_json(value)
+    assert encode_json(parse_json(printed)) == printed
+    assert len(shown(value)) <= 100

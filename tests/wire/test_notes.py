@@ -100,6 +100,8 @@ def test_arguments(arguments: list[object]) -> None:
         ([3], "expected ebt.replicate({version: 3})"),
         ([{"version": 2}], "expected ebt.replicate({version: 3})"),
         ([{"version": 3, "format": "bendybutt-v1"}], "Unknown format: bendybutt-v1"),
+        ([{"version": 3, "format": "x" * 5000}], f"Unknown format: {'x' * 100}"),
+        ([{"version": 3, "format": [["classic"]]}], "Unknown format: a list"),
     ],
 )
 def test_other_versions_and_formats_are_refused(arguments: list[object], text: str) -> None:
