@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "sneaker"
 
 LEVELS = {
     "errors": 0,
+    "bugs": 0,
     "events": 0,
     "limits": 0,
     "refs": 0,

@@ -89,7 +89,9 @@ def _serve(watching: _Watching, more: Sequence[Service] = ()) -> None:
     watching.watcher.ready = lambda: _tell_ready(watching, config)
 
     try:
-        run_services([*watching.services(), *more], watching.manager, watching.watcher.look_anew)
+        run_services(
+            [*watching.services(), *more], watching.manager, watching.watcher.look_anew, watching.reporter.output.say
+        )
     finally:
         watching.reporter.close()
 

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -103,7 +103,8 @@ class Output:
     def say(self, text: str) -> None:
         """Print a remark to stderr, unless it shall be quiet."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            with suppress(OSError):  # whoever reads it may be gone, and a service goes on
+                print(text, file=sys.stderr)
 
     @contextmanager
     def progress(self, total: int | None, label: str, unit: str = "B") -> Iterator[Callable[[int], None]]:

@@ -6,9 +6,11 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from sneaker.bugs import bug_words, what_went_wrong
 from sneaker.cli.show import Output, clean
 from sneaker.cli.watching import what_came
 from sneaker.config import NotifySettings
@@ -61,8 +63,9 @@ class Reporter:
         if self.collect is not None:
             self.collect(line, value)
         else:
-            self.output.data(value, line)
-            sys.stdout.flush()
+            with suppress(OSError):  # whoever reads it may be gone, and a service goes on
+                self.output.data(value, line)
+                sys.stdout.flush()
         self.manager.status(line)
         if notification is not None:
             self._notify(notification)
@@ -93,10 +96,13 @@ class Reporter:
         notifier = Notifier() if self.settings.desktop else None
         hook = Hook(self.settings.hook) if self.settings.hook else None
         while (notification := self._queue.get()) is not None:
-            if notifier is not None:
-                notifier.show(notification)
-            if hook is not None:
-                hook.run(notification)
+            try:
+                if notifier is not None:
+                    notifier.show(notification)
+                if hook is not None:
+                    hook.run(notification)
+            except Exception as error:
+                self.output.say(clean(what_went_wrong(error), 300))
 
     def close(self, timeout_s: float = 10) -> None:
         """Wait until everything was told, within reason."""
@@ -169,7 +175,7 @@ def _failed(event: VisitFailed) -> tuple[str, dict[str, Any], Notification | Non
     elif isinstance(error, OSError):
         why = f"the drive failed: {error.strerror or 'it does not answer'}"
     else:
-        why = f"this is a bug in sneaker: {type(error).__name__}: {error}"
+        why = bug_words(error)
     if event.retry_in_s is not None:
         line = f"{_place(event.drive)}: {clean(why, 300)}; trying again in {event.retry_in_s:.0f} s"
         notification = None

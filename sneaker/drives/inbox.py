@@ -26,9 +26,10 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
+from sneaker.bugs import what_went_wrong
 from sneaker.drives.mounts import NETWORK_FILESYSTEMS, MountTable, mount_of
 from sneaker.drives.watch import run_in_thread
-from sneaker.errors import DriveError, SneakerError, StoreError
+from sneaker.errors import DriveError, StoreError
 
 __all__ = [
     "DONE_FOLDER",
@@ -277,11 +278,10 @@ class Inbox:
             self.tell(InboxFailed(path, error.message))
             candidate.since = now + self.settings.retry_s
             return self.settings.retry_s
-        except (SneakerError, OSError) as error:
+        except Exception as error:  # a bug that one file shows must not keep the others waiting
             # Until it changes, or until the next start.
             candidate.dull = True
-            words = error.message if isinstance(error, SneakerError) else error.strerror
-            self.tell(InboxFailed(path, words or "it cannot be read"))
+            self.tell(InboxFailed(path, what_went_wrong(error)))
             return None
 
     async def _advance(self, path: Path, candidate: _Candidate, now: float) -> float | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from sneaker.bugs import what_went_wrong
 from sneaker.drives.drive import Drives, MediumKey, MountedDrive
 from sneaker.drives.events import (
     DriveRemoved,
@@ -184,11 +185,14 @@ class Watcher:
     # ------------------------------------------------------------------------------------------------ looking
 
     def _look(self) -> None:
+        """Begin what there is to do; what goes wrong in looking is said, and the next look comes."""
         try:
-            present = {(drive.medium, drive.mount_id): drive for drive in self.drives.mounted()}
-        except SneakerError as error:
-            self.tell(Trouble("", error.message))
-            return
+            self._compare()
+        except Exception as error:
+            self.tell(Trouble("", what_went_wrong(error)))
+
+    def _compare(self) -> None:
+        present = {(drive.medium, drive.mount_id): drive for drive in self.drives.mounted()}
         for key, attendance in list(self._attended.items()):
             if key not in present:
                 self._gone(attendance)
@@ -213,7 +217,7 @@ class Watcher:
             return any(
                 found.medium == drive.medium and found.mount_id == drive.mount_id for found in self.drives.mounted()
             )
-        except SneakerError:
+        except Exception:  # the next look says why
             return False
 
     # ------------------------------------------------------------------------------------------------ visiting
@@ -336,7 +340,13 @@ class Watcher:
             self._offered.setdefault(key, None)
         for key, device in there.items():
             if key not in self._offered:
-                self._offered[key] = asyncio.create_task(self._mount(mounter, device, key))
+                self._offered[key] = asyncio.create_task(self._try_to_mount(mounter, device, key))
+
+    async def _try_to_mount(self, mounter: Mounter, device: BlockDevice, key: MediumKey) -> None:
+        try:
+            await self._mount(mounter, device, key)
+        except Exception as error:
+            self.tell(Trouble(device.node, what_went_wrong(error)))
 
     async def _mount(self, mounter: Mounter, device: BlockDevice, key: MediumKey) -> None:
         for attempt in range(1, self.settings.attempts + 1):
@@ -363,8 +373,8 @@ class Watcher:
         self.tell(Trouble(drive.device, "the file system on it is damaged; having it repaired"))
         try:
             await run_in_thread(lambda: mounter.repair(drive))
-        except DriveError as error:
-            self.tell(Trouble(drive.device, error.message))
+        except Exception as error:
+            self.tell(Trouble(drive.device, what_went_wrong(error)))
             return False
         # It may come back under the same mount id, and has to count as new all the same.
         self._attended.pop((drive.medium, drive.mount_id), None)
@@ -378,7 +388,7 @@ class Watcher:
         # It stays in _offered, so that it is not mounted again before it was pulled out.
         try:
             await run_in_thread(lambda: mounter.release(drive, switch_off))
-        except DriveError as error:
-            self.tell(Trouble(drive.device, error.message))
+        except Exception as error:
+            self.tell(Trouble(drive.device, what_went_wrong(error)))
             return False
         return True

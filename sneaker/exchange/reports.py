@@ -24,6 +24,8 @@ class Code(StrEnum):
     SIGNATURE_INVALID = "signature-invalid"
     #: Its feed is forked; no more of it is taken.
     FORKED = "forked"
+    #: The place in a feed that came with it is not its own.
+    PLACE_MISMATCH = "place-mismatch"
     #: There are gaps before it, and no room left to let it wait until they are filled.
     WAITING_ROOM_FULL = "waiting-room-full"
 

@@ -105,31 +105,48 @@ class Connection:
     # ------------------------------------------------------------------------------------------ life
 
     async def run(self) -> None:
-        """Serve the connection until it ends; never raises, ``error`` says what went wrong."""
-        writing = asyncio.create_task(self._write())
+        """Serve the connection until it ends; never raises, ``error`` says what went wrong, be it a bug of ours."""
+        writing = self.spawn(self._write())
         try:
             await self._read()
-        except (ConnectionLost, RemoteProtocolError, OSError) as error:
-            self.error = self.error or error
         except asyncio.CancelledError:
             self.error = self.error or ConnectionLost("the connection was closed")
+        except Exception as error:
+            self._note(error)
+        try:
+            await self._wind_up(writing)
+        except Exception as error:
+            self._note(error)
         finally:
-            self._closing = True
-            self._ended.set()
-            self._has_room.set()
-            writing.cancel()
-            with contextlib.suppress(asyncio.CancelledError, OSError, RuntimeError):
-                await writing
-            self._say_goodbye()
-            self._fail_calls()
-            for task in list(self._tasks):
-                task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=5)
             self._writer.close()
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(_GOODBYE_TIMEOUT_S):
                     await self._writer.wait_closed()
+
+    async def _wind_up(self, writing: asyncio.Task[None]) -> None:
+        self._closing = True
+        self._ended.set()
+        self._has_room.set()
+        writing.cancel()
+        await asyncio.wait([writing])
+        self._say_goodbye()
+        try:
+            self._fail_calls()
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=5)
+
+    def fail(self, error: Exception) -> None:
+        """End now, because of ``error``: whatever goes wrong on behalf of a connection is the end of that connection."""
+        self._note(error)
+        self.abort()
+
+    def _note(self, error: Exception) -> None:
+        """Keep the first reason, but a bug or a broken protocol rather than that the connection was lost."""
+        if self.error is None or (_is_loss(self.error) and not _is_loss(error)):
+            self.error = error
 
     async def close(self, reason: str | None = None) -> None:
         """Say goodbye, wait a moment for the peer's, and end; ``reason`` becomes ``error``."""
@@ -178,13 +195,21 @@ class Connection:
             await self.call(["whoami"], timeout_s=SILENCE_S)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a coroutine that ends with the connection; what it raises for a lost connection is dropped."""
-        task = asyncio.create_task(_quietly(work))
+        """Run a coroutine that ends with the connection, and ends it if it raises anything but that it is lost."""
+        task = asyncio.create_task(self._contained(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         # One that is cancelled before it has begun would complain that nobody waited for it.
         task.add_done_callback(lambda _: work.close())
         return task
+
+    async def _contained(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except (NetworkError, CallRefused, LocalProtocolError):
+            pass
+        except Exception as error:
+            self.fail(error)
 
     # ------------------------------------------------------------------------------------------ calls of ours
 
@@ -367,22 +392,18 @@ class Connection:
     async def _write(self) -> None:
         writer, session = self._writer, self.session
         writer.transport.set_write_buffer_limits(high=ROOM_BYTES)
-        try:
-            while True:
-                await self._something_to_send.wait()
-                self._something_to_send.clear()
-                while session.outgoing_bytes:
-                    data = self._boxer.box(session.data_to_send())
-                    self._has_room.set()
-                    self._resumed.set()
-                    self.bytes_sent += len(data)
-                    self._sent_at = self._time()
-                    writer.write(data)
-                    await writer.drain()
-                    self._sent_at = self._time()
-        except OSError as error:
-            self.error = self.error or error
-            self.abort()
+        while True:
+            await self._something_to_send.wait()
+            self._something_to_send.clear()
+            while session.outgoing_bytes:
+                data = self._boxer.box(session.data_to_send())
+                self._has_room.set()
+                self._resumed.set()
+                self.bytes_sent += len(data)
+                self._sent_at = self._time()
+                writer.write(data)
+                await writer.drain()
+                self._sent_at = self._time()
 
     def _say_goodbye(self) -> None:
         """The last words, as far as the socket takes them."""
@@ -392,10 +413,9 @@ class Connection:
                 self._writer.write(self._boxer.box(self.session.data_to_send()) + self._boxer.goodbye())
 
 
+def _is_loss(error: Exception) -> bool:
+    return isinstance(error, NetworkError | OSError)
+
+
 def _refuse(request: RequestReceived) -> None:
     raise CallRefused(f"method:{','.join(request.name)} is not in list of allowed methods")
-
-
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
-    with contextlib.suppress(NetworkError, CallRefused, LocalProtocolError):
-        await work

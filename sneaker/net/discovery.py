@@ -67,7 +67,7 @@ class Discovery:
                 continue
             transport, _ = await loop.create_datagram_endpoint(lambda decode=decode: _Listener(self, decode), sock=sock)  # type: ignore[misc]
             self._transports.append(transport)
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(self._node.go_on(self._run))
 
     async def stop(self) -> None:
         """End."""

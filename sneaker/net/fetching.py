@@ -74,6 +74,7 @@ class _Fetch:
     def __init__(self, meeting: Meeting, feed: FeedRef, *, live: bool = True) -> None:
         self._meeting = meeting
         self._node = meeting.node
+        self.connection = meeting.connection
         self._feed = feed
         first = self._node.replicator.sequence(feed) + 1
         self._buffer = ReorderBuffer(first)

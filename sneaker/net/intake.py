@@ -16,12 +16,14 @@ from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from sneaker.caps import Caps
-from sneaker.errors import SneakerError, StoreLocked
+from sneaker.errors import InvalidMessage, SneakerError, StoreLocked
 from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.reports import Refusal
+from sneaker.exchange.reports import Code, Refusal
 from sneaker.feed.compact import Compact
 from sneaker.feed.message import Message
 from sneaker.feed.quick import quick_message
+from sneaker.feed.validate import parse_message
+from sneaker.net.connection import Connection
 from sneaker.refs import FeedRef
 from sneaker.store.base import Store
 from sneaker.store.verification import PROCESSES_FROM, Verifier
@@ -50,6 +52,9 @@ _RETRY_S = 0.5
 
 class Source(Protocol):
     """Who offers messages."""
+
+    #: Where they come from: what goes wrong with them is the end of it.
+    connection: Connection
 
     def settled(self, offers: list[Offer], outcome: Outcome) -> None:
         """Hear what became of offers; those beyond ``outcome.heads`` were refused, and ``outcome.reason`` says why."""
@@ -83,22 +88,27 @@ class Outcome(NamedTuple):
 
 
 class Intake:
-    """The thread, and what the event loop sees of it; ``on_outcome`` and ``on_failure`` are called in the thread."""
+    """The thread, and what the event loop sees of it; ``on_outcome`` and the like are called in the thread."""
 
     def __init__(
         self,
         store: Store,
         caps: Caps,
         *,
+        wanted: Callable[[FeedRef], bool],
         now_ms: Callable[[], int],
         on_outcome: Callable[[Outcome], None],
+        on_bug: Callable[[list[Offer], Exception], None],
         on_failure: Callable[[SneakerError], None],
     ) -> None:
-        """``on_failure`` hears why the store cannot be written (a full disk); the thread has ended then."""
+        """``wanted`` says, in the thread, of which feeds messages are taken; ``on_bug`` hears which offers
+        of one source could not be dealt with, and are dropped; ``on_failure`` hears why the store cannot be written (a full disk); the thread has ended then."""
         self._store = store
         self._caps = caps
+        self._wanted = wanted
         self._now_ms = now_ms
         self._on_outcome = on_outcome
+        self._on_bug = on_bug
         self._on_failure = on_failure
         self._queue: deque[Offer] = deque()
         # What came since the loop last had nothing better to do: one wake-up of the thread for a hundred messages.
@@ -196,19 +206,39 @@ class Intake:
             return taken
 
     def _work(self, batch: list[Offer]) -> None:
-        """Ingest a batch, and what comes meanwhile."""
+        """Ingest a batch, and what comes meanwhile; after a bug, what each source offered by itself."""
         deadline = time.monotonic() + _HOLD_S
+        pending: list[Offer] = []
         try:
-            with Ingest(self._store, caps=self._caps, verifier=self._verifier, now_ms=self._now_ms) as ingest:
-                self._sit(_Sitting(ingest, self._store), batch, deadline)
+            with Ingest(
+                self._store, caps=self._caps, wanted=self._wanted, verifier=self._verifier, now_ms=self._now_ms
+            ) as ingest:
+                self._sit(_Sitting(ingest, self._store, pending), batch, deadline)
         except StoreLocked:  # another process is writing
             with self._changed:
                 self._queue.extendleft(reversed(batch))
                 if self._changed.wait_for(lambda: self._stopping, _RETRY_S):
                     self._queue.clear()
+        except SneakerError:
+            raise
+        except Exception as error:
+            self._verifier.close()
+            self._verifier = Verifier()
+            self._isolate(pending or batch, error)
         else:
             if time.monotonic() >= deadline:
                 time.sleep(_PAUSE_S)
+
+    def _isolate(self, offers: list[Offer], error: Exception) -> None:
+        """Find out whose offers cannot be dealt with."""
+        by_source: dict[Source, list[Offer]] = {}
+        for offer in offers:
+            by_source.setdefault(offer.source, []).append(offer)
+        if len(by_source) == 1:
+            self._on_bug(offers, error)
+            return
+        for some in by_source.values():
+            self._work(some)
 
     def _sit(self, sitting: _Sitting, offers: list[Offer], deadline: float) -> None:
         """Take in offers for as long as there are any, but not longer than the lock may be held."""
@@ -234,8 +264,9 @@ class Intake:
 class _Sitting:
     """The time for which the store's lock is held: which offers are taken in and not reported, how far feeds were."""
 
-    def __init__(self, ingest: Ingest, store: Store) -> None:
-        self._pending: list[Offer] = []
+    def __init__(self, ingest: Ingest, store: Store, pending: list[Offer]) -> None:
+        """``pending`` has, at any time, what was taken in and is not reported."""
+        self._pending = pending
         self._ingest = ingest
         self._store = store
         self._heads: dict[FeedRef, int] = {}
@@ -246,10 +277,10 @@ class _Sitting:
         return time.monotonic() >= self._commit_at
 
     def add(self, offers: list[Offer]) -> None:
+        self._pending += offers
         for feed in {offer.feed for offer in offers}.difference(self._heads):
             self._heads[feed] = self._head(feed)
         _add_quickly(self._ingest, offers)
-        self._pending += offers
 
     def poll(self, timeout_s: float) -> bool:
         return self._ingest.poll(timeout_s)
@@ -270,9 +301,9 @@ class _Sitting:
         rest = [offer for offer in self._pending if offer.sequence > heads[offer.feed]]
         if finish and rest:  # refused
             report = self._ingest.report()
-            self._pending = []
+            self._pending.clear()
             return Outcome(done + rest, before, heads, report.refusals, report.feeds_forked)
-        self._pending = rest
+        self._pending[:] = rest
         return Outcome(done, before, heads)
 
     def _head(self, feed: FeedRef) -> int:
@@ -286,15 +317,23 @@ def _add_quickly(ingest: Ingest, offers: list[Offer]) -> None:
     compacts: list[Compact] = []
     for offer in sorted(offers, key=attrgetter("feed")):
         quick = quick_message(offer.raw)
+        try:
+            message = parse_message(offer.raw) if quick is None else quick[0]
+            if message.author != offer.feed or message.sequence != offer.sequence:
+                # The connection looked at the offer's place: whether that feed is asked for, and blocked.
+                raise InvalidMessage(Code.PLACE_MISMATCH, "it is not the message that it was offered as")
+        except InvalidMessage as error:
+            ingest.refuse(offer.feed, offer.sequence, error.reason, error.detail)
+            continue
         if messages and (
-            quick is None or quick[0].author != messages[0].author or quick[0].sequence != messages[-1].sequence + 1
+            quick is None or message.author != messages[0].author or message.sequence != messages[-1].sequence + 1
         ):
             ingest.add_messages(messages, compacts)
             messages, compacts = [], []
         if quick is None:
-            ingest.add_json(offer.raw)
+            ingest.add_message(message)
         else:
-            messages.append(quick[0])
+            messages.append(message)
             compacts.append(quick[1])
     if messages:
         ingest.add_messages(messages, compacts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -71,34 +72,39 @@ class Meeting:
 
     async def run(self) -> None:
         """Do everything that is to be done with this peer, until the connection ends; never raises."""
-        waiting: asyncio.TimerHandle | None = None
+        try:
+            self._begin()
+        except Exception as error:
+            self.connection.fail(error)
+        try:
+            await self.connection.run()
+        finally:
+            self.detach()
+
+    def _begin(self) -> None:
         if self.peer != self.node.me:
             self.blobs = BlobTalk(self)
             if self.connection.dialled:
                 self.ebt = EbtStream(self)
-                self.blobs.start()
             else:
-                waiting = asyncio.get_running_loop().call_later(_EBT_WAIT_S, self._ebt_is_late)
-                self.blobs.start()
+                self.connection.spawn(self._expect_ebt())
+            self.blobs.start()
         elif self.connection.dialled and self.peer not in self.node.replicator.connections:
             self.ebt = EbtStream(self)
-        try:
-            await self.connection.run()
-        finally:
-            if waiting is not None:
-                waiting.cancel()
-            self.detach()
 
     def detach(self) -> None:
         """Take the peer out of everything that is shared; harmless the second time."""
         if not self._detached:
             self._detached = True
-            if self.ebt is not None:
-                self.ebt.finish()
-            if self.blobs is not None:
-                self.blobs.finish()
+            try:
+                if self.ebt is not None:
+                    self.ebt.finish()
+            finally:
+                if self.blobs is not None:
+                    self.blobs.finish()
 
-    def _ebt_is_late(self) -> None:
+    async def _expect_ebt(self) -> None:
+        await asyncio.sleep(_EBT_WAIT_S)
         if self.ebt is None and self.is_near and not self.connection.closing:
             self._fetch_histories()
 
@@ -145,6 +151,8 @@ class Meeting:
 
     def policy_changed(self) -> None:
         """Look at the follow graph again."""
+        if self._detached:
+            return
         withheld = self.node.policy.withheld(self.peer)
         if self.ebt is not None:
             for feed in withheld - self.withheld:
@@ -153,6 +161,18 @@ class Meeting:
         if self.fetcher is not None:
             for feed in self.node.replicator.wanted:
                 self.fetcher.fetch(feed)
+
+    def tick(self, pause_s: float) -> None:
+        """To be called about once a second; what came before a pause of ``pause_s`` is acknowledged."""
+        self.connection.tick()
+        if self.ebt is not None:
+            self.ebt.acknowledge(pause_s)
+            self.ebt.fetch_overdue()
+
+    def feeds_grown(self, grown: Iterable[tuple[FeedRef, int, int]]) -> None:
+        """Hear that feeds have grown, and how far each was and is."""
+        for feed, _, _ in grown:
+            self.histories.appended(feed)
 
     def wake(self) -> None:
         """Something may be due to this peer."""
@@ -175,13 +195,13 @@ class Meeting:
         before, heads, tally = outcome.before, outcome.heads, self.tally
         refused: dict[FeedRef, Offer] = {}
         for offer in offers:
-            if offer.sequence > heads[offer.feed]:
+            if offer.sequence <= before[offer.feed]:
+                tally.known += 1
+            elif offer.sequence <= heads[offer.feed]:
+                tally.received += 1
+            elif self.node.policy.wants(offer.feed):  # else it was unfollowed after it had been asked for
                 tally.refused += 1
                 refused.setdefault(offer.feed, offer)
-            elif offer.sequence > before[offer.feed]:
-                tally.received += 1
-            else:
-                tally.known += 1
         for offer in refused.values():
             if len(tally.refusals) < _MAX_REFUSALS_KEPT:
                 tally.refusals.append((offer.feed, offer.sequence, outcome.reason(offer.feed)))

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from sneaker.errors import RemoteProtocolError, SneakerError
+from sneaker.bugs import Reporter
+from sneaker.errors import NetworkError, SneakerError
 from sneaker.exchange.home import Home, reopen_store
 from sneaker.net.admission import find_place, keeps_old
 from sneaker.net.blobs import Blobs
@@ -37,6 +38,8 @@ _POLICY_DELAY_S = 0.25
 _POLICY_SHARE = 10
 # How often what peers said is written down during long connections.
 _SAVE_S = 60.0
+# Work that goes on for ever begins again so long after something went wrong in it.
+_AGAIN_S = 1.0
 # A pause in which peers are told what is committed of what they sent.
 _ACKNOWLEDGE_S = 1.0
 # Two threads that do much in Python beside calls into libsodium: with the usual 5 ms, every call that lets go of the
@@ -79,8 +82,10 @@ class Node:
         self.intake = Intake(
             self._intake_store,
             home.caps,
+            wanted=lambda feed: self.policy.wants(feed),
             now_ms=now_ms,
             on_outcome=self._outcome_from_thread,
+            on_bug=self._bug_from_thread,
             on_failure=self._fail_from_thread,
         )
         self.blobs = Blobs(self, home.blobs)
@@ -97,6 +102,9 @@ class Node:
         self._policy_not_before = 0.0
         self._reading_policy = False
         self._stopping = False
+        self._seen_version = home.store.data_version()
+        #: Says what went wrong in a piece of work that has ended with it.
+        self.report = Reporter(lambda text: self.say(text), time.monotonic)
 
     # ------------------------------------------------------------------------------------------ life
 
@@ -106,7 +114,7 @@ class Node:
         self.failed = self._loop.create_future()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self.intake.start()
-        self._background = [asyncio.create_task(work) for work in (self._watch(), self._tick())]
+        self._background = [asyncio.create_task(self.go_on(work)) for work in (self._watch, self._tick)]
         self.keep(asyncio.create_task(self.blobs.want_missing()))
 
     async def stop(self) -> None:
@@ -143,10 +151,24 @@ class Node:
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            if isinstance(error, SneakerError):
-                self.say(error.message)
-            elif not self.failed.done():
-                self.failed.set_result(SneakerError(f"{type(error).__name__}: {error}"))
+            self.report(error)
+
+    async def go_on(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do work that never ends, from the start again if something goes wrong in it."""
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                self.report(error)
+            await asyncio.sleep(_AGAIN_S)
+
+    def _each(self, action: Callable[[Meeting], None]) -> None:
+        """Do something with every connected peer; what goes wrong with one is the end of that connection."""
+        for meeting in [*self.meetings.values(), *self._own_meetings]:
+            try:
+                action(meeting)
+            except Exception as error:
+                meeting.connection.fail(error)
 
     # ------------------------------------------------------------------------------------------ peers
 
@@ -192,16 +214,16 @@ class Node:
             self.own_key.left(connection)
             if self.meetings.get(peer) is meeting:
                 del self.meetings[peer]
-            if isinstance(connection.error, RemoteProtocolError):
-                self.say(f"{peer} at {connection.remote}: {connection.error.message}")
+            error = connection.error
+            if error is not None and not isinstance(error, NetworkError | OSError):
+                self.report(error, f"{peer} at {connection.remote}")
             await self.clocks.save_of(meeting)
             self._changed()
         return meeting
 
     def wake_all(self) -> None:
         """Something is due to some peers, perhaps."""
-        for meeting in self.meetings.values():
-            meeting.wake()
+        self._each(Meeting.wake)
         self.replicator_changed()
 
     def _changed(self) -> None:
@@ -223,6 +245,16 @@ class Node:
     def _outcome_from_thread(self, outcome: Outcome) -> None:
         self._loop.call_soon_threadsafe(self._settle, outcome)
 
+    def _bug_from_thread(self, offers: list[Offer], error: Exception) -> None:
+        def drop() -> None:
+            self.intake.reported(Outcome(offers, {}, {}))
+            connection = offers[0].source.connection
+            self.report(error, f"{connection.peer} at {connection.remote}")  # it may have gone meanwhile
+            connection.fail(error)
+            self._each(lambda meeting: meeting.connection.resume())
+
+        self._loop.call_soon_threadsafe(drop)
+
     def _fail_from_thread(self, error: SneakerError) -> None:
         def fail() -> None:
             if not self.failed.done():
@@ -240,14 +272,16 @@ class Node:
             sources.setdefault(offer.source, []).append(offer)
             contacts = contacts or b'"contact"' in offer.raw
         for source, offers in sources.items():
-            source.settled(offers, outcome)
+            try:
+                source.settled(offers, outcome)
+            except Exception as error:
+                source.connection.fail(error)
         for feed in outcome.forked:
             self.say(f"the feed {feed} is forked: its author signed two different messages for one place")
         if contacts:
             self.refresh_policy()
         self.wake_all()
-        for meeting in [*self.meetings.values(), *self._own_meetings]:
-            meeting.connection.resume()
+        self._each(lambda meeting: meeting.connection.resume())
         self._changed()
 
     def _appended(self, heads: Mapping[FeedRef, int]) -> list[FeedRef]:
@@ -256,22 +290,19 @@ class Node:
         grown = [
             (feed, replicator.sequence(feed), head) for feed, head in heads.items() if head > replicator.sequence(feed)
         ]
-        meetings = [*self.meetings.values(), *self._own_meetings]
         for feed, _, head in grown:
             replicator.appended(feed, head)
-            for meeting in meetings:
-                meeting.histories.appended(feed)
-        self.blobs.want_linked(grown)
+        self._each(lambda meeting: meeting.feeds_grown(grown))
+        self._loop.call_soon(self.blobs.want_linked, grown)  # whatever goes wrong there, the messages are here
         return [feed for feed, _, _ in grown]
 
     async def _watch(self) -> None:
         """Notice what other processes write: our own publishing, imports, a stick."""
-        version = self.store.data_version()
         next_look = busy_look = 0.0
         while True:
             await asyncio.sleep(_WATCH_S)
             current = self.store.data_version()
-            if current == version or self.now() < next_look:
+            if current == self._seen_version or self.now() < next_look:
                 continue
             head = self.store.head(self.me)
             if head is not None and head.sequence > self.replicator.sequence(self.me):
@@ -281,7 +312,7 @@ class Node:
                 self.refresh_policy()
             if not self.intake.is_idle and self.now() < busy_look:
                 continue  # what changes is most likely what we commit ourselves
-            version = current
+            self._seen_version = current
             started = self.now()
             clock = await self.in_background(lambda store: store.clock())
             if self._appended(clock):
@@ -346,11 +377,9 @@ class Node:
             replicator.unfollow(feed)
         for feed in wanted.difference(replicator.wanted):
             replicator.follow(feed)
-        for meeting in list(self.meetings.values()):
-            if policy.is_welcome(meeting.peer):
-                meeting.policy_changed()
-            else:
-                self._part(meeting)
+        for meeting in [meeting for peer, meeting in self.meetings.items() if not policy.is_welcome(peer)]:
+            self._part(meeting)
+        self._each(Meeting.policy_changed)
         if newly_near:
             self.keep(asyncio.create_task(self.blobs.want_missing()))
         self.wake_all()
@@ -373,11 +402,7 @@ class Node:
         saved_at = self.now()
         while True:
             await asyncio.sleep(1)
-            for meeting in [*self.meetings.values(), *self._own_meetings]:
-                meeting.connection.tick()
-                if meeting.ebt is not None:
-                    meeting.ebt.acknowledge(_ACKNOWLEDGE_S)
-                    meeting.ebt.fetch_overdue()
+            self._each(lambda meeting: meeting.tick(_ACKNOWLEDGE_S))
             if self.now() - saved_at > _SAVE_S:
                 saved_at = self.now()
                 for meeting in list(self.meetings.values()):

@@ -36,6 +36,10 @@ class Policy:
         """Whether a peer may connect at all: strangers may."""
         return peer not in self.blocked
 
+    def wants(self, feed: FeedRef) -> bool:
+        """Whether messages of a feed are taken from peers: those we replicate, if they are not blocked."""
+        return feed in self.hops and feed not in self.blocked
+
     def is_near(self, peer: FeedRef) -> bool:
         """Whether a peer is one of those we replicate."""
         return peer in self.hops

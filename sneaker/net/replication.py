@@ -42,7 +42,7 @@ class EbtStream:
         node, connection = meeting.node, meeting.connection
         self._meeting = meeting
         self._node = node
-        self._connection = connection
+        self.connection = connection
         near = node.policy.is_near(connection.peer)
         self.stream = node.replicator.connect(
             connection.peer,
@@ -95,7 +95,7 @@ class EbtStream:
         """Take a message or notes; raises RemoteProtocolError for anything else."""
         if kind is not BodyKind.JSON:
             raise RemoteProtocolError("an EBT item is not JSON")
-        now = self._connection.heard_at
+        now = self.connection.heard_at
         event = self.stream.receive(body, now)
         if isinstance(event, MessageItem):
             self._received_at = now
@@ -109,14 +109,14 @@ class EbtStream:
             promised = [there - sequence(feed) for feed, there in event.changes.items() if feed in wanted]
             self._node.intake.expect(sum([count for count in promised if count > 0]))
             self._meeting.touch()
-        self._connection.consumed(self.call, len(body))
+        self.connection.consumed(self.call, len(body))
         self.wake()
         if self._node.replicator.get_timer() is not None:
             self._node.replicator_changed()
 
     def settled(self, offers: list[Offer], outcome: Outcome) -> None:
         """Hear that offered messages are in the store, or that their feeds end before them."""
-        self._connection.consumed(self.call, sum([len(offer.raw) for offer in offers]))
+        self.connection.consumed(self.call, sum([len(offer.raw) for offer in offers]))
         for offer in self._meeting.count_settled(offers, outcome):
             self._refuse(offer.feed)
 
@@ -126,18 +126,18 @@ class EbtStream:
         self.stream.refuse(feed)
         self._refusals += 1
         if self._refusals == _MAX_REFUSALS:
-            self._connection.abort("the peer sends messages that are not valid")
+            self.connection.abort("the peer sends messages that are not valid")
 
     def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
         """The stream is over."""
         if still_open:
-            self._connection.end(self.call)
+            self.connection.end(self.call)
         self.finish()
         self._meeting.ebt_ended(self, error)
 
     def replace(self) -> None:
         """End this stream, because the peer has opened another one."""
-        self._connection.end(self.call, RECONNECTED_TEXT)
+        self.connection.end(self.call, RECONNECTED_TEXT)
         self.finish()
 
     def finish(self) -> None:
@@ -155,13 +155,13 @@ class EbtStream:
             await self._due.wait()
             self._due.clear()
             while self.stream.wants_to_send:
-                await self._connection.room()
+                await self.connection.room()
                 self._send_some()
                 # Others have a turn; room() does not wait while there is room.
                 await asyncio.sleep(0)
 
     def _send_some(self) -> None:
-        send, call = self._connection.send, self.call
+        send, call = self.connection.send, self.call
         for item in self.stream.notes_to_send():
             send(call, item)
         run = self.stream.next_run(_RUN_MESSAGES)

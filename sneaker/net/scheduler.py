@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sneaker.errors import HandshakeError, SneakerError
+from sneaker.bugs import what_went_wrong
+from sneaker.errors import HandshakeError
 from sneaker.net.greeting import dial
 from sneaker.net.meeting import Meeting, Tally
 from sneaker.net.node import Node
@@ -62,7 +63,7 @@ class Scheduler:
     def start(self) -> None:
         """Begin."""
         self._node.listeners.append(self._wake.set)
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(self._node.go_on(self._run))
 
     async def stop(self) -> None:
         """Dial nobody any more."""
@@ -152,10 +153,10 @@ class Scheduler:
             candidate.dialling = False
             meeting = await node.meet(connection, on_start=self._on_meeting)
             lasted = meeting is None or _was_good(meeting, node.now() - started)
-        except SneakerError as error:
+        except Exception as error:
             candidate.places.missed(address)
             if candidate.failures == 0:
-                node.say(f"{address.host}:{address.port}: {error.message}")
+                node.say(f"{address.host}:{address.port}: {what_went_wrong(error)}")
             if isinstance(error, HandshakeError):
                 candidate.failures = max(candidate.failures, 3)  # it will not like us better soon
         finally:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from sneaker.bugs import what_went_wrong
 from sneaker.errors import CallRefused, NetworkError, SneakerError
 from sneaker.exchange.home import Home
 from sneaker.net.connection import Connection
@@ -229,9 +230,7 @@ async def _until_level(
 def _reason(error: Exception | None) -> str:
     if error is None:
         return "the peer ended the connection"
-    if isinstance(error, SneakerError):
-        return error.message
-    return reason_of(error) if isinstance(error, OSError) else type(error).__name__
+    return reason_of(error) if isinstance(error, OSError) else what_went_wrong(error)
 
 
 async def meet_all(
@@ -264,8 +263,8 @@ async def meet_all(
                     connection = await dial(at, home.keypair, home.caps)
                     reports.append(await _sync(node, connection, str(at)))
                     return
-                except SneakerError as error:
-                    failure = SyncReport(address.key, str(at), detail=error.message)
+                except Exception as error:
+                    failure = SyncReport(address.key, str(at), detail=_reason(error))
                 other = known.choose(node.now(), frozenset(tried)) if known is not None else None
                 if other is None or len(tried) == _MAX_TRIES:
                     reports.append(failure)

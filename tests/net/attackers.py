@@ -8,10 +8,13 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import orjson
+
 from sneaker.caps import Caps
 from sneaker.keys import Keypair
 from sneaker.net.connection import Connection
 from sneaker.net.greeting import dial
+from sneaker.refs import FeedRef
 from sneaker.wire.address import Address, parse_address
 from sneaker.wire.boxstream import Boxer
 from sneaker.wire.calls import PeerError
@@ -24,11 +27,21 @@ def somebody() -> Keypair:
     return Keypair.from_seed(os.urandom(32))
 
 
-def plain_socket(address: str, timeout_s: float = 15) -> socket.socket:
+def with_another_place(raw: bytes, author: FeedRef, sequence: int) -> bytes:
+    """Say another author and sequence first; of keys that come twice the last one counts, and is what was signed."""
+    value = orjson.loads(raw)
+    fields = [(key, value[key]) for key in value if key not in ("author", "sequence")]
+    fields[1:1] = [("sequence", sequence), ("author", str(author))]
+    fields[-1:-1] = [("author", value["author"]), ("sequence", value["sequence"])]
+    return b"{" + b",".join(b'"%b":%b' % (key.encode(), orjson.dumps(part)) for key, part in fields) + b"}"
+
+
+def plain_socket(address: str, timeout_s: float = 15, *, source: str = "127.0.0.1") -> socket.socket:
+    """Connect from ``source``: every address in 127.0.0.0/8 is this machine's."""
     target = parse_address(address)
     assert target.host is not None
     assert target.port is not None
-    return socket.create_connection((target.host, target.port), timeout_s)
+    return socket.create_connection((target.host, target.port), timeout_s, (source, 0))
 
 
 def reads_end(sock: socket.socket) -> bool:

@@ -8,8 +8,6 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -19,35 +17,13 @@ from sneaker.net import connection, scheduler
 from sneaker.net.greeting import dial
 from sneaker.net.node import Node
 from sneaker.net.scheduler import Scheduler
-from sneaker.net.server import Server
 from sneaker.wire.address import Address, net_address
 from sneaker.wire.packets import encode_packet
 from tests.net.attackers import guest, plain_socket, reads_end, shake_hands, somebody
 from tests.net.machines import Machine
+from tests.net.nodes import running, until
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@asynccontextmanager
-async def running(machine: Machine) -> AsyncIterator[tuple[Node, Address]]:
-    """A node in this very process, which listens."""
-    with machine.home() as home:
-        node = Node(home)
-        await node.start()
-        server = Server(node, "127.0.0.1", 0)
-        await server.start()
-        try:
-            yield node, net_address("127.0.0.1", server.port, node.me)
-        finally:
-            await server.stop()
-            await node.stop()
-
-
-async def until(condition: object, timeout_s: float = 10) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def test_two_who_dial_each_other_at_once_keep_one_connection(tmp_path: Path) -> None:

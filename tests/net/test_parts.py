@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from sneaker.net.scheduler import Scheduler
 from sneaker.net.server import parse_listen
 from sneaker.refs import FeedRef
 from sneaker.wire.address import Address, net_address
-from tests.net.attackers import somebody
+from tests.net.attackers import somebody, with_another_place
 from tests.net.machines import Machine, now_ms
 
 
@@ -71,6 +72,14 @@ class Sink:
         raise AssertionError("the node calls this, not the intake")
 
 
+def no_bug(offers: list[Offer], error: Exception) -> None:
+    raise error
+
+
+def anybody(feed: FeedRef) -> bool:
+    return True
+
+
 def chain(keypair: Keypair, count: int) -> list[bytes]:
     texts, head = [], None
     for number in range(count):
@@ -96,7 +105,15 @@ def test_intake_commits_before_it_reports_and_lets_others_write(tmp_path: Path) 
                     assert found.sequence >= head, "reported before it was on the disk"
                 outcomes.append(outcome)
 
-            intake = Intake(home.store, machine.caps, now_ms=now_ms, on_outcome=report, on_failure=failures.append)
+            intake = Intake(
+                home.store,
+                machine.caps,
+                now_ms=now_ms,
+                wanted=anybody,
+                on_outcome=report,
+                on_bug=no_bug,
+                on_failure=failures.append,
+            )
             intake.start()
             source = Sink()
             for sequence, text in enumerate(texts[:200], 1):
@@ -134,7 +151,15 @@ def test_intake_says_why_and_goes_on(tmp_path: Path) -> None:
 
     async def main() -> None:
         with machine.home() as home:
-            intake = Intake(home.store, machine.caps, now_ms=now_ms, on_outcome=outcomes.append, on_failure=pytest.fail)
+            intake = Intake(
+                home.store,
+                machine.caps,
+                now_ms=now_ms,
+                wanted=anybody,
+                on_outcome=outcomes.append,
+                on_bug=no_bug,
+                on_failure=pytest.fail,
+            )
             intake.start()
             for sequence in range(1, 21):
                 intake.offer(Offer(Sink(), bad.public, sequence, bads[sequence - 1]))
@@ -147,6 +172,62 @@ def test_intake_says_why_and_goes_on(tmp_path: Path) -> None:
     assert last.heads == {good.public: 20, bad.public: 9}
     assert last.reason(bad.public).startswith("signature-invalid")
     assert last.reason(good.public) == ""
+
+
+def take(machine: Machine, offers: list[tuple[FeedRef, int, bytes]], wanted: Callable[[FeedRef], bool]) -> Outcome:
+    outcomes: list[Outcome] = []
+
+    async def main() -> None:
+        with machine.home() as home:
+            intake = Intake(
+                home.store,
+                machine.caps,
+                now_ms=now_ms,
+                wanted=wanted,
+                on_outcome=outcomes.append,
+                on_bug=no_bug,
+                on_failure=pytest.fail,
+            )
+            intake.start()
+            for feed, sequence, raw in offers:
+                intake.offer(Offer(Sink(), feed, sequence, raw))
+            await asyncio.to_thread(intake.stop)
+
+    asyncio.run(main())
+    return outcomes[-1]
+
+
+@pytest.mark.parametrize("first", [1, 2], ids=["spelled-oddly", "looked-at-quickly"])
+def test_a_message_is_taken_for_what_it_is_and_not_for_what_it_says_first(first: int, tmp_path: Path) -> None:
+    machine, friend, other = Machine(tmp_path / "machine"), somebody(), somebody()
+    texts = chain(other, 3)
+    if first == 2:  # the first message is there already
+        take(machine, [(other.public, 1, texts[0])], anybody)
+    before = machine.clock()
+    offers = [(friend.public, n, with_another_place(texts[n - 1], friend.public, n)) for n in range(first, 4)]
+    offers += [(friend.public, n, texts[n - 1]) for n in range(first, 4)]
+    outcome = take(machine, offers, anybody)
+    assert machine.clock() == before
+    assert outcome.heads == {friend.public: 0}
+    assert outcome.reason(friend.public).startswith("place-mismatch")
+    # What is what it says comes in, by the same way.
+    take(machine, [(other.public, n, texts[n - 1]) for n in range(1, 4)], anybody)
+    assert machine.clock() == {str(other.public): 3}
+
+
+def test_a_message_is_taken_under_its_own_sequence_only(tmp_path: Path) -> None:
+    machine, other = Machine(tmp_path / "machine"), somebody()
+    texts = chain(other, 2)
+    outcome = take(machine, [(other.public, 1, texts[0]), (other.public, 3, texts[1])], anybody)
+    assert outcome.heads == {other.public: 1}
+    assert outcome.reason(other.public).startswith("place-mismatch")
+
+
+def test_what_is_not_wanted_is_not_taken_whoever_offers_it(tmp_path: Path) -> None:
+    machine, good, blocked = Machine(tmp_path / "machine"), somebody(), somebody()
+    offers = [(author.public, n, text) for author in (good, blocked) for n, text in enumerate(chain(author, 3), 1)]
+    take(machine, offers, lambda feed: feed != blocked.public)
+    assert machine.clock() == {str(good.public): 3}
 
 
 def test_whom_the_scheduler_dials(tmp_path: Path) -> None:
