@@ -172,18 +172,18 @@ class Node:
 
     # ------------------------------------------------------------------------------------------ peers
 
-    def is_welcome(self, peer: FeedRef) -> bool:
-        """Say whether a peer that has proven its key may stay."""
+    def is_welcome(self, peer: FeedRef, host: str) -> bool:
+        """Say whether a peer that has proven its key may stay; ``host`` is the IP address that it comes from."""
         if not self.policy.is_welcome(peer):
             return False
         if peer in self.meetings:
             return True
-        idle = find_place(self.meetings.values(), self.policy.is_near(peer), self.now())
-        if isinstance(idle, bool):
-            return idle
-        idle.detach()
-        self.keep(asyncio.create_task(idle.connection.close("others need the place")))
-        del self.meetings[idle.peer]
+        leaving = find_place(self.meetings.values(), self.policy.is_near(peer), host, self.now())
+        if isinstance(leaving, bool):
+            return leaving
+        leaving.detach()
+        self.keep(asyncio.create_task(leaving.connection.close("others need the place")))
+        del self.meetings[leaving.peer]
         return True
 
     async def meet(

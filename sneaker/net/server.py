@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections import Counter
 
 from sneaker.errors import NetworkError, SneakerError
+from sneaker.net.admission import Handshakes
 from sneaker.net.greeting import STREAM_LIMIT_BYTES, accept
 from sneaker.net.node import Node
 from sneaker.net.reasons import reason_of
@@ -16,11 +16,6 @@ from sneaker.net.reasons import reason_of
 __all__ = ["DEFAULT_PORT", "Server", "parse_listen"]
 
 DEFAULT_PORT = 8008
-
-# Handshakes in flight: each costs a socket, some kilobytes and half a millisecond of cryptography, and ends after 5 s.
-_MAX_HANDSHAKES = 64
-# Those of one address: a household or a village behind one router, but not one machine that drips bytes into all of them.
-_MAX_HANDSHAKES_EACH = 32
 
 _BACKLOG = 128
 
@@ -43,7 +38,7 @@ class Server:
         self._node = node
         self._host = host
         self._port = port
-        self._handshakes: Counter[str] = Counter()
+        self._handshakes = Handshakes()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -90,25 +85,21 @@ class Server:
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = str((writer.get_extra_info("peername") or ("",))[0])
-        if self._handshakes.total() >= _MAX_HANDSHAKES or self._handshakes[host] >= _MAX_HANDSHAKES_EACH:
-            writer.transport.abort()
-            return
         node = self._node
-        self._handshakes[host] += 1
+        abort = writer.transport.abort
+        self._handshakes.begin(host, abort)
         try:
             connection = await accept(
                 reader,
                 writer,
                 node.home.keypair,
                 node.home.caps,
-                is_welcome=node.is_welcome,
+                is_welcome=lambda peer: node.is_welcome(peer, host),
                 is_known=lambda peer: node.policy.is_near(peer) or peer == node.me,
             )
         except SneakerError:
             return  # whoever scans ports is no news
         finally:
-            self._handshakes[host] -= 1
-            if not self._handshakes[host]:
-                del self._handshakes[host]
+            self._handshakes.end(abort)
         # asyncio would complain about a task that is cancelled here when the program ends.
         node.keep(asyncio.create_task(node.meet(connection)))
