@@ -39,21 +39,28 @@ _STRANGER_CALLS = 512
 _PEER_PAUSE_BYTES = 2 * 1024 * 1024
 
 
+#: Called with an IP address and with what a handshake opens with.
+OnOpening = Callable[[str, bytes], None]
+
+
 def _session(known: bool) -> Session:
     if known:
         return Session(pause_bytes=_PEER_PAUSE_BYTES)
     return Session(max_body=_STRANGER_MAX_BODY, pause_bytes=_STRANGER_PAUSE_BYTES, max_open_calls=_STRANGER_CALLS)
 
 
-async def dial(address: Address, keypair: Keypair, caps: Caps) -> Connection:
+async def dial(
+    address: Address, keypair: Keypair, caps: Caps, *, on_opening: OnOpening = lambda host, opening: None
+) -> Connection:
     """Connect to a peer, in each of the ways that the address gives until one works, and prove both sides.
 
+    ``on_opening`` is told the IP address that answers, and what our handshake opens with, before that begins.
     Raises AddressError, NetworkError or HandshakeError.
     """
     failures = []
     for way in (address, *address.others):
         try:
-            return await _dial_way(way, keypair, caps)
+            return await _dial_way(way, keypair, caps, on_opening)
         except (AddressError, NetworkError, HandshakeError) as error:
             failures.append(error)
     told = next((failure for failure in failures if isinstance(failure, HandshakeError)), failures[0])
@@ -62,7 +69,7 @@ async def dial(address: Address, keypair: Keypair, caps: Caps) -> Connection:
     raise told
 
 
-async def _dial_way(way: Address, keypair: Keypair, caps: Caps) -> Connection:
+async def _dial_way(way: Address, keypair: Keypair, caps: Caps, on_opening: OnOpening) -> Connection:
     """Connect to one host: a name may stand for several, each of which may be another machine or not answer."""
     if way.key is None:
         raise AddressError("the address does not say the peer's key")
@@ -82,7 +89,7 @@ async def _dial_way(way: Address, keypair: Keypair, caps: Caps) -> Connection:
     for host in hosts:
         patience_s = CONNECT_TIMEOUT_S if host == hosts[-1] else _NEXT_HOST_S
         try:
-            return await _dial_host(host, way.port, where, patience_s, way.key, keypair, caps)
+            return await _dial_host(host, way.port, where, patience_s, way.key, keypair, caps, on_opening)
         except (NetworkError, HandshakeError) as error:
             if failure is None or isinstance(error, HandshakeError):
                 failure = error
@@ -107,7 +114,14 @@ def _with_interface(host: str, interface: int) -> str:
 
 
 async def _dial_host(
-    host: str, port: int, where: str, patience_s: float, key: FeedRef, keypair: Keypair, caps: Caps
+    host: str,
+    port: int,
+    where: str,
+    patience_s: float,
+    key: FeedRef,
+    keypair: Keypair,
+    caps: Caps,
+    on_opening: OnOpening,
 ) -> Connection:
     try:
         handshake = ClientHandshake(caps.network_key, keypair, key, os.urandom(32))
@@ -121,6 +135,7 @@ async def _dial_host(
     except OSError as error:
         raise NetworkError(f"cannot connect to {where}: {reason_of(error)}") from None
     try:
+        on_opening(str((writer.get_extra_info("peername") or ("",))[0]), handshake.opening)
         done = await _shake_hands(handshake, reader, writer)
     except BaseException:
         writer.transport.abort()
@@ -136,14 +151,20 @@ async def accept(
     *,
     is_welcome: Callable[[FeedRef], bool],
     is_known: Callable[[FeedRef], bool],
+    is_ours: Callable[[bytes], bool] = lambda opening: False,
 ) -> Connection:
     """Answer somebody who dialled; raises HandshakeError or NetworkError, and closes the socket then.
 
-    ``is_welcome`` decides about keys once they are proven; ``is_known`` says who gets the limits of a friend.
+    ``is_welcome`` decides about keys once they are proven; ``is_known`` says who gets the limits of a friend; ``is_ours``
+    whether a handshake with our own key was opened by this very home, which somebody led in a circle then.
     """
+
+    def may_enter(client: ClientAuthenticated) -> bool:
+        return is_welcome(client.peer) and not (client.peer == keypair.public and is_ours(client.opening))
+
     handshake = ServerHandshake(caps.network_key, keypair, os.urandom(32))
     try:
-        done = await _shake_hands(handshake, reader, writer, is_welcome)
+        done = await _shake_hands(handshake, reader, writer, may_enter)
     except BaseException:
         writer.transport.abort()
         raise
@@ -154,7 +175,7 @@ async def _shake_hands(
     handshake: ClientHandshake | ServerHandshake,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    is_welcome: Callable[[FeedRef], bool] | None = None,
+    may_enter: Callable[[ClientAuthenticated], bool] | None = None,
 ) -> HandshakeDone:
     # What waits for the kernel to fill a packet would wait for our next word.
     sock = writer.get_extra_info("socket")
@@ -167,7 +188,7 @@ async def _shake_hands(
             while True:
                 event = handshake.next_event()
                 if isinstance(event, ClientAuthenticated) and isinstance(handshake, ServerHandshake):
-                    if is_welcome is None or is_welcome(event.peer):
+                    if may_enter is None or may_enter(event):
                         handshake.accept()
                         continue
                     handshake.refuse()

@@ -3,6 +3,9 @@
 A beacon that names our key from elsewhere is the cheapest sign of it, and anybody can send one.  So it is followed up: whoever
 completes a secret handshake with our key, from or at an address that is none of ours, holds our secret.  That is written down
 and stops publishing (``standing``) until the person has settled it; a mere beacon stops nothing.
+
+There is one way to complete it without the secret: to pass our own bytes on to ourselves.  So what our handshakes with our own
+key open with is written down before they begin, and no process of this home takes one of those for another machine's.
 """
 
 from __future__ import annotations
@@ -22,11 +25,23 @@ from sneaker.wire.address import Address
 if TYPE_CHECKING:
     from sneaker.net.node import Node
 
-__all__ = ["OwnKeyWatch", "proves_own_key_elsewhere"]
+__all__ = ["OwnKeyWatch", "dial_from", "proves_own_key_elsewhere"]
 
 _FIRST_WAIT_S = 30.0
 _LONGEST_WAIT_S = 3600.0
 _POLITE_S = 2.0
+
+
+async def dial_from(home: Home, address: Address) -> Connection:
+    """Connect to a peer of any key, our own too; raises AddressError, NetworkError, HandshakeError or StoreError."""
+
+    is_for_us = any(way.key == home.keypair.public for way in (address, *address.others))
+
+    def note_opening(host: str, opening: bytes) -> None:
+        if is_for_us and not is_own_address(host):
+            home.store.note_opened(opening)
+
+    return await dial(address, home.keypair, home.caps, on_opening=note_opening)
 
 
 def proves_own_key_elsewhere(home: Home, connection: Connection) -> bool:
@@ -71,7 +86,7 @@ class OwnKeyWatch:
             await asyncio.sleep(_POLITE_S * random.random())  # noqa: S311 (spreads load)
             if self._present:
                 return
-            connection = await dial(address, node.home.keypair, node.home.caps)
+            connection = await dial_from(node.home, address)
         except SneakerError:
             if not self._suspected:
                 self._suspected = True

@@ -14,11 +14,10 @@ from sneaker.errors import CallRefused, NetworkError, SneakerError
 from sneaker.exchange.home import Home
 from sneaker.net.connection import Connection
 from sneaker.net.discovery import Discovery
-from sneaker.net.greeting import dial
 from sneaker.net.interfaces import find_interfaces
 from sneaker.net.meeting import Meeting, Tally
 from sneaker.net.node import Node
-from sneaker.net.ownkey import proves_own_key_elsewhere
+from sneaker.net.ownkey import dial_from, proves_own_key_elsewhere
 from sneaker.net.places import Places
 from sneaker.net.policy import DEFAULT_HOPS
 from sneaker.net.reasons import reason_of
@@ -157,7 +156,7 @@ async def connect(
     Raises AddressError, NetworkError or HandshakeError if it cannot be reached, StoreError.
     """
     async with running_node(home, hops, say) as node:
-        connection = await dial(address, home.keypair, home.caps)
+        connection = await dial_from(home, address)
         return await _sync(node, connection, str(address), live=live, progress=progress)
 
 
@@ -260,7 +259,7 @@ async def meet_all(
             while True:
                 tried.add(at)
                 try:
-                    connection = await dial(at, home.keypair, home.caps)
+                    connection = await dial_from(home, at)
                     reports.append(await _sync(node, connection, str(at)))
                     return
                 except Exception as error:
@@ -324,7 +323,7 @@ async def meet_all(
 @asynccontextmanager
 async def calling(home: Home, address: Address) -> AsyncIterator[Connection]:
     """Connect to a peer only to call it; raises AddressError, NetworkError or HandshakeError."""
-    connection = await dial(address, home.keypair, home.caps)
+    connection = await dial_from(home, address)
     if proves_own_key_elsewhere(home, connection):
         home.store.note_own_key(home.keypair.public, connection.host)
     running = asyncio.create_task(connection.run())

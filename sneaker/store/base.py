@@ -405,6 +405,12 @@ class Store(Protocol):
     def settle_own_key(self, feed: FeedRef) -> None:
         """Forget them: the person says that no other machine uses the secret any more."""
 
+    def note_opened(self, opening: bytes) -> None:
+        """Remember what a handshake of this home opens with, for a while."""
+
+    def has_opened(self, opening: bytes) -> bool:
+        """Say whether a handshake was opened by this home lately."""
+
     # -- writing
 
     def writer(self, timeout_s: float = 5.0, *, dry_run: bool = False) -> Writer:

@@ -25,6 +25,8 @@ __all__ = ["PeerTables"]
 
 # Addresses of machines with our secret that are told apart: one moves about.
 _MAX_HOSTS = 20
+# Handshakes with our own key that may be under way at once.
+_MAX_OPENINGS = 50
 
 
 class PeerTables(ABC):
@@ -160,6 +162,18 @@ class PeerTables(ABC):
         """Forget them: the person says that no other machine uses the secret any more."""
         with self._transaction():
             self._connection.execute("DELETE FROM own_key WHERE feed = ?", (feed,))
+
+    def note_opened(self, opening: bytes) -> None:
+        """Remember what a handshake of this home opens with, for a while."""
+        with self._transaction():
+            self._connection.execute("INSERT INTO own_opening (opening) VALUES (?)", (opening,))
+            self._connection.execute(
+                "DELETE FROM own_opening WHERE id <= (SELECT max(id) FROM own_opening) - ?", (_MAX_OPENINGS,)
+            )
+
+    def has_opened(self, opening: bytes) -> bool:
+        """Say whether a handshake was opened by this home lately."""
+        return self._first("SELECT 1 FROM own_opening WHERE opening = ?", opening) is not None
 
     def _is_news(self, feed: FeedRef, sequence: int, key: MessageRef | None) -> bool:
         found = self._first("SELECT id, sequence FROM feed WHERE ref = ?", feed)

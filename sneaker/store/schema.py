@@ -161,6 +161,8 @@ _FOURTH = (
         seen_at_ms INTEGER NOT NULL,
         PRIMARY KEY (feed, host)
     ) STRICT, WITHOUT ROWID""",
+    # What our own handshakes with our own key opened with lately.
+    "CREATE TABLE own_opening (id INTEGER PRIMARY KEY, opening BLOB NOT NULL) STRICT",
 )
 
 _FIFTH = (

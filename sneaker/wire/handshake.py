@@ -62,9 +62,13 @@ class HandshakeDone:
 
 @dataclass(frozen=True, slots=True)
 class ClientAuthenticated:
-    """The server knows who calls and must now ``accept()`` or ``refuse()``."""
+    """The server knows who calls and must now ``accept()`` or ``refuse()``.
+
+    ``opening`` is the client's ``opening``, by which it can know itself again.
+    """
 
     peer: FeedRef
+    opening: bytes
 
 
 class _State(enum.Enum):
@@ -132,6 +136,11 @@ class _Handshake(Reader[HandshakeDone | ClientAuthenticated]):
         data = bytes(self._outbox)
         self._outbox.clear()
         return data
+
+    @property
+    def opening(self) -> bytes:
+        """What our first message begins with; no other handshake has the same."""
+        return self._hello_mac
 
     @property
     def done(self) -> HandshakeDone | None:
@@ -270,7 +279,7 @@ class ServerHandshake(_Handshake):
                 return NEED_DATA
             self._client = self._read_authentication(authentication)
             self._state = _State.WAIT_DECISION
-            return ClientAuthenticated(self._client)
+            return ClientAuthenticated(self._client, self._their_mac)
         if self._state is _State.ACCEPTED and self._result is not None:
             self._state = _State.DONE
             return self._result

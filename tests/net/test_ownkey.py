@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sneaker.errors import HandshakeError
 from sneaker.keys import Keypair
 from sneaker.net import discovery, ownkey
 from sneaker.net.discovery import Discovery
@@ -110,10 +111,10 @@ def test_a_stranger_who_broadcasts_our_key_stops_nothing(tmp_path: Path, monkeyp
     """The beacon is followed up once and then hardly ever, from wherever it comes; one line says so."""
     machine, said, dials = Machine(tmp_path / "machine"), [], 0
 
-    async def counting(*arguments: Any) -> Any:
+    async def counting(*arguments: Any, **more: Any) -> Any:
         nonlocal dials
         dials += 1
-        return await dial(*arguments)
+        return await dial(*arguments, **more)
 
     async def main() -> None:
         monkeypatch.setattr(ownkey, "dial", counting)
@@ -141,6 +142,48 @@ def test_a_stranger_who_broadcasts_our_key_stops_nothing(tmp_path: Path, monkeyp
     assert "does not prove it" in said[0]
     assert doctor(machine)["own_feed"]["state"] == "fine"
     assert machine.run("publish", "as ever").returncode == 0
+
+
+@pytest.mark.parametrize("where", ["the service", "another process"])
+def test_a_stranger_who_leads_us_in_a_circle_proves_nothing(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eve broadcasts our key and passes all that we send to her on to ourselves: both ends of the handshake hold our secret."""
+    back = "127.0.0.3"
+    for module in (discovery, ownkey):
+        monkeypatch.setattr(module, "is_own_address", lambda host: host not in (ELSEWHERE, back))
+    machine, said, relayed = Machine(tmp_path / "machine"), [], 0
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4096):
+            writer.write(data)
+        writer.close()
+
+    async def main() -> None:
+        async with running(machine) as (node, address):
+            node.warn = said.append
+
+            async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                nonlocal relayed
+                relayed += 1
+                there = await asyncio.open_connection(address.host, address.port, local_addr=(back, 0))
+                await asyncio.gather(pass_on(reader, there[1]), pass_on(there[0], writer))
+
+            eve = await asyncio.start_server(relay, ELSEWHERE, 0)
+            lie = net_address(ELSEWHERE, eve.sockets[0].getsockname()[1], node.me)
+            if where == "the service":
+                finder = Discovery(node, lambda _: None, lambda *_: None)
+                finder.packet_received(encode_legacy(lie), ELSEWHERE, decode_legacy)
+                await until(lambda: node.own_key._patience[False].failures, 30)
+            else:
+                with machine.home() as again, pytest.raises(HandshakeError):
+                    await ownkey.dial_from(again, lie)
+            assert relayed == 1
+            assert (said, node._own_meetings, node.store.own_key_elsewhere(node.me)) == ([], set(), [])
+            eve.close()
+
+    asyncio.run(main())
+    assert doctor(machine)["own_feed"]["state"] == "fine"
 
 
 def test_programs_on_this_machine_may_use_our_key(tmp_path: Path) -> None:

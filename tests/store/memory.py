@@ -70,6 +70,7 @@ class MemoryStore:
         self.own: FeedRef | None = None
         self.read_facts: FactsReader = read_facts
         self.claimed: dict[tuple[FeedRef, FeedRef | None, MessageRef | None], int] = {}
+        self.opened: list[bytes] = []
         self.own_keys: dict[FeedRef, dict[str, int]] = {}
         self.dismissed: dict[tuple[FeedRef, FeedRef | None, MessageRef | None], int] = {}
 
@@ -216,6 +217,12 @@ class MemoryStore:
         count = sum(claim.counts and not claim.dismissed for claim in self.claims(feed))
         self.dismissed |= {place: sequence for place, sequence in self.claimed.items() if place[0] == feed}
         return count
+
+    def note_opened(self, opening: bytes) -> None:
+        self.opened = [*self.opened[-49:], opening]
+
+    def has_opened(self, opening: bytes) -> bool:
+        return opening in self.opened
 
     def note_own_key(self, feed: FeedRef, host: str) -> None:
         self.own_keys.setdefault(feed, {}).pop(host, None)

@@ -72,7 +72,7 @@ def test_both_sides_send_and_learn_what_the_vectors_say(case: dict[str, Any]) ->
     assert client.data_to_send() == messages[2]
     server.receive_data(messages[2])
     client_key = keypair(case["client"]).public
-    assert server.next_event() == ClientAuthenticated(client_key)
+    assert server.next_event() == ClientAuthenticated(client_key, messages[0][:32])
     assert server.next_event() is NEED_DATA
     assert server.data_to_send() == b""
     server.accept()
@@ -96,7 +96,7 @@ def test_cut_anywhere(case: dict[str, Any]) -> None:
             bytes.fromhex(case["appKey"]), keypair(case["server"]), bytes.fromhex(case["serverRandom"])
         ),
         first + third,
-        [ClientAuthenticated(client_key), HandshakeDone(client_key, box_keys(case, "server"))],
+        [ClientAuthenticated(client_key, first[:32]), HandshakeDone(client_key, box_keys(case, "server"))],
         examples=10,
     )
     check_reader(lambda: make_client(case), second, [Failed("handshake-failed")], examples=5)
@@ -134,7 +134,7 @@ def exchange(client: ClientHandshake, server: ServerHandshake) -> None:
 def test_a_refused_client_sees_the_end_and_nothing_else() -> None:
     client, server = pair()
     exchange(client, server)
-    assert server.next_event() == ClientAuthenticated(seeded(1).public)
+    assert server.next_event() == ClientAuthenticated(seeded(1).public, client.opening)
     server.refuse()
     assert server.data_to_send() == b""
     assert server.next_event() is NEED_DATA
