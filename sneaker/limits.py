@@ -101,7 +101,7 @@ MAX_BLOB_WANTS = 10_000
 MAX_BLOB_CHUNK_BYTES = 64 * 1024
 
 # ssb-db2 answers createHistoryStream in the order of timestamps; a whole feed may have to be turned round, and feeds
-# of more than this come over EBT.
+# of more than this come over EBT. For all such streams of one connection together.
 MAX_REORDER_MESSAGES = 20_000
 MAX_REORDER_BYTES = 32 * 1024 * 1024
 

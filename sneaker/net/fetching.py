@@ -77,7 +77,7 @@ class _Fetch:
         self.connection = meeting.connection
         self._feed = feed
         first = self._node.replicator.sequence(feed) + 1
-        self._buffer = ReorderBuffer(first)
+        self._buffer = ReorderBuffer(first, meeting.reordering)
         query = HistoryQuery(feed, first=first, live=live, keys=False)
         self._call = meeting.connection.open(
             ["createHistoryStream"], CallKind.SOURCE, format_history_arguments(query), self
@@ -113,9 +113,11 @@ class _Fetch:
 
     def _stop(self, error: str) -> None:
         self._meeting.connection.end(self._call, error)
+        self._buffer.clear()
 
     def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
         """There is nothing more; a later connection asks again."""
+        self._buffer.clear()
 
 
 class _OverdueFetch(_Fetch):
@@ -173,5 +175,6 @@ class _OverdueFetch(_Fetch):
 
     def _finish(self, error: PeerError | None) -> None:
         self._over, self._error = True, error
+        self._buffer.clear()
         if not self._unsettled:
             self._ended(self._feed, error)

@@ -18,6 +18,7 @@ from sneaker.net.replication import EbtStream
 from sneaker.refs import FeedRef
 from sneaker.store.base import Note
 from sneaker.wire.calls import PeerError, RequestReceived
+from sneaker.wire.history import ReorderRoom
 from sneaker.wire.manifest import Permission, is_unknown_method, refusal
 from sneaker.wire.notes import parse_replicate_arguments
 
@@ -30,6 +31,9 @@ __all__ = ["Meeting", "Tally"]
 _EBT_WAIT_S = 3.0
 
 _MAX_REFUSALS_KEPT = 100
+
+# What strangers give by createHistoryStream has to come in order, more or less.
+_STRANGER_REORDER_BYTES = 512 * 1024
 
 
 @dataclass(slots=True)
@@ -56,6 +60,9 @@ class Meeting:
         self.ebt: EbtStream | None = None
         self.histories = HistoryServer(self)
         self.fetcher: HistoryFetcher | None = None
+        is_friend = self.is_near or connection.dialled
+        #: What all histories that this peer gives may hold back together.
+        self.reordering = ReorderRoom() if is_friend else ReorderRoom(max_bytes=_STRANGER_REORDER_BYTES)
         self.blobs: BlobTalk | None = None
         self.withheld = node.policy.withheld(self.peer)
         #: When anything last happened that changes what somebody has, on the loop's clock.

@@ -18,6 +18,7 @@ from sneaker.wire.jsontext import encode_json, members, parse_json
 __all__ = [
     "HistoryQuery",
     "ReorderBuffer",
+    "ReorderRoom",
     "encode_history_item",
     "format_history_arguments",
     "history_message",
@@ -118,22 +119,35 @@ def encode_history_item(query: HistoryQuery, key: str, raw: bytes, received_at_m
     return raw if query.values else encode_json(key)
 
 
+class ReorderRoom:
+    """How much the buffers of one connection may hold back together."""
+
+    def __init__(self, max_messages: int = MAX_REORDER_MESSAGES, max_bytes: int = MAX_REORDER_BYTES) -> None:
+        self._messages = max_messages
+        self._bytes = max_bytes
+
+    def take(self, size: int) -> bool:
+        """Make room for one message; False if there is none."""
+        if self._messages < 1 or self._bytes < size:
+            return False
+        self._messages -= 1
+        self._bytes -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Say that a message is not held back any more."""
+        self._messages += 1
+        self._bytes += size
+
+
 class ReorderBuffer:
     """Turns a feed's messages back into the order of their sequences, holding a bounded number back."""
 
-    def __init__(
-        self,
-        first: int,
-        *,
-        max_messages: int = MAX_REORDER_MESSAGES,
-        max_bytes: int = MAX_REORDER_BYTES,
-    ) -> None:
-        """``first``: the sequence that was asked for."""
+    def __init__(self, first: int, room: ReorderRoom | None = None) -> None:
+        """``first``: the sequence that was asked for; ``room``: what is shared with other buffers."""
         self._next = first
         self._waiting: dict[int, bytes] = {}
-        self._bytes = 0
-        self._max_messages = max_messages
-        self._max_bytes = max_bytes
+        self._room = room or ReorderRoom()
 
     @property
     def next_sequence(self) -> int:
@@ -148,23 +162,28 @@ class ReorderBuffer:
     def add(self, sequence: int, raw: bytes) -> list[bytes]:
         """Take one message; returns those that are next in order now. Ones that came before are dropped.
 
-        Raises RemoteProtocolError if more would have to be held back than the bounds allow.
+        Raises RemoteProtocolError if more would have to be held back than there is room for.
         """
         if sequence < self._next or sequence in self._waiting:
             return []
         if sequence > self._next:
-            if len(self._waiting) >= self._max_messages or self._bytes + len(raw) > self._max_bytes:
+            if not self._room.take(len(raw)):
                 raise RemoteProtocolError(f"message {self._next} does not come, and too many after it did")
             self._waiting[sequence] = raw
-            self._bytes += len(raw)
             return []
         ready = [raw]
         self._next += 1
         while (following := self._waiting.pop(self._next, None)) is not None:
-            self._bytes -= len(following)
+            self._room.give_back(len(following))
             ready.append(following)
             self._next += 1
         return ready
+
+    def clear(self) -> None:
+        """Drop what is held back."""
+        for raw in self._waiting.values():
+            self._room.give_back(len(raw))
+        self._waiting.clear()
 
 
 def _number(options: dict[str, object], name: str) -> float | None:

@@ -14,6 +14,7 @@ from sneaker.refs import FeedRef
 from sneaker.wire.history import (
     HistoryQuery,
     ReorderBuffer,
+    ReorderRoom,
     encode_history_item,
     format_history_arguments,
     history_message,
@@ -162,12 +163,16 @@ def test_the_order_measured_from_ssb_db2() -> None:
 
 @pytest.mark.parametrize("bounds", [{"max_messages": 2}, {"max_bytes": 25}], ids=str)
 def test_holding_back_is_bounded(bounds: dict[str, Any]) -> None:
-    buffer = ReorderBuffer(1, **bounds)
+    room = ReorderRoom(**bounds)
+    buffer, other = ReorderBuffer(1, room), ReorderBuffer(1, room)
     for sequence in (3, 4, 4):
         assert buffer.add(sequence, bytes(10)) == []
-    with pytest.raises(RemoteProtocolError):
-        buffer.add(5, bytes(10))
+    for each in (buffer, other):
+        with pytest.raises(RemoteProtocolError):
+            each.add(5, bytes(10))
     assert buffer.waiting == 2
     assert len(buffer.add(1, b"")) == 1
     assert len(buffer.add(2, b"")) == 3
     assert buffer.add(7, bytes(20)) == []  # the bytes of what left are free again
+    buffer.clear()
+    assert other.add(7, bytes(20)) == []
