@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,16 +12,18 @@ from typing import BinaryIO, cast
 from sneaker.clock import format_clock, parse_clock
 from sneaker.config import Config, format_config, load_config
 from sneaker.drives.mounts import MountTable, drive_mounts, parse_mountinfo
-from sneaker.errors import ClockError, ConfigError, DecryptionError, DriveError, KeysError, RefError
+from sneaker.errors import ClockError, ConfigError, DecryptionError, DriveError, InvalidMessage, KeysError, RefError
 from sneaker.exchange.encryption import decrypting, encrypting
-from sneaker.exchange.logs import read_log
+from sneaker.exchange.logs import LogTally, read_log
 from sneaker.exchange.stick import Marker, format_marker, parse_marker
-from sneaker.feed.jsonstream import read_objects
+from sneaker.feed.canonical import parse_json
+from sneaker.feed.jsonstream import JsonObject, looks_like_objects, read_objects
 from sneaker.feed.validate import parse_message
 from sneaker.keys import Keypair, format_secret, load_secret
 from sneaker.refs import FeedRef, Ref, parse_ref
 from tests.bundle.bundles import keypair
-from tests.fuzz.feeds import log_lines, sample_messages
+from tests.bundle.vectors import ROOT
+from tests.fuzz.feeds import log_lines, same, sample_messages
 from tests.fuzz.rules import Taker, Target, pieces_of, put_piece, raised
 
 __all__ = ["TARGETS"]
@@ -131,17 +134,39 @@ def check_ref(data: bytes) -> None:
 
 
 def check_log(data: bytes) -> None:
-    """A log gives the same from a file and from a pipe; what it says is a message holds one as it stands."""
+    """A log gives the same in whatever pieces it comes, and what it gives is a message or a word on why there is none."""
     entries = list(read_log([data]))
     assert list(read_log(pieces_of(data))) == entries
-    # Small objects only: what is longer than a limit is left out, wherever it is cut.
-    assert list(read_objects([data], 100)) == list(read_objects(pieces_of(data), 100))
-    assert len(entries) <= len(data)
+    tally = LogTally()
     for entry in entries:
-        assert (entry.message is None) is bool(entry.code)
+        tally.add(entry)
+        assert 0 < entry.line <= data.count(b"\n") + 1
+        assert entry.detail.isprintable()
+        assert bool(entry.code) is (entry.message is None)
         if entry.message is not None:
-            assert parse_message(entry.message.text) == entry.message
             assert (entry.feed, entry.sequence) == (entry.message.author, entry.message.sequence)
+            assert parse_message(entry.message.text) == entry.message
+    assert tally.detail.isprintable()
+
+
+def check_json_stream(data: bytes) -> None:
+    """Objects of a stream are what stands in it, each byte in one of them at most, and none is longer than the limit."""
+    limit, text = (64, data[1:]) if data[:1] == b"\0" else (4096, data[1:])
+    found = list(read_objects([text], limit))
+    assert list(read_objects(pieces_of(text), limit)) == found
+    assert list(read_objects(itertools.chain.from_iterable((piece, b"") for piece in pieces_of(text)), limit)) == found
+    assert len(found) <= len(text)
+    for item in found:
+        if isinstance(item, JsonObject):
+            assert isinstance(item.value, dict)
+        else:
+            assert len(item.head) <= 1024
+            assert item.detail.isprintable()
+    looks_like_objects(text)
+    if text[:1] == b"{" and isinstance(value := raised(InvalidMessage, parse_json, text), dict) and len(text) <= limit:
+        assert len(found) == 1
+        assert isinstance(found[0], JsonObject)
+        assert same(found[0].value, value) or found[0].is_quick
 
 
 def log_seeds() -> Iterable[bytes]:
@@ -159,6 +184,15 @@ def log_seeds() -> Iterable[bytes]:
     yield b"".join(b"\x1e" + json.dumps(entry).encode() + b"\n" for entry in entries[:2])
     yield json.dumps(entries[0]).encode("utf-16")
     yield json.dumps({"seq": 1, "value": entries[0]}).encode() + b'\n{"sync":true}\n'
+    for name in ("opened", "opened-db2", "sync-marker", "trailing-object"):
+        yield from (ROOT / "tests" / "data" / "logs" / f"{name}.ndjson").read_bytes().splitlines()
+
+
+def json_stream_seeds() -> Iterable[bytes]:
+    """Return the same, and things that are broken."""
+    yield from (b"\1" + log[:280] for log in log_seeds())
+    yield b'\0{"a":"{}"}, {"b":[{},{"key":1}]} x {"key":{"value":"\\""}\n{"c":tru}{"author":"\n{}{"'
+    yield b'\0[1,2,{}]\n\n\xef\xbb\xbf{\n  "a": 1\n}\n{'
 
 
 def check_marker(data: bytes) -> None:
@@ -248,7 +282,8 @@ TARGETS = {
     "configuration": Target(check_config, config_seeds, max_bytes=520),
     "clock": Target(check_clock, clock_seeds, max_bytes=256),
     "ref": Target(check_ref, lambda: [b"@" + b"A" * 43 + b"=.ed25519", ADA.public.uri.encode()], max_bytes=100),
-    "log": Target(check_log, log_seeds, max_bytes=1024),
+    "log": Target(check_log, log_seeds, max_bytes=800),
+    "json-stream": Target(check_json_stream, json_stream_seeds, max_bytes=300),
     "marker": Target(check_marker, marker_seeds, max_bytes=200),
     "age": Target(
         check_age,
