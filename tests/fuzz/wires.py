@@ -22,7 +22,7 @@ from sneaker.wire.blobs import BlobExchange, BlobReceiver, parse_get_arguments, 
 from sneaker.wire.boxstream import Boxer, Unboxer
 from sneaker.wire.calls import CallKind, EndReceived, ItemReceived, RequestReceived, SessionEnded
 from sneaker.wire.handshake import ClientAuthenticated, ClientHandshake, HandshakeDone, ServerHandshake
-from sneaker.wire.history import ReorderBuffer, history_message, parse_history_arguments
+from sneaker.wire.history import ReorderBuffer, ReorderRoom, history_message, parse_history_arguments
 from sneaker.wire.jsontext import encode_json, members, parse_json, shown
 from sneaker.wire.muxrpc import Session
 from sneaker.wire.notes import MessageItem, NotesItem, parse_item, parse_replicate_arguments
@@ -517,21 +517,23 @@ def exchange_seeds() -> Iterable[bytes]:
 
 
 def check_reorder(data: bytes) -> None:
-    """A buffer gives each message once, in order, and holds no more than it may; a blob is taken if it is the one."""
+    """Two buffers with one room give each message once, in order, and hold no more than it; a blob is the right one or not."""
     taker = Taker(data)
     first = taker.byte() + 1
-    buffer = ReorderBuffer(first, max_messages=4, max_bytes=64)
-    given: list[bytes] = []
+    room = ReorderRoom(max_messages=4, max_bytes=64)
+    buffers = [ReorderBuffer(first, room), ReorderBuffer(1, room)]
+    given: list[list[bytes]] = [[], []]
     while taker.left:
-        sequence = taker.byte()
-        raw = bytes((sequence,)) + taker.take(taker.byte() & 31)
-        ready = raised(RemoteProtocolError, buffer.add, sequence, raw)
+        order, sequence = taker.byte(), taker.byte()
+        raw = bytes((sequence,)) + taker.take(order >> 3)
+        ready = raised(RemoteProtocolError, buffers[order & 1].add, sequence, raw)
         if isinstance(ready, Failed):
             break
-        given += ready
-        assert buffer.waiting <= 4
-    assert [raw[0] for raw in given] == list(range(first, first + len(given)))
-    assert buffer.next_sequence == first + len(given)
+        given[order & 1] += ready
+        assert sum(buffer.waiting for buffer in buffers) <= 4
+    for buffer, messages, start in zip(buffers, given, (first, 1), strict=True):
+        assert [raw[0] for raw in messages] == list(range(start, start + len(messages)))
+        assert buffer.next_sequence == start + len(messages)
     receiver = BlobReceiver(BlobRef.of(data), max_size=64)
     answers = [raised(RemoteProtocolError, receiver.add, piece) for piece in pieces_of(data)]
     assert any(answers) is (len(data) > 64)
@@ -624,7 +626,7 @@ TARGETS = {
     "call-arguments": Target(check_arguments, arguments_seeds, max_bytes=200),
     "item": Target(check_item, item_seeds, max_bytes=700),
     "exchange": Target(check_exchange, exchange_seeds, max_bytes=80),
-    "reorder": Target(check_reorder, lambda: [b"\x00\x01\x02ab\x03\x00\x02\x01c"], max_bytes=100),
+    "reorder": Target(check_reorder, lambda: [b"\x00\x10\x01ab\x00\x03\x08\x02c\x01\x01"], max_bytes=100),
     "beacon": Target(check_beacon, beacon_seeds, max_bytes=320),
     "address": Target(check_address, lambda: [text.encode() for text in address_texts()], max_bytes=260),
 }
