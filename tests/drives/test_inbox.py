@@ -390,3 +390,26 @@ def test_fuse_folders_are_polled() -> None:
         assert is_shared(Path("/home/anna/remote/inbox"))
         assert is_shared(Path("/home/anna/share"))
         assert not is_shared(Path("/home/anna"))
+
+
+@both
+def test_a_bug_that_one_file_shows_keeps_no_other_waiting(folder: Path, poll: bool) -> None:
+    def fail(path: Path) -> None:
+        if path.name == "a":
+            raise RecursionError("deep\x1b[31m")
+
+    async def scenario() -> None:
+        importer = Importer(fail=fail)
+        (folder / "a").write_bytes(WHOLE)
+        (folder / "b").write_bytes(WHOLE)
+        async with running(folder, importer, poll=poll) as news:
+            await news.wait(2)
+            (folder / "c").write_bytes(WHOLE)
+            await news.wait(3)
+        assert [name for name, _ in importer.taken] == ["b", "c"]
+        (failed,) = [event for event in news if isinstance(event, InboxFailed)]
+        assert failed.path == folder / "a"
+        assert "this is a bug in sneaker, please report it: RecursionError" in failed.words
+
+    asyncio.run(scenario())
+    assert (folder / "a").exists()

@@ -520,3 +520,61 @@ def test_a_damaged_file_system_is_repaired_once_and_visited_anew(tmp_path: Path,
         assert len(told.of(VisitDone)) == 1
 
     asyncio.run(scenario())
+
+
+def test_a_bug_in_looking_or_in_one_visit_ends_nothing(tmp_path: Path) -> None:
+    good, bad = stick(tmp_path, "good"), stick(tmp_path, "bad")
+    broken = [True]
+
+    class Drives(FakeDrives):
+        def mounted(self) -> list[MountedDrive]:
+            if broken[0]:
+                raise OverflowError("a number in the mount table")
+            return super().mounted()
+
+    def fail(path: Path, _: int) -> None:
+        if path == bad:
+            raise RecursionError("deep")
+
+    async def scenario() -> None:
+        told, visitor = Told(), FileVisitor(fail=fail)
+        drives = Drives([make_drive(bad, 1), make_drive(good, 2, sequence=2)])
+        async with Running(Watcher(visitor, drives, told, settings=QUICK)) as watcher:
+            (trouble,) = await told.wait(Trouble)
+            assert isinstance(trouble, Trouble)
+            assert trouble.words.startswith("this is a bug in sneaker, please report it: OverflowError")
+            broken[0] = False
+            watcher.look()
+            (done,) = await told.wait(VisitDone)
+            (failed,) = await told.wait(VisitFailed)
+            assert isinstance(done, VisitDone)
+            assert done.drive.mount_point == good
+            assert isinstance(failed, VisitFailed)
+            assert failed.drive.mount_point == bad
+            assert failed.retry_in_s is None
+
+    asyncio.run(scenario())
+
+
+def test_a_bug_in_mounting_is_said_and_ends_nothing(tmp_path: Path) -> None:
+    class Mounter:
+        def mount(self, device: BlockDevice) -> bool:
+            raise KeyError(device.node)
+
+        def release(self, drive: MountedDrive, switch_off: bool) -> None:
+            raise AssertionError
+
+        def repair(self, drive: MountedDrive) -> None:
+            raise AssertionError
+
+    async def scenario() -> None:
+        told, drives = Told(), FakeDrives(lying=[BlockDevice("/dev/sdb1", 0x811, "vfat", None, None, 7, False)])
+        async with Running(Watcher(FileVisitor(), drives, told, Mounter(), settings=QUICK)) as watcher:
+            (trouble,) = await told.wait(Trouble)
+            assert isinstance(trouble, Trouble)
+            assert "this is a bug in sneaker, please report it: KeyError" in trouble.words
+            drives.there.append(make_drive(stick(tmp_path)))
+            watcher.look()
+            await told.wait(VisitDone)
+
+    asyncio.run(scenario())

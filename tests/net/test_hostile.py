@@ -15,6 +15,7 @@ import pytest
 
 from sneaker.caps import Caps
 from sneaker.errors import CallRefused, HandshakeError, NetworkError
+from sneaker.exchange.ingest import Ingest
 from sneaker.feed.message import Head, Message, create_message
 from sneaker.keys import Keypair
 from sneaker.net.connection import Connection
@@ -25,7 +26,7 @@ from sneaker.wire.boxstream import Boxer
 from sneaker.wire.calls import CallKind
 from sneaker.wire.handshake import ClientHandshake
 from sneaker.wire.packets import BodyKind, encode_packet
-from tests.net.attackers import Listener, guest, plain_socket, reads_end, shake_hands, somebody
+from tests.net.attackers import Listener, guest, plain_socket, reads_end, shake_hands, somebody, with_another_place
 from tests.net.machines import Machine, RunningPeer, now_ms, wait_for
 
 pytestmark = pytest.mark.timeout(100)
@@ -448,6 +449,53 @@ def test_messages_that_are_wrong_in_each_way(victim: Victim) -> None:
     for name in names:
         wait_for(lambda name=name: victim.machine.messages(str(enemies[name].public)) == chains[name], 5, name)
     assert victim.machine.run("check").returncode == 0
+
+
+@pytest.mark.parametrize("way", ["ebt", "history"])
+def test_items_that_name_one_feed_and_are_messages_of_another(way: str, victim: Victim) -> None:
+    """With its keys twice an item says first what is asked for, and is what nobody asked for, or a blocked author's."""
+    nobody, blocked = somebody(), somebody()
+    enemy = victim.enemy.public
+    own = chain(victim.enemy, 6)
+    others = [chain(nobody, 3), chain(blocked, 3)]
+    with (
+        victim.machine.home() as home,
+        Ingest(home.store, caps=victim.machine.caps, now_ms=now_ms, workers=1) as ingest,
+    ):
+        for first, *_ in others:  # a stick brought them
+            ingest.add_message(first)
+    victim.machine.block(str(blocked.public))
+    time.sleep(1)
+    rest = [message.text for messages in others for message in messages[1:]]
+    disguised = [own[0].text, *(with_another_place(text, enemy, sequence) for sequence, text in enumerate(rest, 2))]
+
+    async def by_history() -> None:
+        """Serve createHistoryStream, and have no EBT."""
+        async with guest(victim.address, victim.enemy) as connection:
+
+            def serve(request: Any) -> None:
+                if request.name != ("createHistoryStream",) or request.arguments[0]["id"] != str(enemy):
+                    raise CallRefused(f"method:{','.join(request.name)} is not in list of allowed methods")
+                connection.attach(request.call, Listener(connection))
+                for item in disguised:
+                    connection.send(request.call, item)
+                served.set()
+
+            served = asyncio.Event()
+            connection.on_request = serve
+            async with asyncio.timeout(20):
+                await served.wait()
+            await asyncio.sleep(1)
+
+    if way == "ebt":
+        asyncio.run(replicate(victim.address, victim.enemy, disguised, note=20))
+    else:
+        asyncio.run(by_history())
+    victim.is_well()
+    held = victim.machine.clock()
+    assert held[str(nobody.public)] == held[str(blocked.public)] == held[str(enemy)] == 1
+    asyncio.run(replicate(victim.address, victim.enemy, [message.text for message in own]))
+    wait_for(lambda: victim.machine.clock()[str(enemy)] == 6, 10)
 
 
 def test_a_fork_stops_its_feed_alone(victim: Victim) -> None:
