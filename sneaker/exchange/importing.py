@@ -180,7 +180,8 @@ class ImportSession:
             for entry in read_log(data, self.home.caps.hmac_key):
                 tally.add(entry)
                 if entry.feed == me:
-                    own = max(own, entry.sequence or 0)
+                    # Torn off before its number, it is the next one at least.
+                    own = max(own, entry.sequence or own + 1)
                 if entry.message is None:
                     self._ingest.refuse(entry.feed, entry.sequence, entry.code, entry.detail)
                 else:

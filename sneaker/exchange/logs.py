@@ -31,13 +31,15 @@ from sneaker.refs import FeedRef
 __all__ = ["LogEntry", "LogTally", "read_log"]
 
 _FIELDS = frozenset(ORDER)
+_PLAIN = {"key", "value", "timestamp"}
 # One is the rule, createRawLogStream has two.
 _MAX_WRAPPINGS = 3
 
-# Where a broken object names its place: in front of the content, where nobody but the author can have written it.
+# Where a broken object names its place: in front of the content, where nobody but the author can have written it. It may
+# be torn off before the sequence.
 _AUTHOR = rb'"author"\s*+:\s*+"(@[A-Za-z0-9+/]{43}=\.ed25519)"'
 _SEQUENCE = rb'"sequence"\s*+:\s*+([1-9][0-9]{0,9})'
-_PLACE = re.compile(_SEQUENCE + rb"\s*+,\s*+" + _AUTHOR + rb"|" + _AUTHOR + rb"\s*+,\s*+" + _SEQUENCE)
+_PLACE = re.compile(_SEQUENCE + rb"\s*+,\s*+" + _AUTHOR + rb"|" + _AUTHOR + rb"(?:\s*+,\s*+" + _SEQUENCE + rb")?")
 
 
 class LogEntry(NamedTuple):
@@ -118,26 +120,33 @@ def _broken(found: NotJson) -> LogEntry:
     feed = sequence = None
     match = _PLACE.search(found.head)
     if match is not None:
-        place = {"author": (match[2] or match[3]).decode("ascii"), "sequence": int(match[1] or match[4])}
-        feed, sequence = stated_place(place)
+        author, number = (match[2] or match[3]).decode("ascii"), int(match[1] or match[4] or 0)
+        feed, sequence = stated_place({"author": author, "sequence": number})
     detail = f"line {found.line} {found.detail}"
     return LogEntry(found.line, None, feed, sequence, "json-invalid", detail, is_broken=True, is_torn=found.is_torn)
 
 
 def _entry(found: JsonObject, hmac_key: bytes | None) -> LogEntry | None:
-    value, wrappings = _unwrap(found.value)
-    if not ("author" in value or "content" in value):
-        if "sync" in found.value and not wrappings:
-            return None
-        detail = f"line {found.line} is not a message"
-        return LogEntry(found.line, None, *stated_place(value), "not-a-message", detail, is_broken=True)
+    outer, value = found.value, found.value.get("value")
     try:
-        message = _read(value, wrappings, found.is_quick, hmac_key)
+        if type(value) is dict and value.keys() == _FIELDS and outer.keys() == _PLAIN:
+            # As nearly all are: there is nothing that could have to be taken out or put back.
+            message = read_message(value, found.is_quick)
+            stated = outer["key"]
+        else:
+            value, wrappings = _unwrap(outer)
+            if not ("author" in value or "content" in value):
+                if "sync" in outer and not wrappings:
+                    return None
+                detail = f"line {found.line} is not a message"
+                return LogEntry(found.line, None, *stated_place(value), "not-a-message", detail, is_broken=True)
+            message = _read(value, wrappings, found.is_quick, hmac_key)
+            stated = wrappings[-1].get("key") if wrappings else None
     except InvalidMessage as error:
         return LogEntry(found.line, None, *stated_place(value), error.reason, error.detail)
-    stated = wrappings[-1].get("key") if wrappings else None
-    is_mislabelled = isinstance(stated, str) and stated != str(message.key)
-    return LogEntry(found.line, message, message.author, message.sequence, is_mislabelled=is_mislabelled)
+    if isinstance(stated, str) and stated != str(message.key):
+        return LogEntry(found.line, message, message.author, message.sequence, is_mislabelled=True)
+    return LogEntry(found.line, message, message.author, message.sequence)
 
 
 def _unwrap(value: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -84,7 +84,10 @@ def read_objects(chunks: Iterable[bytes], limit: int) -> Iterator[JsonObject | N
 
 
 class JsonStream:
-    """Takes bytes and gives objects; what it gives does not depend on how the bytes were cut."""
+    """Takes bytes and gives objects; what it gives does not depend on how the bytes were cut.
+
+    What ``receive_data`` and ``close`` return has to be gone through to its end.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -101,12 +104,12 @@ class JsonStream:
         self._skipping = False
         self._scan: _Scan | None = None
 
-    def receive_data(self, data: bytes) -> list[JsonObject | NotJson]:
-        """Return what is complete now."""
+    def receive_data(self, data: bytes) -> Iterator[JsonObject | NotJson]:
+        """Yield what is complete now."""
         if self._start is not None:
             self._start += data
             if len(self._start) < 4 and not self._closed:
-                return []
+                return
             data, self._start = self._start, None
             for mark, name, errors in _ENCODINGS:
                 if data.startswith(mark):
@@ -119,19 +122,21 @@ class JsonStream:
         self._buffer += data
         found: list[JsonObject | NotJson] = []
         while self._step(found):
-            pass
+            # One by one: what is parsed and used at once stays in the processor's cache.
+            yield from found
+            found.clear()
         self._forget()
-        return found
 
-    def close(self) -> list[JsonObject | NotJson]:
-        """Return what is left at the end of the stream."""
+    def close(self) -> Iterator[JsonObject | NotJson]:
+        """Yield what is left at the end of the stream."""
         self._closed = True
-        found = self.receive_data(b"")
+        yield from self.receive_data(b"")
+        found: list[JsonObject | NotJson] = []
         while self._scan is not None:
             self._fail(found, len(self._buffer), "is torn off: it ends in the middle of an object", is_torn=True)
             while self._step(found):
                 pass
-        return found
+        yield from found
 
     # -- one step; False if more data is needed
 

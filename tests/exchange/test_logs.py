@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,10 @@ from sneaker.feed.canonical import format_json
 from sneaker.feed.message import Head, Message, create_message
 from sneaker.keys import Keypair, load_secret
 from sneaker.private import box
+from sneaker.refs import FeedRef
+from tests import js_oracle
 from tests.homes import NOW_MS, home, log_lines, sneaker, take
+from tests.net.machines import wait_for
 from tests.store.worlds import feed
 
 DATA = Path(__file__).parent.parent / "data" / "logs"
@@ -243,6 +248,8 @@ def test_what_is_refused_of_the_own_feed_is_remembered(tmp_path: Path) -> None:
         "content": line(messages[3], content=7),
         "opened": line(messages[3], content={"type": "post", "text": "secret"}, private=True),
         "broken": fourth.replace(b'"sha256"', b"sha256", 1),
+        "torn before its number": line(messages[2])
+        + f'\n{{"key":"{messages[3].key}","value":{{"previous":"%","author":"{AUTHOR.public}","sequ'.encode(),
     }
     for name, data in forms.items():
         _claims(tmp_path / name.replace(" ", "-"), data)
@@ -314,3 +321,41 @@ def test_the_network_of_the_home_counts(tmp_path: Path) -> None:
     value = {**json.loads(made.text), "content": {"type": "post"}, "cyphertext": made.content}
     (entry,) = read_log([format_json(value).encode()], caps.hmac_key)
     assert entry.message == made
+
+
+@pytest.mark.node
+@pytest.mark.timeout(180)
+def test_what_ssb_server_prints(folder: Path) -> None:
+    """The line of the README, with the real program: its own log, and its own log with what is private opened."""
+    if reason := js_oracle.available(js_oracle.PEERS):
+        pytest.skip(reason)
+    program = ["node", str(js_oracle.PEERS / "node_modules/ssb-server/bin.js")]
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        port, other = (str(taken.getsockname()[1]) for taken in (first, second))
+    where = ["--host", "127.0.0.1", "--port", port]
+    environment = {**os.environ, "HOME": str(folder)}
+
+    def ask(*words: str) -> bytes:
+        done = subprocess.run([*program, *words, *where], env=environment, capture_output=True, timeout=60, check=False)
+        return done.stdout if done.returncode == 0 else b""
+
+    with subprocess.Popen(
+        [*program, "start", *where, "--ws.port", other],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        try:
+            wait_for(lambda: ask("whoami"), timeout_s=60, what="ssb-server")
+            me = json.loads(ask("whoami"))["id"]
+            assert ask("publish", "--type", "post", "--text", "hello")
+            assert ask("publish", "--type", "post", "--text", "secret", "--recps", me)
+            shut, opened = ask("createLogStream"), ask("createLogStream", "--private")
+        finally:
+            server.terminate()
+    assert b"secret" in opened
+    assert b"secret" not in shut
+    for data in (opened, shut):
+        sneaker("import", "-", at=folder / "home", data=data)
+        with home(folder / "home") as here:
+            assert here.store.clock() == {FeedRef.parse(me): 2}
