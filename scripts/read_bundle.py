@@ -50,9 +50,9 @@ class Payload(io.BytesIO):
         demand(byte < 128 and value + (byte << shift) <= most, "a number is over its limit")
         return value + (byte << shift)
 
-    def unpack(self, size: int) -> "Payload":
+    def unpack(self, size: int, ratio: int = 384) -> "Payload":
         source = zstandard.ZstdDecompressor(max_window_size=8 << 20).stream_reader(self.read())
-        self.__init__(source.read(size) if size else b"")  # what is left becomes what it unpacks to
+        self.__init__(source.read(size) if 0 < size <= ratio * self.tell() else b"")  # it becomes what it unpacks to
         demand(len(self.getvalue()) == size and not source.read(1), "a compressed part is not as long as stated")
         return self
 
@@ -87,11 +87,11 @@ class Payload(io.BytesIO):
 
     def blob(self) -> None:
         packing, blob, size = self.take(1)[0], self.take(32), self.varint((5 << 20) - 1)
-        body = (self.unpack(size) if packing else self).read()
+        body = (self.unpack(size, 256) if packing else self).read()
         demand(packing < 2 and len(body) == size and hashlib.sha256(body).digest() == blob, "a blob is not its id's")
 
     def index(self) -> tuple[list, tuple[int, int]]:
-        self.unpack(self.varint(min(16 << 20, 64 * len(self.getvalue()))))
+        self.unpack(self.varint(16 << 20), 64)
         feeds = [self.take(32) and (self.varint(), self.varint(), self.take(16)) for _ in range(self.varint(200_000))]
         blobs = [self.take(32) and self.varint((5 << 20) - 1) for _ in range(self.varint(65_536))]
         records, at, messages = [], 0, 0

@@ -39,6 +39,8 @@ RECORD_CONTENT_BYTES = 1024 * 1024
 # What a reader accepts.
 MAX_RECORD_MESSAGES = 4096
 MAX_COLUMN_BYTES = 4 * 1024 * 1024
+# Of each message 64 bytes at least do not compress, its signature; and it has MAX_MESSAGE_BYTES at most.
+_MAX_RATIO = 384
 
 # After references are put back; what a record of MAX_RECORD_MESSAGES could honestly hold is less.
 _MAX_TEXT_BYTES = 8 * 1024 * 1024
@@ -139,7 +141,7 @@ def decode_messages(payload: bytes) -> list[Run]:
     cursor = Cursor(payload)
     count = cursor.varint(MAX_RECORD_MESSAGES)
     signed = cursor.varint(count)
-    plain_bytes = cursor.varint(MAX_COLUMN_BYTES)
+    plain_bytes = cursor.varint(min(MAX_COLUMN_BYTES, _MAX_RATIO * len(payload)))
     signatures = cursor.take(64 * signed)
     columns = Cursor(decompress(cursor.rest(), plain_bytes))
 

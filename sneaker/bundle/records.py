@@ -60,6 +60,8 @@ _MAX_FEATURES = 64
 _MAX_INDEX_BYTES = 16 * 1024 * 1024
 # Three quarters of an honest index are ids and digests, which do not compress: it packs to a half, not to a hundredth.
 _MAX_INDEX_RATIO = 64
+# A blob that packs to less than that is stored as it is: a small file must not cost much time, nor much disk.
+_MAX_BLOB_RATIO = 256
 # What one index makes a reader remember: 3 bytes of it become 120 of memory. A run or two of each feed.
 MAX_SEGMENTS = 262_144
 _TRAILER_CONTEXT = b"sneaker bundle trailer 1\0"
@@ -181,9 +183,9 @@ def decode_clock(payload: bytes) -> dict[FeedRef, int]:
 
 
 def encode_blob(ref: BlobRef, data: bytes) -> bytes:
-    """Return a blob record, compressed where that saves an eighth or more."""
+    """Return a blob record, compressed where that saves an eighth or more, and not absurdly much."""
     packed = compress(data)
-    kind, body = (1, packed) if len(packed) <= len(data) * 7 // 8 else (0, data)
+    kind, body = (1, packed) if len(data) / _MAX_BLOB_RATIO <= len(packed) <= len(data) * 7 // 8 else (0, data)
     return b"".join((bytes((kind,)), ref, encode_varint(len(data)), body))
 
 
@@ -195,6 +197,8 @@ def decode_blob(payload: bytes) -> tuple[BlobRef, bytes]:
     size = cursor.varint(MAX_BLOB_BYTES)
     if kind > 1:
         raise BundleDamaged("a blob is packed in an unknown way")
+    if kind and size > _MAX_BLOB_RATIO * len(payload):
+        raise BundleDamaged("a blob unpacks to far more than a blob may")
     data = decompress(cursor.rest(), size) if kind else cursor.rest()
     if len(data) != size or BlobRef.of(data) != ref:
         raise BundleDamaged("a blob does not match its id")

@@ -104,7 +104,8 @@ def _inspect_json(report: InspectReport, names: Mapping[FeedRef, str]) -> dict[s
 
 
 def _print_inspect(report: InspectReport, name: str, names: Mapping[FeedRef, str]) -> None:
-    state = "whole" if report.status == "ok" else STATUS_WORDS[report.status]
+    is_closed = report.encrypted and report.header is None
+    state = "closed" if is_closed and report.status == "ok" else STATUS_WORDS[report.status]
     kind = "encrypted bundle" if report.encrypted else str(report.kind)
     print(
         f"{clean(name)}: {kind}, {amount(report.bytes)}, {state}{': ' + clean(report.detail) if report.detail else ''}"

@@ -168,8 +168,8 @@ def _inspect_encrypted(
             _inspect_stream(report, plain.file, clock, progress)
         if plain.damage:
             report.status, report.detail = Status.DAMAGED, plain.damage
-    except DecryptionError:
-        report.status, report.detail = Status.OK, "encrypted, and not to this identity"
+    except DecryptionError as error:
+        report.status, report.detail = Status.OK, error.message
         report.header = None
 
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from sneaker.bundle.events import BlobRead, Damage, End, Event, HeaderRead, MessagesRead, Status
 from sneaker.bundle.reader import BundleReader
 from sneaker.caps import Caps
-from sneaker.errors import BundleDamaged, InvalidMessage
+from sneaker.errors import BundleDamaged, InvalidMessage, NotABundle
 from sneaker.events import NeedData
 from sneaker.exchange.logs import LogTally, read_log
 from sneaker.exchange.sources import READ_BYTES, Kind, chunks, rejoined, sniff
@@ -167,6 +167,11 @@ def verify(
     report = VerifyReport()
     start = file.read(READ_BYTES)
     kind = sniff(start, name)
+    if kind in (Kind.ENCRYPTED, Kind.CARD):  # there is no key here to open the one, and no message in the other
+        raise NotABundle(
+            f"{name} is {'encrypted' if kind is Kind.ENCRYPTED else 'a card'}: verify cannot look into it",
+            hint="'sneaker inspect' does",
+        )
     progress(len(start))
     with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="verify") as pool:
         session = _Session(caps.hmac_key, pool, report)

@@ -50,6 +50,11 @@ def test_the_table_of_limits() -> None:
 def test_limits_in_the_text() -> None:
     assert f"at most {frames.MAX_PAYLOAD_BYTES >> 20} MiB" in section("3. Records")
     assert f"at most {records._MAX_FEATURES} names" in section("5. Header")
+    assert f"at most {messages._MAX_RATIO} times the length of the payload" in section("7. Message records")
+    assert f"at most {records._MAX_BLOB_RATIO} times the length of the payload" in section("8. Blob records")
+    assert f"at most {records._MAX_INDEX_RATIO} times the length of the payload" in section(
+        "9. Index, trailer and footer"
+    )
     assert f"at most {card._MAX_WANTS:,}" in section("19. Cards")
     assert f"more than {card.MAX_CARD_BYTES >> 20} MiB" in section("19. Cards")
 

@@ -22,7 +22,7 @@ from sneaker.bundle.messages import (
     split_runs,
 )
 from sneaker.errors import BundleDamaged
-from sneaker.feed.compact import KIND_BOX, KIND_BOX2, KIND_JSON, KIND_RAW, Compact, expand_run
+from sneaker.feed.compact import KIND_BOX, KIND_BOX2, KIND_JSON, KIND_RAW, Compact, compact, expand_run
 from sneaker.feed.run import Run
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
@@ -393,3 +393,17 @@ def test_varints() -> None:
         Cursor(encode_varint(11)).varint(10)
     with pytest.raises(ValueError, match="byte must be"):
         encode_varint(-1)
+
+
+def test_no_small_record_holds_much() -> None:
+    """Each of a thousand such records in a small file would cost as much time as a full one."""
+    columns = b"\0" * (1 << 20)
+    with pytest.raises(BundleDamaged, match="limit"):
+        decode_messages(encode_varint(1) + encode_varint(0) + encode_varint(len(columns)) + compress(columns))
+
+
+def test_the_densest_messages_fit() -> None:
+    """Nothing but what does not compress, and as much as there may be of what does."""
+    feed = make_feed(keypair("ada"), [{"type": "post", "text": "\u20ac" * 7_700}] * 40)
+    (run,) = decode_messages(encode_messages([run_of(feed)]))
+    assert [item.content for item in run.compacts] == [compact(message).content for message in feed]

@@ -134,6 +134,17 @@ def test_blobs_that_lie() -> None:
         assert peak < 2 * MAX_BLOB_BYTES + 1_000_000
 
 
+def test_no_small_record_makes_a_large_blob() -> None:
+    """A million bytes of such records would fill a disk; what packs so well is stored as it is."""
+    data = bytes(1 << 20)
+    with pytest.raises(BundleDamaged):
+        decode_blob(b"\1" + BlobRef.of(data) + encode_varint(len(data)) + compress(data))
+    assert decode_blob(encode_blob(BlobRef.of(data), data)) == (BlobRef.of(data), data)
+    assert len(encode_blob(BlobRef.of(data), data)) > len(data)
+    text = b"".join(b"line %d\n" % n for n in range(10_000))
+    assert len(encode_blob(BlobRef.of(text), text)) < len(text) // 2
+
+
 # ---------------------------------------------------------------------------------------------------- index
 
 

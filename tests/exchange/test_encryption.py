@@ -215,3 +215,22 @@ def test_writing_fails_cleanly(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="space"):
         write_much()
+
+
+def test_what_cannot_be_opened_is_neither_whole_nor_damaged(tmp_path: Path) -> None:
+    """Nobody without the key can tell; no command pretends to."""
+    path = tmp_path / "x.age"
+    sneaker("init", at=tmp_path / "home")
+    for data in (
+        age_file(Keypair.from_seed(bytes(32)), 1, armored=False),
+        age_file(Keypair.from_seed(bytes(32)), 400, armored=False),
+    ):
+        path.write_bytes(data)
+        assert "encrypted bundle" in (shown := sneaker("inspect", path, at=tmp_path / "home").out)
+        assert "closed: the " in shown
+        assert sneaker("import", path, at=tmp_path / "home", ok=False).code == 35
+        done = sneaker("verify", path, ok=False)
+        assert done.code == 31
+        assert "encrypted" in done.err
+    sneaker("clock", "--card", tmp_path / "card", at=tmp_path / "home")
+    assert "is a card" in sneaker("verify", tmp_path / "card", ok=False).err
