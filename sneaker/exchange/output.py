@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from sneaker.errors import OutputError
 
-__all__ = ["PART_SUFFIX", "new_file", "output_errors", "reason_of", "sync_folder"]
+__all__ = ["PART_SUFFIX", "check_may_replace", "new_file", "output_errors", "reason_of", "sync_folder"]
 
 PART_SUFFIX = ".part"
 
@@ -78,7 +78,7 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _check_may_replace(path: Path, is_ours: Callable[[bytes], bool]) -> None:
+def check_may_replace(path: Path, is_ours: Callable[[bytes], bool]) -> None:
     """Raise OutputError if something is at ``path`` that is not a file of the kind that will be written there.
 
     ``is_ours`` is given its first bytes.  Links and devices are never replaced, empty files always.
@@ -90,7 +90,8 @@ def _check_may_replace(path: Path, is_ours: Callable[[bytes], bool]) -> None:
     if not stat.S_ISREG(status.st_mode):
         what = next((words for test, words in _NO_FILES if test(status.st_mode)), "not a file")
         raise OutputError(
-            f"{path} is {what}", hint="nothing was written; choose another name, or - where that is allowed"
+            f"{path} is {what}",
+            hint="nothing was written; choose another name ('sneaker export -' writes to standard output)",
         )
     if not status.st_size:
         return
@@ -107,7 +108,7 @@ def new_file(path: Path, mode: int = 0o644, *, replaces: Callable[[bytes], bool]
     What is at ``path`` is replaced only if it is an empty file, or ``replaces`` says of its first bytes that it is of the
     same kind; else OutputError is raised before anything is written.  Raises OSError as it comes; see ``output_errors``.
     """
-    _check_may_replace(path, replaces if replaces is not None else lambda _: False)
+    check_may_replace(path, replaces if replaces is not None else lambda _: False)
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{PART_SUFFIX}")
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:

@@ -35,7 +35,7 @@ from pathlib import Path
 from sneaker.errors import ForkError, InvalidMessage, OutputError, RefError, SneakerError, UsageError
 from sneaker.exchange.home import STORE_NAME, Home, read_origin, write_origin
 from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.output import reason_of
+from sneaker.exchange.output import check_may_replace, reason_of
 from sneaker.exchange.placenote import read_note, write_note
 from sneaker.feed.message import Head, Message
 from sneaker.feed.validate import parse_message
@@ -191,9 +191,14 @@ class Standing:
     def probe(self) -> str | None:
         """Return why nothing can be remembered outside of the home, for people; None if it can."""
         trial = self._memory.with_name(f".{self._memory.name}.{secrets.token_hex(4)}.trial")
-        self._write(trial, {})
-        with contextlib.suppress(OSError):
-            trial.unlink()
+        try:
+            check_may_replace(self._memory, lambda _: True)
+        except OutputError as error:
+            self.forgetful = error.message
+        else:
+            self._write(trial, {})
+            with contextlib.suppress(OSError):
+                trial.unlink()
         return self.forgetful
 
     def _settle(self, *, anew: bool = False) -> None:

@@ -513,6 +513,12 @@ def test_a_place_that_cannot_be_written_is_told(ada: Ada) -> None:
     with home(path) as opened:
         assert Standing(opened, ada.memory).probe() is None
     assert list(ada.memory.iterdir()) == []
+    ada.say(path)
+    (note,) = ada.memory.iterdir()
+    note.rename(ada.folder / "note")
+    note.symlink_to(ada.folder / "note")  # written through, it would be somewhere else tomorrow
+    with home(path) as opened:
+        assert "is a link" in str(Standing(opened, ada.memory).probe())
 
 
 # ---------------------------------------------------------------------------------------------------- the commands
