@@ -223,6 +223,8 @@ class EbtConnection:
 
         Ask again when the time has come, and after every ``fetch_ended``, which has to be called for every feed.
         """
+        if not self._is_alive:
+            return None
         feed = self._overdue.next(
             now,
             heard_at=self._heard_at,
@@ -239,9 +241,12 @@ class EbtConnection:
         moved = self._shared.sequence(feed) > self._shared.fetching.pop(feed)
         self._overdue.ended(feed, now, moved=moved, error=error, refused=refused)
         state = self._feeds.get(feed)
-        alive = self._shared.connections.get(self.peer) is self
-        if moved and alive and state is not None and not state.denied:
+        if moved and self._is_alive and state is not None and not state.denied:
             self._note(feed, state, state.receive)  # that it need not send it any more
+
+    @property
+    def _is_alive(self) -> bool:
+        return self._shared.connections.get(self.peer) is self
 
     def _is_missing(self, feed: FeedRef) -> bool:
         return self.started and self.claims(feed) > self._shared.sequence(feed) and self._wants(feed)

@@ -210,6 +210,7 @@ def test_a_fetch_may_outlive_its_stream() -> None:
     connection.fetch_ended(FEED, 12)
     assert told(connection) == {}
     assert replicator.receiver(FEED) is again
+    assert fetches(connection, 20) == []
     assert fetches(again, 20) == [FEED]
 
 
