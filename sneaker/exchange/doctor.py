@@ -318,7 +318,7 @@ def _who_claims(own: OwnFeed) -> str:
     if sources == {own.feed}:
         return "a card of your own, or what this machine remembers of its last publishing, says"
     if sources == {None}:
-        return "a list that you gave says"
+        return "a list or log that you gave says"
     return "a machine near you says" if len(sources) == 1 else f"{len(sources)} machines near you say"
 
 

@@ -154,7 +154,7 @@ class OwnSeen:
 class Claim:
     """Somebody's claim that our own feed reaches to ``sequence``, made while we held less.
 
-    ``source`` is who said so (ourselves: a card with our own signature), None for an unsigned list that the person gave us.
+    ``source`` is who said so (ourselves: a card with our own signature), None for a list or log that the person gave us.
     ``key`` is the id of that message, which only cards of our own state.  ``dismissed`` ones were declared wrong by the
     person; ``counts`` says that the source is somebody to be believed (``store.claims``).
     """
