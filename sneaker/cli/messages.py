@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -20,10 +21,17 @@ from sneaker.refs import FeedRef
 from sneaker.screen import escaped_json
 
 if TYPE_CHECKING:
+    from sneaker.exchange.home import Home
     from sneaker.feed.message import Message
     from sneaker.private import Opener
 
 __all__: list[str] = []
+
+# As ``exchange.publish.WAIT_S``, which is not imported for every command.
+_WAIT_S = 5.0
+WaitOption = Annotated[
+    float, typer.Option("--wait", min=0, metavar="SECONDS", help="How long to wait if another sneaker is writing.")
+]
 
 
 def message_line(message: Message) -> bytes:
@@ -116,6 +124,7 @@ def publish(
         list[Path] | None,
         typer.Option("--attach", metavar="FILE", help="Attach a file as a blob, and link to it; may be repeated."),
     ] = None,
+    wait: WaitOption = _WAIT_S,
     json: JsonOption = False,
 ) -> None:
     """Append a message to your own feed.
@@ -125,8 +134,6 @@ def publish(
     see 'sneaker doctor'.
     """
     from sneaker.exchange.attachments import attach_files
-    from sneaker.exchange.publish import publish as publish_content
-    from sneaker.exchange.standing import Standing
     from sneaker.feed.canonical import format_json
     from sneaker.feed.content import find_blobs
 
@@ -140,66 +147,70 @@ def publish(
     with home() as opened:
         if attach:
             body = attach_files(opened.blobs, attach, body)
-        standing = Standing(opened, default_memory())
-        message = publish_content(
-            opened.store,
-            opened.keypair,
-            opened.caps,
-            body,
-            now_ms=now_ms,
-            private_to=recipients,
-            random_bytes=os.urandom,
-            standing=standing,
-        )
-        warn_if_forgetful(standing.forgetful)
+        message = _publish(opened, body, json, wait, recipients)
         for blob in find_blobs(format_json(body).encode()):
             if not opened.blobs.has(blob):
                 settings.output(json).say(f"note: {blob} is not on this machine, so nobody can get it from here")
     _print_message(message, json)
 
 
-def _publish_contact(feed: str, json: bool, **state: bool) -> None:
-    from sneaker.exchange.publish import contact_content, publish
-    from sneaker.exchange.standing import Standing
+def _publish_contact(feed: str, json: bool, wait_s: float, **state: bool) -> None:
+    from sneaker.exchange.publish import contact_content
 
     contact = FeedRef.parse(feed)
     with home() as opened:
-        standing = Standing(opened, default_memory())
-        message = publish(
-            opened.store,
-            opened.keypair,
-            opened.caps,
-            contact_content(contact, **state),
-            now_ms=now_ms,
-            random_bytes=os.urandom,
-            standing=standing,
-        )
-        warn_if_forgetful(standing.forgetful)
+        message = _publish(opened, contact_content(contact, **state), json, wait_s)
     _print_message(message, json)
 
 
+def _publish(
+    opened: Home, content: dict[str, Any], json: bool, wait_s: float, private_to: Sequence[FeedRef] = ()
+) -> Message:
+    from sneaker.exchange.publish import publish
+    from sneaker.exchange.standing import Standing
+
+    def on_wait() -> None:
+        settings.output(json).say(f"another sneaker is writing to the store; waiting up to {wait_s:g} s for it")
+
+    standing = Standing(opened, default_memory())
+    message = publish(
+        opened.store,
+        opened.keypair,
+        opened.caps,
+        content,
+        now_ms=now_ms,
+        private_to=private_to,
+        random_bytes=os.urandom,
+        standing=standing,
+        wait_s=wait_s,
+        on_wait=on_wait,
+    )
+    warn_if_forgetful(standing.forgetful)
+    return message
+
+
 @command()
-def follow(feed: FeedArgument, json: JsonOption = False) -> None:
+def follow(feed: FeedArgument, wait: WaitOption = _WAIT_S, json: JsonOption = False) -> None:
     """Follow a feed: publish a contact message that says so."""
-    _publish_contact(feed, json, following=True, blocking=False)
+    _publish_contact(feed, json, wait, following=True, blocking=False)
 
 
 @command()
-def unfollow(feed: FeedArgument, json: JsonOption = False) -> None:
+def unfollow(feed: FeedArgument, wait: WaitOption = _WAIT_S, json: JsonOption = False) -> None:
     """Stop following a feed; what is here of it stays."""
-    _publish_contact(feed, json, following=False, blocking=False)
+    _publish_contact(feed, json, wait, following=False, blocking=False)
 
 
 @command()
-def block(feed: FeedArgument, json: JsonOption = False) -> None:
+def block(feed: FeedArgument, wait: WaitOption = _WAIT_S, json: JsonOption = False) -> None:
     """Block a feed: nothing more is taken of it or given to it."""
-    _publish_contact(feed, json, following=False, blocking=True)
+    _publish_contact(feed, json, wait, following=False, blocking=True)
 
 
 @command()
-def unblock(feed: FeedArgument, json: JsonOption = False) -> None:
+def unblock(feed: FeedArgument, wait: WaitOption = _WAIT_S, json: JsonOption = False) -> None:
     """Take a block back."""
-    _publish_contact(feed, json, blocking=False)
+    _publish_contact(feed, json, wait, blocking=False)
 
 
 @command()

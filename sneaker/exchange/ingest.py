@@ -52,16 +52,22 @@ _MAX_DEFERRED_BYTES = 4 * 1024 * 1024
 
 _RAW_FORM = KIND_RAW << 1
 
+# How long a transaction waits for its turn once there is something to write: others take tenths of seconds.
+_LOCK_TIMEOUT_S = 60.0
+
 
 class Ingest:
-    """Takes messages into a store; a context manager, and the store's one writer while it is open.
+    """Takes messages into a store; a context manager, and the store's one writer whenever a transaction is written.
+
+    Between transactions others may write, unless it ``holds`` the store (a dry run does, too), or new messages of the store's
+    owner are under way: nobody shall publish beside them.
 
     ``wanted`` says of which feeds messages are taken (all, by default); of those that the store's owner blocks none are,
     wherever they come from, unless ``heed_blocks`` is false: what a store holds stays in it.  ``workers`` is the number of cores to check
     signatures on, or ``verifier`` does it, and is left open.  ``progress`` is called with the number of messages that a transaction has brought in.  With
     ``dry_run`` everything happens as in earnest, and then it is taken back.
 
-    Methods raise StoreError and its subclasses (StoreLocked on entering; StoreFull); what was reported as accepted
+    Methods raise StoreError and its subclasses (StoreLocked, on entering after ``lock_timeout_s``; StoreFull); what was reported as accepted
     before is safe then, and the rest can be brought again.
     """
 
@@ -78,6 +84,8 @@ class Ingest:
         progress: Callable[[int], None] | None = None,
         dry_run: bool = False,
         lock_timeout_s: float = 5.0,
+        on_wait: Callable[[], None] | None = None,
+        holds: bool = False,
     ) -> None:
         self._store = store
         self._hmac_key = caps.hmac_key
@@ -87,6 +95,8 @@ class Ingest:
         self._progress = progress
         self._dry_run = dry_run
         self._lock_timeout_s = lock_timeout_s
+        self._on_wait = on_wait
+        self._holds = holds
         self._verifier = verifier if verifier is not None else Verifier(workers)
         self._keeps_verifier = verifier is not None
         self._opened: Proven | None = None
@@ -168,9 +178,10 @@ class Ingest:
         self._proven.refuse(feed, sequence, code, detail)
 
     def flush(self) -> None:
-        """Return once everything that was taken in is judged, and what is good is on the disk."""
+        """Return once everything that was taken in is judged, and what is good is on the disk; others may write then."""
         self._settle()
         self._proven.write(self._busy())
+        self._proven.let_go()
 
     def poll(self, timeout_s: float) -> bool:
         """Take in verdicts, waiting so many seconds for the next ones; says whether anything is still being checked."""
@@ -204,8 +215,11 @@ class Ingest:
         return self._report
 
     def __enter__(self) -> Self:
-        writer = self._store.writer(self._lock_timeout_s, dry_run=self._dry_run)
+        writer = self._store.writer(self._lock_timeout_s, dry_run=self._dry_run, on_wait=self._on_wait)
         own = self._store.own if self._heed_blocks else None
+        holds = self._holds or self._dry_run
+        if not holds:
+            writer.pause()
         self._opened = Proven(
             writer,
             self._wanted,
@@ -214,6 +228,8 @@ class Ingest:
             self._now_ms,
             self._progress,
             self._verifier.keep_busy,
+            holds=holds,
+            lock_timeout_s=max(self._lock_timeout_s, _LOCK_TIMEOUT_S),
         )
         # What is in memory now will be there when we are done: the collector need not look through it for every few
         # thousand messages that pass by. With a large heap that was 4 us per message.
@@ -342,6 +358,8 @@ class Ingest:
     ) -> None:
         """Put consecutive messages into the chunk."""
         self._proven.touch(feed)
+        if feed.ref == self._store.own:
+            self._proven.hold()
         author, hmac_key, read_facts = feed.ref, self._hmac_key, self._store.read_facts
         if hmac_key is None:
             self._checks += [(author, message[5], signed_text(message[6])) for message in messages]

@@ -64,9 +64,20 @@ class Segment:
         previous = self.rows[start - 1][1] if start else self.previous
         return Segment(self.feed, self.first + start, previous, rows, facts, self.waiting)
 
+    def renumber(self) -> None:
+        """Take over the id that the feed has now: another writer may have given the old one to another feed."""
+        base = self.feed.id << SEQUENCE_BITS
+        if self.rows[0][0] >> SEQUENCE_BITS != self.feed.id:
+            self.rows = [(base | row[0] & SEQUENCE_MASK, *row[1:]) for row in self.rows]
+            self.facts = [(base | row_id & SEQUENCE_MASK, fact) for row_id, fact in self.facts]
+
 
 class Proven:
-    """The batch that is being filled, the feeds it is for, and what has happened so far."""
+    """The batch that is being filled, the feeds it is for, and what has happened so far.
+
+    Unless it ``holds`` the store, others may write between two batches.  Then the feeds may end elsewhere when the next batch
+    is to be written, and what is in it is put where it belongs once more.
+    """
 
     def __init__(
         self,
@@ -77,6 +88,9 @@ class Proven:
         now_ms: Callable[[], int],
         progress: Callable[[int], None] | None,
         idle: Callable[[], None],
+        *,
+        holds: bool,
+        lock_timeout_s: float,
     ) -> None:
         self.writer = writer
         self._wanted = wanted
@@ -86,9 +100,13 @@ class Proven:
         self._now_ms = now_ms
         self._progress = progress
         self._idle = idle
+        self._always_holds = self._holds = holds
+        self._lock_timeout_s = lock_timeout_s
         self._feeds: dict[FeedRef, FeedEnd] = {}
         self._by_id: dict[int, FeedEnd] = {}
         self._batch = Batch()
+        # What the batch is made of, in order.
+        self._entries: list[Segment | tuple[FeedEnd, ForkRow]] = []
         self._batch_bytes = 0
         self._batch_number = 0
         # The rows of the batch by id, as far as anybody asked for one of them.
@@ -122,12 +140,20 @@ class Proven:
             if not self.wants(ref):
                 return FeedEnd(ref, wanted=False)  # not remembered: what is wanted may become more
             state = self.writer.feed_state(ref)
-            feed = FeedEnd(ref, state.id or self.writer.next_feed_id(), state.sequence, state.key, state.forked)
+            if state.id in self._by_id:  # another writer has given it the id that one of ours was to have
+                self._catch_up()
+            feed = FeedEnd(ref, state.id or self._new_id(), state.sequence, state.key, state.forked)
             feed.stored = bool(state.id)
             self._by_id[feed.id] = feed
             self._feeds[ref] = feed
         feed.touched = self._batch_number
         return feed
+
+    def _new_id(self) -> int:
+        """Return an id for a feed that has none yet; for good only while we hold the store."""
+        while (feed_id := self.writer.next_feed_id()) in self._by_id:
+            pass
+        return feed_id
 
     def touch(self, feed: FeedEnd) -> None:
         """Keep a feed in mind: something of it is being checked."""
@@ -192,6 +218,7 @@ class Proven:
         """Put messages that their author signed where they belong, now that everything before them is judged."""
         feed = segment.feed
         feed.touched = self._batch_number
+        segment.renumber()
         if not feed.wanted:  # blocked while this was being checked
             self.left_out += len(segment.rows)
         elif feed.forked:
@@ -216,8 +243,8 @@ class Proven:
 
     def _append(self, segment: Segment) -> None:
         feed, rows, batch = segment.feed, segment.rows, self._batch
-        if not feed.stored:
-            self._register(feed)
+        self._register(feed)
+        self._entries.append(segment)
         started = batch.heads.get(feed.id)
         before = feed.tail if started is None else started[0]
         feed.tail += len(rows)
@@ -244,6 +271,7 @@ class Proven:
     def _let_wait(self, segment: Segment) -> None:
         feed, previous = segment.feed, segment.previous
         self._register(feed)
+        self._entries.append(segment)
         for row in segment.rows:
             self._batch.waiting.append(waiting_row(row, previous))
             previous = row[1]
@@ -257,15 +285,11 @@ class Proven:
                 return
             ours = self.row(row[0])
             if ours is None or ours[1] != row[1]:
-                left = len(rows) - count
-                if segment.waiting:
-                    previous = rows[count - 1][1] if count else segment.previous
-                    self._stop(
-                        feed, ForkRow(waiting_row(row, previous), ours[1] if ours is not None else b"", self._now_ms())
-                    )
-                    self.refuse(feed.ref, segment.first + count, Code.FORKED, "not the message held here", left)
-                else:
-                    self.refuse(feed.ref, segment.first + count, Code.CHAIN_BROKEN, _BROKEN, left)
+                previous = rows[count - 1][1] if count else segment.previous
+                fork = ForkRow(waiting_row(row, previous), ours[1] if ours is not None else b"", self._now_ms())
+                self._stop(feed, fork)
+                detail = "not the message held here"
+                self.refuse(feed.ref, segment.first + count, Code.FORKED, detail, len(rows) - count)
                 return
             self.known += 1
 
@@ -282,6 +306,7 @@ class Proven:
 
     def _stop(self, feed: FeedEnd, fork: ForkRow) -> None:
         self._register(feed)
+        self._entries.append((feed, fork))
         self._batch.forks.append(fork)
         feed.forked = True
         self._forked.add(feed.ref)
@@ -311,10 +336,15 @@ class Proven:
         self._batch_bytes = 0
         if not (batch.rows or batch.waiting or batch.forks):
             return
-        batch.now_ms = self._now_ms()
-        done = self.writer.commit(batch, self._idle)
-        self._batch = Batch()
-        self._index, self._indexed = {}, 0
+        self._take_lock()
+        try:
+            batch = self._batch
+            batch.now_ms = self._now_ms()
+            done = self.writer.commit(batch, self._idle)
+        finally:
+            if not self._holds:
+                self.writer.pause()
+        self._begin_batch()
         self._batch_number += 1
         accepted = len(batch.rows)
         for feed_id, (before, _, _) in batch.heads.items():
@@ -356,6 +386,54 @@ class Proven:
         after = self._room[feed_id] = before + change
         self._waiting += max(0, after) - max(0, before)
         self._waited += max(0, -after) - max(0, -before)
+
+    def hold(self) -> None:
+        """Let nobody else write until ``let_go``: what we ourselves say comes in, and ``publish`` must not get ahead of it."""
+        if not self._holds:
+            self._take_lock()
+            self._holds = True
+
+    def let_go(self) -> None:
+        """Let others write; for when nothing is under way."""
+        if not self._always_holds:
+            self._holds = False
+            self.writer.pause()
+
+    def _take_lock(self) -> None:
+        if self.writer.resume(self._lock_timeout_s):
+            self._catch_up()
+
+    def _begin_batch(self) -> None:
+        self._batch, self._entries = Batch(), []
+        self._index, self._indexed = {}, 0
+
+    def _catch_up(self) -> None:
+        """Learn where feeds end now that somebody else has written, and put what is proven there."""
+        entries = self._entries
+        self._begin_batch()
+        self._blocked |= self._read_blocked()
+        self._by_id = {}
+        for feed in self._feeds.values():
+            state = self.writer.feed_state(feed.ref)
+            feed.id, feed.stored = state.id, bool(state.id)
+            feed.tail, feed.tail_key, feed.forked = state.sequence, state.key, state.forked
+            feed.wanted = self.wants(feed.ref)
+            if feed.stored:
+                self._by_id[feed.id] = feed
+        for feed in self._feeds.values():
+            if not feed.stored:
+                feed.id = self._new_id()
+                self._by_id[feed.id] = feed
+        for entry in entries:
+            if isinstance(entry, Segment):
+                self._accept(entry)
+            else:
+                feed, fork = entry
+                row_id = feed.id << SEQUENCE_BITS | fork.row[0] & SEQUENCE_MASK
+                self._stop(feed, fork._replace(row=(row_id, *fork.row[1:])))
+        for feed in self._feeds.values():
+            if feed.guess < feed.tail:
+                feed.forget_guess()
 
     def _note_advance(self, ref: FeedRef, before: int) -> None:
         if before == 0:

@@ -23,7 +23,10 @@ from sneaker.private import box
 from sneaker.refs import FeedRef
 from sneaker.store.base import Store
 
-__all__ = ["check_may_publish", "contact_content", "publish"]
+__all__ = ["WAIT_S", "check_may_publish", "contact_content", "publish"]
+
+# How long it waits for others who write to the store.  An import lets others in between its transactions.
+WAIT_S = 5.0
 
 
 def check_may_publish(store: Store, me: FeedRef) -> None:
@@ -58,13 +61,16 @@ def publish(
     private_to: Sequence[FeedRef] = (),
     random_bytes: Callable[[int], bytes],
     standing: Standing | None = None,
+    wait_s: float = WAIT_S,
+    on_wait: Callable[[], None] | None = None,
 ) -> Message:
     """Append ``content`` to the own feed and return the message once it is on the disk.
 
     With ``private_to``, or ``recps`` in the content, it is encrypted to these feeds and to ourselves (private-box), and
     ``recps`` in it names them all, so that programs can show who reads along and answer everybody.  Raises PublishUnsafe
-    for what other programs would refuse or read otherwise, ForkError if the own feed has been seen further on or, with ``standing``, may go on
-    elsewhere, and StoreError.
+    for what other programs would refuse or read otherwise, ForkError if the own feed has been seen further on or, with
+    ``standing``, may go on elsewhere, and StoreError: StoreLocked if others write for more than ``wait_s`` seconds.
+    ``on_wait`` is called once if it has to wait for long.
     """
     readers = recipients(content, private_to, keypair.public)
     if readers:
@@ -72,7 +78,9 @@ def publish(
     check_meaning(content, keypair.public)
     check_publish_safe(content)
     body: Content = box(content, readers, random_bytes) if readers else content
-    with Ingest(store, caps=caps, now_ms=now_ms, workers=1) as ingest:
+    with Ingest(
+        store, caps=caps, now_ms=now_ms, workers=1, holds=True, lock_timeout_s=wait_s, on_wait=on_wait
+    ) as ingest:
         if standing is not None:
             standing.recall(now_ms, ingest)
         check_may_publish(store, keypair.public)

@@ -74,7 +74,8 @@ def rebuild(
     path = store.path
     fresh = path.with_name(path.stem + ".rebuilt.sqlite")
     kept = path.with_name(f"{path.stem}.damaged-{now_ms()}.sqlite")
-    lock = WriterLock(path.with_name(path.name + ".lock"), 5.0)
+    lock = WriterLock(path.with_name(path.name + ".lock"))
+    lock.acquire(5.0)
     try:
         _remove(fresh)
         store.close()
@@ -254,6 +255,6 @@ def _swap(path: Path, fresh: Path, kept: Path) -> None:
 
 
 def _remove(fresh: Path) -> None:
-    for suffix in ("", "-wal", "-shm", "-journal", ".lock"):
+    for suffix in ("", "-wal", "-shm", "-journal", ".lock", ".turn"):
         with contextlib.suppress(OSError):
             os.unlink(f"{fresh}{suffix}")

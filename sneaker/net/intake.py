@@ -211,7 +211,12 @@ class Intake:
         pending: list[Offer] = []
         try:
             with Ingest(
-                self._store, caps=self._caps, wanted=self._wanted, verifier=self._verifier, now_ms=self._now_ms
+                self._store,
+                caps=self._caps,
+                wanted=self._wanted,
+                verifier=self._verifier,
+                now_ms=self._now_ms,
+                holds=True,
             ) as ingest:
                 self._sit(_Sitting(ingest, self._store, pending), batch, deadline)
         except StoreLocked:  # another process is writing

@@ -264,6 +264,15 @@ class Writer(Protocol):
         ``idle`` is called now and then meanwhile, so that the caller can keep its workers fed.  Raises StoreFull, StoreLocked, StoreDamaged; then nothing of the batch is in the store.
         """
 
+    def pause(self) -> None:
+        """Let others write until ``resume``; reading goes on."""
+
+    def resume(self, timeout_s: float = 5.0) -> bool:
+        """Become the one writer again, and say whether anybody has written meanwhile; raises StoreLocked.
+
+        What was read before may not hold any more then, and ids that ``next_feed_id`` gave may be taken.
+        """
+
     def close(self) -> None:
         """Let the next writer in."""
 
@@ -413,8 +422,12 @@ class Store(Protocol):
 
     # -- writing
 
-    def writer(self, timeout_s: float = 5.0, *, dry_run: bool = False) -> Writer:
+    def writer(
+        self, timeout_s: float = 5.0, *, dry_run: bool = False, on_wait: Callable[[], None] | None = None
+    ) -> Writer:
         """Become the one writer; raises StoreLocked if another has not finished after ``timeout_s`` seconds.
+
+        ``on_wait`` is called once if that takes longer than a person would wait without a word.
 
         With ``dry_run`` the writer sees what it writes, but nothing of it is there once it is closed.
         """

@@ -143,7 +143,8 @@ def check(
 def _snapshot(path: Path, repair: bool) -> Iterator[sqlite3.Connection]:
     with contextlib.ExitStack() as stack, store_errors():
         if repair:
-            lock = WriterLock(path.with_name(path.name + ".lock"), _LOCK_TIMEOUT_S)
+            lock = WriterLock(path.with_name(path.name + ".lock"))
+            lock.acquire(_LOCK_TIMEOUT_S)
             stack.callback(lock.release)
         connection = connect(path, writer=True)
         stack.callback(connection.close)

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sneaker.errors import SneakerError, StoreDamaged, StoreError, StoreFull, StoreLocked
@@ -29,6 +29,9 @@ _CHECKPOINT_PAGES = 16 * 1024 * 1024 // _PAGE_BYTES
 
 # How long a statement waits for another process to finish its transaction; ours take a tenth of a second.
 _BUSY_TIMEOUT_S = 10.0
+
+# After so long a person wants to know what is being waited for.
+_PATIENCE_S = 2.0
 
 _LOCKED_HINT = "wait until it has finished, or stop it, and try again"
 
@@ -122,30 +125,68 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 class WriterLock:
-    """The right to extend feeds: an advisory lock on a file beside the store, which dies with its process."""
+    """The right to extend feeds: an advisory lock on a file beside the store, which dies with its process.
 
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        """Take the lock; raises StoreLocked if it is not free within ``timeout_s`` seconds."""
+    Who has to wait takes his turn on a second file first, and keeps that until he has the lock.  So whoever lets go of the
+    lock and wants it again at once, as a large import does between two transactions, comes after those who wait already.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def acquire(self, timeout_s: float, on_wait: Callable[[], None] | None = None) -> None:
+        """Take the lock; raises StoreLocked if it is not free within ``timeout_s`` seconds.
+
+        ``on_wait`` is called once if that takes longer than a person would wait without a word.
+        """
+        started = time.monotonic()
+        told = on_wait is None
+
+        def wait_for(descriptor: int) -> None:
+            nonlocal told
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except BlockingIOError:
+                    waited = time.monotonic() - started
+                    if waited >= timeout_s:
+                        raise StoreLocked("another sneaker is writing to the store", hint=_LOCKED_HINT) from None
+                    if not told and waited >= _PATIENCE_S and on_wait is not None:
+                        told = True
+                        on_wait()
+                    time.sleep(0.01)
+                except OSError as error:
+                    raise StoreError(f"cannot lock {self._path}: {error.strerror}") from None
+
+        turn = _open_lock(self._path.with_suffix(".turn"))
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(f"cannot open {path}: {error.strerror}") from None
-        deadline = time.monotonic() + timeout_s
-        while True:
+            wait_for(turn)
+            descriptor = _open_lock(self._path)
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(self._descriptor)
-                    raise StoreLocked("another sneaker is writing to the store", hint=_LOCKED_HINT) from None
-                time.sleep(0.02)
-            except OSError as error:
-                os.close(self._descriptor)
-                raise StoreError(f"cannot lock {path}: {error.strerror}") from None
+                wait_for(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        finally:
+            os.close(turn)
+        self._descriptor = descriptor
+
+    @property
+    def is_held(self) -> bool:
+        """Whether we have it."""
+        return self._descriptor >= 0
 
     def release(self) -> None:
         """Give the lock back; the file stays, removing it would let two writers in."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"cannot open {path}: {error.strerror}") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -76,9 +76,11 @@ class SqliteStore(PeerTables):
         store.read_facts = facts_reader
         return store
 
-    def writer(self, timeout_s: float = 5.0, *, dry_run: bool = False) -> SqliteWriter:
+    def writer(
+        self, timeout_s: float = 5.0, *, dry_run: bool = False, on_wait: Callable[[], None] | None = None
+    ) -> SqliteWriter:
         """Become the one writer; see ``store.base.Store``."""
-        return SqliteWriter(self.path, timeout_s, dry_run, self.read_facts, self.own)
+        return SqliteWriter(self.path, timeout_s, dry_run, self.read_facts, self.own, on_wait)
 
     # -- feeds and messages
 

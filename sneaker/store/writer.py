@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -67,23 +68,61 @@ class SqliteWriter:
     """See ``store.base.Writer``.  Made by ``SqliteStore.writer``."""
 
     def __init__(
-        self, path: Path, timeout_s: float, dry_run: bool, read_facts: FactsReader, own: FeedRef | None = None
+        self,
+        path: Path,
+        timeout_s: float,
+        dry_run: bool,
+        read_facts: FactsReader,
+        own: FeedRef | None = None,
+        on_wait: Callable[[], None] | None = None,
     ) -> None:
+        self._path = path
         self._read_facts = read_facts
         self._own = own
-        self._lock = WriterLock(path.with_name(path.name + ".lock"), timeout_s)
+        self._lock = WriterLock(path.with_name(path.name + ".lock"))
+        self._lock.acquire(timeout_s, on_wait)
         try:
             self._connection = connect(path, writer=True)
             self._dry_run = dry_run
-            with store_errors():
-                if dry_run:
-                    # A transaction that is never committed: everything behaves as in earnest, then it is gone.
+            if dry_run:
+                # A transaction that is never committed: everything behaves as in earnest, then it is gone.
+                with store_errors():
                     self._connection.execute("BEGIN IMMEDIATE")
-                self._next_id = self._one("SELECT coalesce(max(id), 0) FROM feed") + 1
-                self._waiting_feeds = self._find_waiting_feeds()
+            self._look()
         except BaseException:
             self.close()
             raise
+
+    # -- taking turns
+
+    def pause(self) -> None:
+        """Let others write until ``resume``; see ``store.base.Writer``. What a dry run has seen is only there while it lasts."""
+        if not self._dry_run:
+            self._lock.release()
+
+    def resume(self, timeout_s: float = 5.0) -> bool:
+        """Become the one writer again, and say whether anybody has written meanwhile; see ``store.base.Writer``."""
+        if self._lock.is_held:
+            return False
+        self._lock.acquire(timeout_s)
+        if self._file != _identity(self._path):  # a repair has put another file in its place
+            with store_errors():
+                self._connection.close()
+            self._connection = connect(self._path, writer=True)
+        elif self._version == self._data_version():
+            return False
+        self._look()
+        return True
+
+    def _look(self) -> None:
+        """Learn what only changes when somebody writes."""
+        with store_errors():
+            self._file, self._version = _identity(self._path), self._data_version()
+            self._next_id = self._one("SELECT coalesce(max(id), 0) FROM feed") + 1
+            self._waiting_feeds = self._find_waiting_feeds()
+
+    def _data_version(self) -> int:
+        return self._one("PRAGMA data_version")
 
     # -- looking up
 
@@ -346,6 +385,11 @@ class SqliteWriter:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def _last_id(feed: int) -> int:

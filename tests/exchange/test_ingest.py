@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -424,11 +425,58 @@ def test_an_error_inside_leaves_what_was_reported(store: Store) -> None:
 
 
 def test_one_at_a_time(store: Store) -> None:
-    with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
+    with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, holds=True) as ingest:
         with pytest.raises(StoreLocked), Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, lock_timeout_s=0.05):
             pass
         ingest.add_run(run(feed(0, 5)))
     assert store.clock() == {keypair(0).public: 5}
+
+
+def test_others_write_while_messages_are_under_way(store: Store) -> None:
+    """What one ingest has taken and not written finds its place beside what another one has written meanwhile."""
+    ours, theirs, third = feed(0, 20), feed(1, 20), feed(2, 20)
+    with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=1) as ingest:
+        ingest.add_run(run(ours[:12]))
+        ingest.add_run(run(theirs[:5]))
+        ingest.add_run(run(third[10:]))
+        # The ids that these feeds were to have go to others; one feed gets further, one fills a gap.
+        report = taking(store, run(third[:10]), run(theirs[:9]), run(feed(3, 3)))
+        assert totals(report) == (22, 0, 0, 0)
+        ingest.add_run(run(theirs[5:15]))
+        report = ingest.close()
+    assert totals(report) == (12 + 6 + 10, 9, 0, 0)
+    assert store.clock() == {
+        messages[0].author: count for messages, count in ((ours, 12), (theirs, 15), (third, 20), (feed(3, 3), 3))
+    }
+    for messages in (ours[:12], theirs[:15], third, feed(3, 3)):
+        assert list(store.messages(messages[0].author)) == list(messages)
+
+
+def test_a_contradiction_written_meanwhile_is_a_fork(store: Store) -> None:
+    ours, theirs = feed(0, 20), feed(0, 20, shared=10, branch="b")
+    with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=1) as ingest:
+        ingest.add_run(run(ours))
+        taking(store, run(theirs[:15]))
+        report = ingest.close()
+    assert report.feeds_forked == store.forked() == {ours[0].author}
+    assert list(store.messages(ours[0].author)) == list(theirs[:15])
+    assert [fork.key for fork in store.forks()] == [ours[10].key]
+
+
+def test_new_own_messages_keep_others_out_until_all_are_there(store: Store) -> None:
+    """Else 'publish' could write a message beside those that are still to come."""
+    messages = feed(0, 20)
+    store.own = messages[0].author
+    with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=1) as ingest:
+        ingest.add_run(run(feed(1, 5)))
+        store.writer(0.05).close()
+        ingest.add_run(run(messages[:10]))
+        with pytest.raises(StoreLocked):
+            store.writer(0.05)
+        ingest.flush()
+        store.writer(0.05).close()
+        ingest.add_run(run(messages[:10]))  # nothing new
+        store.writer(0.05).close()
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -517,6 +565,36 @@ def test_any_order_gives_the_same_store(tmp_path_factory: pytest.TempPathFactory
             assert taking(store, *session).refused == 0
         assert contents(store) == wanted
         assert check(store).clean
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+@pytest.mark.usefixtures("small")
+def test_ingests_that_take_turns_give_the_same_store(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    items = data.draw(pieces([0, 1, 2], 30))
+    order = data.draw(st.permutations(items + items[:3]))
+    turns = [data.draw(st.integers(0, 5)) for _ in order]
+    expected = MemoryStore()
+    taking(expected, *items)
+    with SqliteStore.open(tmp_path_factory.mktemp("turns") / "store.sqlite") as opened:
+        for store in (MemoryStore(), opened):
+            with contextlib.ExitStack() as stack:
+                ingests = [
+                    stack.enter_context(Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=1))
+                    for _ in range(3)
+                ]
+                for item, turn in zip(order, turns, strict=True):
+                    give(ingests[turn % 3], item)
+                    if turn > 2:
+                        ingests[turn % 3].flush()
+                reports = [ingest.close() for ingest in ingests]
+            assert sum(report.refused for report in reports) == 0
+            assert contents(store) == contents(expected)
+            accepted = sum(report.accepted for report in reports)
+            assert accepted == store.counts().messages
+        assert check(opened).clean
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -168,3 +168,18 @@ def test_who_may_rebuild(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert store.clock()
     with pytest.raises(StoreError):
         rebuild(MemoryStore(), caps=MAIN_CAPS, now_ms=lambda: NOW_MS)
+
+
+def test_an_import_that_goes_on_meanwhile_ends_in_the_new_file(path: Path) -> None:
+    messages = feed(6, 10)
+    with (
+        SqliteStore.open(path, ME) as store,
+        Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=1) as ingest,
+        SqliteStore.open(path, ME) as other,
+    ):
+        ingest.add_run(run(messages[:5]))
+        rebuild(other, caps=MAIN_CAPS, now_ms=lambda: NOW_MS)
+        ingest.add_run(run(messages[5:]))
+        assert ingest.close().accepted == 10
+        assert other.clock()[messages[0].author] == 10
+        assert check(other).clean

@@ -67,6 +67,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.state = _State()
         self.locked = False
+        self.version = 0
         self.own: FeedRef | None = None
         self.read_facts: FactsReader = read_facts
         self.claimed: dict[tuple[FeedRef, FeedRef | None, MessageRef | None], int] = {}
@@ -317,7 +318,9 @@ class MemoryStore:
         else:
             self.state.clocks.pop(peer, None)
 
-    def writer(self, timeout_s: float = 5.0, *, dry_run: bool = False) -> MemoryWriter:
+    def writer(
+        self, timeout_s: float = 5.0, *, dry_run: bool = False, on_wait: Callable[[], None] | None = None
+    ) -> MemoryWriter:
         if self.locked:
             raise StoreLocked("another writer")
         return MemoryWriter(self, dry_run)
@@ -336,8 +339,27 @@ class MemoryWriter:
     def __init__(self, store: MemoryStore, dry_run: bool) -> None:
         self._store = store
         self._state = copy.deepcopy(store.state) if dry_run else store.state
+        self._dry_run = dry_run
+        self._look()
+        store.locked = self._holds = True
+
+    def _look(self) -> None:
         self._next_id = max(self._state.feeds, default=0) + 1
-        store.locked = True
+        self._version = self._store.version
+
+    def pause(self) -> None:
+        if not self._dry_run and self._holds:
+            self._store.locked = self._holds = False
+
+    def resume(self, timeout_s: float = 5.0) -> bool:
+        if self._holds:
+            return False
+        if self._store.locked:
+            raise StoreLocked("another writer")
+        self._store.locked = self._holds = True
+        changed = self._version != self._store.version
+        self._look()
+        return changed
 
     def feed_state(self, ref: FeedRef) -> FeedState:
         for feed in self._state.feeds.values():
@@ -359,6 +381,9 @@ class MemoryWriter:
 
     def commit(self, batch: Batch, idle: Callable[[], None] | None = None) -> Committed:
         state, done = self._state, Committed()
+        assert self._holds
+        self._store.version += 1
+        self._version = self._store.version
         for feed_id, ref in batch.feeds:
             state.feeds[feed_id] = _Feed(feed_id, FeedRef(ref))
         for row in sorted(batch.rows):
@@ -443,7 +468,8 @@ class MemoryWriter:
             done.crowded.append(row_id)
 
     def close(self) -> None:
-        self._store.locked = False
+        if self._holds:
+            self._store.locked = self._holds = False
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,132 @@
+"""Several sneakers write to one store: nobody holds it while he waits for something else, and each gets his turn."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sneaker.errors import StoreLocked
+from sneaker.exchange.export import ExportOptions, export
+from sneaker.store.database import WriterLock
+from tests.homes import NOW_MS, fixture_log, home, sneaker, take
+
+# Long enough for a slow machine that does other things, and never waited for when all is well.
+PATIENCE_S = 120.0
+
+
+@contextmanager
+def importing(at: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run 'sneaker import --json -' with a pipe to write into."""
+    command = [sys.executable, "-m", "sneaker", "--home", str(at), "import", "--json", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def encrypted_log(folder: Path, reader: str) -> bytes:
+    """Return the fixture as a bundle encrypted to ``reader``."""
+    with home(folder) as opened:
+        take(opened, "-", data=fixture_log())
+        out = io.BytesIO()
+        options = ExportOptions(recipients=[reader])
+        export(opened, "-", options, stdout=out, now_ms=NOW_MS, random_bytes=lambda size: b"\7" * size)
+        return out.getvalue()
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_publish_while_an_import_waits_for_more(tmp_path: Path, encrypted: bool) -> None:
+    """Half of the messages are read, and some of them are still being checked: the lock is free all the same."""
+    at = tmp_path / "home"
+    me = sneaker("init", at=at).out.strip()
+    sneaker("publish", "before", at=at)
+    data = encrypted_log(tmp_path / "other", me) if encrypted else fixture_log()
+    with importing(at) as process:
+        assert process.stdin is not None
+        # More than a pipe takes: it has been read when this returns.
+        process.stdin.write(data[: len(data) // 2])
+        process.stdin.flush()
+        sneaker("publish", "meanwhile", "--wait", "0", at=at)
+        out, err = process.communicate(data[len(data) // 2 :], timeout=PATIENCE_S)
+    assert process.returncode == 0, err
+    counts = json.loads(out)["messages"]
+    assert counts["accepted"] == fixture_log().count(b"\n")
+    assert sum(counts.values()) == counts["accepted"]
+    with home(at) as opened:
+        assert opened.store.head(opened.keypair.public).sequence == 2  # type: ignore[union-attr]
+        assert opened.store.counts().messages == counts["accepted"] + 2
+    sneaker("check", at=at)
+
+
+def test_publish_while_a_long_import_goes_on(tmp_path: Path) -> None:
+    at = tmp_path / "home"
+    sneaker("init", at=at)
+    with importing(at) as process:
+        assert process.stdin is not None
+        for part in range(10):
+            process.stdin.write(fixture_log())
+            process.stdin.flush()
+            if part % 5 == 0:
+                sneaker("publish", f"number {part}", "--wait", str(PATIENCE_S), at=at, timeout=2 * PATIENCE_S)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, err
+    counts = json.loads(out)["messages"]
+    assert counts["accepted"] == fixture_log().count(b"\n")
+    assert sum(counts.values()) == 10 * counts["accepted"]
+    assert sneaker("log", at=at).out.count("  post  number ") == 2
+
+
+def test_publish_waits_and_says_so(tmp_path: Path) -> None:
+    at = tmp_path / "home"
+    sneaker("init", at=at)
+    with home(at) as opened, opened.store.writer():
+        done = sneaker("publish", "x", "--wait", "0.1", at=at, ok=False)
+        assert done.code == StoreLocked.exit_code
+        assert "another sneaker is writing" in done.err
+        command = [sys.executable, "-m", "sneaker", "--home", str(at), "publish", "y", "--wait", "300"]
+        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert waiting.stderr is not None
+        word = waiting.stderr.readline().decode()
+        assert word == "another sneaker is writing to the store; waiting up to 300 s for it\n"
+    assert waiting.wait(PATIENCE_S) == 0
+    waiting.communicate()
+
+
+def test_who_waits_comes_before_who_wants_it_again(tmp_path: Path) -> None:
+    """Somebody lets go of the lock for no time at all, again and again."""
+    path = tmp_path / "store.sqlite.lock"
+    greedy = WriterLock(path)
+    greedy.acquire(0)
+    has_ended = threading.Event()
+    rounds = 0
+
+    def hog() -> None:
+        nonlocal rounds
+        while not has_ended.is_set():
+            time.sleep(0.05)
+            greedy.release()
+            greedy.acquire(PATIENCE_S)
+            rounds += 1
+        greedy.release()
+
+    thread = threading.Thread(target=hog)
+    thread.start()
+    try:
+        for _ in range(5):
+            waiting = WriterLock(path)
+            waiting.acquire(PATIENCE_S)
+            waiting.release()
+    finally:
+        has_ended.set()
+        thread.join()
+    assert not greedy.is_held
