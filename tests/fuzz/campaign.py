@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import re
 import subprocess
@@ -17,6 +18,9 @@ from tests.fuzz.targets import TARGETS
 # For one input: far more than any takes. An input that takes longer, or more memory, is a finding.
 TIMEOUT_S = 25
 MAX_MEMORY_MIB = 1024
+
+# Whoever reads the output of CI has nothing but that; no input that is looked for is longer.
+MAX_SHOWN_BYTES = 2048
 
 
 class Outcome(NamedTuple):
@@ -94,10 +98,12 @@ def main() -> int:
             failed += len(outcome.findings)
             for path in outcome.findings:
                 print(f"  FOUND: {path}\n  again: .venv/bin/python -m tests.fuzz.again {outcome.name} {path}")
-                print(f"  log:   {outcome.log}")
+                print(
+                    f"  log:   {outcome.log}\n  bytes: {base64.b64encode(path.read_bytes()[:MAX_SHOWN_BYTES]).decode()}"
+                )
             if options.save and not outcome.findings:
                 print(f"  {save(outcome.name, work / 'corpus' / outcome.name)} inputs added to tests/fuzz/corpus")
-    print(f"{failed} findings" if failed else "nothing found")
+    print(f"found: {failed}" if failed else "nothing found")
     return 1 if failed else 0
 
 
