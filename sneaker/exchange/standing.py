@@ -92,7 +92,7 @@ class Standing:
     def recall(self, now_ms: Callable[[], int], ingest: Ingest | None = None) -> None:
         """Let what is remembered and not held here any more count: brought back if it is the next message, else as a claim.
 
-        ``ingest`` is the one that is open, if one is.  Raises StoreError.
+        ``ingest`` is the one that is open and holds the store, if one is.  Raises StoreError.
         """
         memory = self._remembered()
         if memory is None or memory.head is None:
@@ -101,13 +101,14 @@ class Standing:
         if message is not None and (message.sequence, message.previous) == (
             (held.sequence + 1, held.key) if held is not None else (1, None)
         ):
-            with contextlib.nullcontext(ingest) if ingest is not None else self._open_ingest(now_ms) as opened:
-                opened.add_message(message)
-                opened.flush()
+            if ingest is None:
+                # Somebody may be publishing it at this moment, and still fail: what is remembered then counts.
+                with Ingest(self._home.store, caps=self._home.caps, now_ms=now_ms, workers=1, holds=True) as opened:
+                    self.recall(now_ms, opened)
+                return
+            ingest.add_message(message)
+            ingest.flush()
         self._home.store.note_claim(me, me, memory.head.sequence, memory.head.key)
-
-    def _open_ingest(self, now_ms: Callable[[], int]) -> Ingest:
-        return Ingest(self._home.store, caps=self._home.caps, now_ms=now_ms, workers=1)
 
     def doubt(self) -> Doubt | None:
         """Return why the person has to be asked before anything is published, if so."""
