@@ -98,6 +98,24 @@ def test_specification_names_the_limits_of_the_code() -> None:
     assert f"| feeds in a clock or index | {limits.MAX_CLOCK_FEEDS:,} |" in page
 
 
+def _threat_sentences() -> list[str]:
+    page = (ROOT / "sneaker" / "guide" / "threat-model.md").read_text(encoding="utf-8")
+    return re.findall(r"^[-*] (.*?)(?=^[-*#] |^#|\n\n|\Z)", page, re.MULTILINE | re.DOTALL)
+
+
+def test_each_sentence_of_the_threat_model_names_tests_that_are_there() -> None:
+    """A claim about safety that nothing tests is a hope; each bullet ends in ``<!-- test: FILE::NAME ... -->``."""
+    sentences = _threat_sentences()
+    assert len(sentences) > 30
+    for sentence in sentences:
+        named = re.search(r"<!-- test: (.*?) -->\s*\Z", sentence, re.DOTALL)
+        assert named is not None, f"no test holds this: {sentence}"
+        for test in named[1].split():
+            file, _, name = test.partition("::")
+            source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            assert re.search(rf"^ *(async )?def {re.escape(name)}\(", source, re.MULTILINE), f"there is no {test}"
+
+
 if __name__ == "__main__":
     before, _, rest = README.partition("<!-- exit codes: from the code, a test compares -->\n")
     after = rest.partition("<!-- end -->")[2]
