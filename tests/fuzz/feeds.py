@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import math
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 import zstandard
 
+from sneaker.cli.messages import _readable
 from sneaker.errors import InvalidMessage
 from sneaker.feed.canonical import canonical_text, format_json, parse_canonical, parse_json
 from sneaker.feed.compact import AUTHOR_FIRST, KIND_RAW, Compact, compact, expand, expand_run, kind_of
@@ -20,6 +22,8 @@ from sneaker.feed.validate import parse_message
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_MESSAGE_UNITS
 from sneaker.private import Opener, seal
 from sneaker.refs import MessageRef, encode_base64
+from sneaker.screen import escaped, escaped_json
+from sneaker.wire.jsontext import encode_json
 from tests.bundle.bundles import CREATED_MS, keypair, make_feed
 from tests.bundle.vectors import ROOT
 from tests.fuzz.rules import Failed, Taker, Target, raised
@@ -194,11 +198,26 @@ def json_seeds() -> Iterable[bytes]:
     yield b'{"a":1e400,"b":5e-324,"c":1.7976931348623157e308,"d":1e21,"e":1e-5}'
 
 
-# ---------------------------------------------------------------------------------------------------- private
+# ---------------------------------------------------------------------------------------------------- to be read
+
+
+def check_screen(data: bytes) -> None:
+    """Nothing that is printed acts on a terminal, whatever the list of characters forgot; and JSON stays what it was."""
+    text = data.decode("utf-8", "surrogatepass") if not isinstance(raised(ValueError, data.decode), Failed) else ""
+    for shown in (escaped(text), escaped(text, keep_lines=True)):
+        for character in shown:
+            assert unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") or character in "\t\n"
+            assert unicodedata.bidirectional(character) not in TURNING
+    assert escaped(escaped(text)) == escaped(text)
+    line = encode_json({"text": text})
+    assert json.loads(escaped_json(line)) == {"text": text}
+
+
+TURNING = ("LRE", "LRO", "RLE", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def check_private(data: bytes) -> None:
-    """Whatever is in a private box, its owner gets its content or nothing."""
+    """Whatever is in a private box, its owner gets its content or nothing, and reads a line of it."""
     taker = Taker(data)
     order = taker.byte()
     if order & 1:
@@ -216,6 +235,9 @@ def check_private(data: bytes) -> None:
     elif content is not None:
         assert same(content, parse_json(again))
     OPENER.open(data.decode("utf-8", "replace"))
+    line = _readable(sample_messages()[0]._replace(content=encode_base64(boxed) + ".box"), OPENER)
+    assert line == escaped(line)
+    assert len(line) <= 2000
 
 
 OPENER = Opener(BEN)
@@ -233,5 +255,6 @@ TARGETS = {
     "message": Target(check_message, message_seeds, max_bytes=700),
     "compact": Target(check_forms, forms_seeds, max_bytes=300),
     "json": Target(check_json, json_seeds, max_bytes=256),
+    "screen": Target(check_screen, lambda: ["a\x1b[2J\u202e\x9b\u2028\U000e0041\u200d\n".encode()], max_bytes=100),
     "private": Target(check_private, private_seeds, max_bytes=320),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -15,6 +16,7 @@ from sneaker.drives.mounts import MountTable, drive_mounts, parse_mountinfo
 from sneaker.errors import ClockError, ConfigError, DecryptionError, DriveError, InvalidMessage, KeysError, RefError
 from sneaker.exchange.encryption import decrypting, encrypting
 from sneaker.exchange.logs import LogTally, read_log
+from sneaker.exchange.placenote import read_note
 from sneaker.exchange.stick import Marker, format_marker, parse_marker
 from sneaker.feed.canonical import parse_json
 from sneaker.feed.jsonstream import JsonObject, looks_like_objects, read_objects
@@ -31,6 +33,16 @@ __all__ = ["TARGETS"]
 ADA = keypair("ada")
 
 
+class Numbered(io.BytesIO):
+    """Bytes that say they lie where the null device does."""
+
+    def fileno(self) -> int:
+        return NULL.fileno()
+
+
+NULL = open(os.devnull, "rb")  # noqa: SIM115
+
+
 class InMemory:
     """The path of a file that has these bytes, and of the folder that it is in: a disk would cost more than the reader."""
 
@@ -45,7 +57,7 @@ class InMemory:
 
     def open(self, mode: str) -> BinaryIO:
         assert mode == "rb"
-        return io.BytesIO(self._data)
+        return Numbered(self._data)
 
 
 def path_of(data: bytes) -> Path:
@@ -88,6 +100,13 @@ def check_config(data: bytes) -> None:
         assert config.sticks.min_free_bytes >= 0
 
 
+def note_seeds() -> Iterable[bytes]:
+    """Return notes of two places, and of none."""
+    for place in ({"inode": 5}, {"machine": "ab", "inode": [5]}, {"board": "x"}, {}):
+        yield json.dumps({"feed": str(ADA.public), "place": place}).encode()
+    yield b"[]"
+
+
 def config_seeds() -> Iterable[bytes]:
     """Return settings of all kinds."""
     yield b"""\
@@ -113,6 +132,16 @@ max_size = 7
     yield b'[network]\nhmac_key = "1KHLiKZvAvjbY1ziZEHMXawbCEIM6qwjCDm3VYRan/s="\n'
     yield b"inbox = 1\n"
     yield b'a.b.c = [1, 2.5, 1979-05-27T07:32:00Z, {x = """y"""}]\n'
+
+
+def check_note(data: bytes) -> None:
+    """A note cannot be read, or holds fields; one that does not name its place lies anywhere but where it was written."""
+    note = read_note(path_of(data))
+    if note is not None:
+        assert isinstance(note.fields, dict)
+        assert note.is_here in (True, False, None)
+        if not isinstance(note.fields.get("place"), dict):
+            assert note.is_here is False
 
 
 def check_clock(data: bytes) -> None:
@@ -280,6 +309,7 @@ def clock_seeds() -> Iterable[bytes]:
 TARGETS = {
     "secret": Target(check_secret, secret_seeds, max_bytes=700),
     "configuration": Target(check_config, config_seeds, max_bytes=520),
+    "note": Target(check_note, note_seeds, max_bytes=160),
     "clock": Target(check_clock, clock_seeds, max_bytes=256),
     "ref": Target(check_ref, lambda: [b"@" + b"A" * 43 + b"=.ed25519", ADA.public.uri.encode()], max_bytes=100),
     "log": Target(check_log, log_seeds, max_bytes=800),
