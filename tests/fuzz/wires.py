@@ -419,7 +419,7 @@ def check_exchange(data: bytes) -> None:
     """Whatever two peers send and however our feeds grow, EBT and blobs stay sound and what is sent can be read."""
     feeds = (CLIENT.public, SERVER.public, OTHER.public)
     replicator = Replicator({feeds[0]: 5, feeds[1]: 2}, feeds[:2], carry=data[:1] > b"\x7f")
-    peers = [seeded_public(number) for number in (7, 8)]
+    peers = PEERS
     connections = [
         replicator.connect(peer, client=bool(number), now=0.0, max_unwanted=3) for number, peer in enumerate(peers)
     ]
@@ -473,10 +473,7 @@ def check_exchange(data: bytes) -> None:
         replicator.disconnect(connection)
 
 
-def seeded_public(number: int) -> FeedRef:
-    return seeded(number).public
-
-
+PEERS = (seeded(7).public, seeded(8).public)
 BLOBS = tuple(BlobRef(bytes([number]) * 32) for number in range(4))
 
 
