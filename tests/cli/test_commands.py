@@ -206,7 +206,13 @@ def test_real_log_round_trip_keeps_every_id(alice: Path, bob: Path, tmp_path: Pa
     log = fixture_log_file(tmp_path)
     summary = json.loads((FIXTURES / "small-summary.json").read_text())
     report = sneaker("import", log, "--json", at=alice).json
-    assert report["messages"] == {"accepted": summary["messages"], "known": 0, "refused": 0, "waiting": 0}
+    assert report["messages"] == {
+        "accepted": summary["messages"],
+        "known": 0,
+        "refused": 0,
+        "waiting": 0,
+        "left_out": 0,
+    }
     assert report["feeds"]["new"] == len(summary["feeds"])
     exported = sneaker("export", tmp_path / "all.sneaker", "--json", at=alice).json
     assert exported["messages"] == summary["messages"]
@@ -277,7 +283,7 @@ def test_bundles_wait_for_the_ones_before_them(alice: Path, bob: Path, tmp_path:
         sneaker("publish", f"message {number}", at=alice)
         sneaker("export", tmp_path / f"{number}.sneaker", "--for", tmp_path / f"{number}.card", at=alice)
     report = sneaker("import", tmp_path / "2.sneaker", "--json", at=bob).json
-    assert report["messages"] == {"accepted": 0, "known": 0, "refused": 0, "waiting": 1}
+    assert report["messages"] == {"accepted": 0, "known": 0, "refused": 0, "waiting": 1, "left_out": 0}
     assert sneaker("status", "--json", at=bob).json["waiting"] == 1
     sneaker("import", tmp_path / "1.sneaker", at=bob)
     report = sneaker("import", tmp_path / "0.sneaker", "--json", at=bob).json
@@ -394,10 +400,11 @@ def test_broken_lines_cost_only_themselves(alice: Path) -> None:
 
 
 def test_a_log_whose_last_line_is_cut(alice: Path) -> None:
-    data = b"\n".join(fixture_log().splitlines()[:10])[:-20]
-    done = sneaker("import", "-", "--json", at=alice, data=data, ok=False)
-    assert done.code == 3
-    assert done.json["messages"]["accepted"] == 9
+    data = b"\n".join(fixture_log().splitlines()[:10])
+    for cut, accepted in ((200, 9), (20, 1)):  # in the message; behind it, in what stands around it
+        done = sneaker("import", "-", "--json", at=alice, data=data[:-cut], ok=False)
+        assert done.code == 3
+        assert done.json["messages"]["accepted"] == accepted
 
 
 def test_one_bad_source_does_not_stop_the_others(alice: Path, bob: Path, tmp_path: Path) -> None:
