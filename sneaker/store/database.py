@@ -151,7 +151,7 @@ class WriterLock:
                     return
                 except BlockingIOError:
                     waited = time.monotonic() - started
-                    if waited >= timeout_s:
+                    if not waited < timeout_s:  # not a number counts as no time
                         raise StoreLocked("another sneaker is writing to the store", hint=_LOCKED_HINT) from None
                     if not told and waited >= _PATIENCE_S and on_wait is not None:
                         told = True

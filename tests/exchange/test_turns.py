@@ -90,9 +90,10 @@ def test_publish_waits_and_says_so(tmp_path: Path) -> None:
     at = tmp_path / "home"
     sneaker("init", at=at)
     with home(at) as opened, opened.store.writer():
-        done = sneaker("publish", "x", "--wait", "0.1", at=at, ok=False)
-        assert done.code == StoreLocked.exit_code
-        assert "another sneaker is writing" in done.err
+        for wait in ("nan", "0.1"):
+            done = sneaker("publish", "x", "--wait", wait, at=at, ok=False)
+            assert done.code == StoreLocked.exit_code
+            assert "another sneaker is writing" in done.err
         command = [sys.executable, "-m", "sneaker", "--home", str(at), "publish", "y", "--wait", "300"]
         waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert waiting.stderr is not None
