@@ -48,7 +48,13 @@ def fuzz(name: str, work: Path, limits: list[str]) -> Outcome:
     options = [f"-timeout={TIMEOUT_S}", f"-rss_limit_mb={MAX_MEMORY_MIB}", f"-artifact_prefix={found}/"]
     options += ["-print_final_stats=1", "-entropic_scale_per_exec_time=1"]
     with log.open("wb") as file:
-        done = subprocess.run([*command, *options, *limits], stdout=file, stderr=file, check=False)
+        done = subprocess.run(
+            [*command, *options, *limits],
+            stdout=file,
+            stderr=file,
+            check=False,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+        )
     text = log.read_text("utf-8", "replace")
     findings = sorted(set(found.iterdir()) - before)
     numbers = {key: int(value) for key, value in re.findall(r"stat::(\w+):\s+(\d+)", text)}
@@ -72,6 +78,9 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="list the targets")
     parser.add_argument("--minutes", type=float, default=1.0, help="how long for each target (1)")
     parser.add_argument("--runs", type=int, help="how many inputs for each target, however long that takes")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="where chance begins, so that CI meets nothing new (by chance)"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="how many targets at a time (1)")
     parser.add_argument(
         "--save", action="store_true", help="keep a small selection of what was reached in tests/fuzz/corpus"
@@ -87,6 +96,7 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no target {min(unknown)}; --list shows them")
     limits = [f"-runs={options.runs}"] if options.runs else [f"-max_total_time={max(1, round(options.minutes * 60))}"]
+    limits.append(f"-seed={options.seed}")
     failed = 0
     with ThreadPoolExecutor(options.jobs) as pool:
         work = options.work.absolute()
