@@ -89,10 +89,9 @@ def _unit(for_everybody: bool) -> str:
     return text.replace("@HOME@", home).replace("@WRITABLE@", " ".join(map(_quoted, [home, *writable])))
 
 
-def _polkit_rule() -> str:
-    """Return the rule for what the settings have udisks2 do; mounting in any case, for that is what the rule is for."""
-    wants_power_off = load_config(settings.home).drives.power_off
-    names = (*_MOUNT_ACTIONS, *(_POWER_OFF_ACTIONS if wants_power_off else ()))
+def _polkit_rule(power_off: bool) -> str:
+    """Return the rule that lets people mount sticks and, with ``power_off``, switch them off."""
+    names = (*_MOUNT_ACTIONS, *(_POWER_OFF_ACTIONS if power_off else ()))
     actions = ", ".join(f'"org.freedesktop.udisks2.{name}"' for name in names)
     return _template(_POLKIT).replace("@ACTIONS@", actions)
 
@@ -102,13 +101,13 @@ def _user_folder() -> Path:
     return (Path(configured) if configured else Path.home() / ".config") / "systemd" / "user"
 
 
-def _files(root: Path, *, system: bool, hub: bool) -> Iterator[_File]:
+def _files(root: Path, *, system: bool, hub: bool, power_off: bool) -> Iterator[_File]:
     """Yield what to install: for the whole machine, or what one person may."""
     if system:
         yield _File(root / "etc/udev/rules.d" / _RULE, _template(_RULE), True)
         yield _File(root / "etc/systemd/user" / _UNIT, _unit(for_everybody=True), True)
         if hub:
-            yield _File(root / "etc/polkit-1/rules.d" / _POLKIT, _polkit_rule(), True)
+            yield _File(root / "etc/polkit-1/rules.d" / _POLKIT, _polkit_rule(power_off), True)
     else:
         yield _File(_user_folder() / _UNIT, _unit(for_everybody=False), False)
 
@@ -125,9 +124,12 @@ def setup(
         bool,
         typer.Option(
             "--hub",
-            help="As root: also let members of the group plugdev mount sticks without a desktop; with drives.power_off in the"
-            " settings, also switch them off.",
+            help="As root: also let members of the group plugdev mount sticks without a desktop.",
         ),
+    ] = False,
+    power_off: Annotated[
+        bool,
+        typer.Option("--power-off", help="With --hub: also let them switch sticks off, for drives.power_off."),
     ] = False,
     root: Annotated[
         Path | None,
@@ -148,13 +150,17 @@ def setup(
     system = root is not None or os.geteuid() == 0
     if hub and not (system or show):
         raise UsageError("--hub changes the machine's settings", hint="run 'sudo sneaker setup --hub'")
+    if power_off and not hub and not show:
+        raise UsageError("--power-off goes with --hub")
     top = root.absolute() if root is not None else Path("/")
     if show:
-        files = [*_files(top, system=True, hub=True), *(() if system else _files(top, system=False, hub=False))]
+        files = list(_files(top, system=True, hub=True, power_off=power_off))
+        if not system:
+            files += _files(top, system=False, hub=False, power_off=False)
         listing = "\n".join(f"# ---- {clean(str(file.path))}\n{_marked(file)}" for file in files)
         output.data({"files": [{"path": str(file.path), "text": _marked(file)} for file in files]}, listing)
         return
-    files = list(_files(top, system=system, hub=hub or uninstall))
+    files = list(_files(top, system=system, hub=hub or uninstall, power_off=power_off))
     if uninstall:
         changed = _remove(files, output, root=root, system=system)
     else:

@@ -69,8 +69,12 @@ class Mounter(Protocol):
         """Mount a device; return False if it is not one that people plug in. Raises DriveError."""
         ...
 
-    def release(self, drive: MountedDrive, switch_off: bool) -> None:
-        """Unmount a drive, and with ``switch_off`` switch it off, each if so configured. Raises DriveError."""
+    def release(self, drive: MountedDrive, switch_off: bool) -> bool:
+        """Unmount a drive if so configured, or if it is to be switched off; say whether it was. Raises DriveError."""
+        ...
+
+    def switch_off(self, drive: MountedDrive) -> None:
+        """Switch off a drive that was unmounted, if so configured. Raises DriveError."""
         ...
 
     def repair(self, drive: MountedDrive) -> None:

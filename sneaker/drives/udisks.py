@@ -40,7 +40,7 @@ _NOT_AUTHORIZED_HINT = "'sneaker setup --print' shows a polkit rule that allows 
 class UdisksMounter:
     """Mounts and unmounts through udisks2 on ``bus``, an address or ``"SYSTEM"``.
 
-    ``unmount`` and ``power_off`` say what ``release`` does.
+    ``unmount`` and ``power_off`` say what ``release`` and ``switch_off`` do.
     """
 
     unmount: bool = True
@@ -57,19 +57,22 @@ class UdisksMounter:
             udisks.call(path, f"{_NAME}.Filesystem", "Mount", {"options": ("s", _MOUNT_OPTIONS)}, device.node)
         return True
 
-    def release(self, drive: MountedDrive, switch_off: bool) -> None:
-        """Unmount a drive and, with ``switch_off``, switch it off, as far as that is configured.
+    def release(self, drive: MountedDrive, switch_off: bool) -> bool:
+        """Unmount a drive if so configured, or if it is to be switched off, and say whether it was unmounted.
 
         What is written is on the drive then.
         """
-        switch_off = switch_off and self.power_off
-        if not (self.unmount or switch_off):
-            return
+        if not (self.unmount or (switch_off and self.power_off)):
+            return False
         with _Connection(self.bus) as udisks:
-            path = udisks.find(drive.device)
-            udisks.call(path, f"{_NAME}.Filesystem", "Unmount", {}, drive.device)
-            if switch_off:
-                udisks.power_off(path, drive.device)
+            udisks.call(udisks.find(drive.device), f"{_NAME}.Filesystem", "Unmount", {}, drive.device)
+        return True
+
+    def switch_off(self, drive: MountedDrive) -> None:
+        """Switch off a drive that was unmounted, if so configured."""
+        if self.power_off:
+            with _Connection(self.bus) as udisks:
+                udisks.power_off(udisks.find(drive.device), drive.device)
 
     def repair(self, drive: MountedDrive) -> None:
         """Unmount a drive, have its file system repaired, and mount it again."""

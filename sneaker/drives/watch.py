@@ -386,9 +386,11 @@ class Watcher:
         if mounter is None:
             return False
         # It stays in _offered, so that it is not mounted again before it was pulled out.
+        released = False
         try:
-            await run_in_thread(lambda: mounter.release(drive, switch_off))
-        except Exception as error:
+            released = await run_in_thread(lambda: mounter.release(drive, switch_off))
+            if released and switch_off:
+                await run_in_thread(lambda: mounter.switch_off(drive))
+        except Exception as error:  # one that stays on may be pulled out as well, once it is unmounted
             self.tell(Trouble(drive.device, what_went_wrong(error)))
-            return False
-        return True
+        return released

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,7 +101,7 @@ def test_a_person_installs_and_removes(
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
 
     def files() -> list[module._File]:
-        return list(module._files(Path("/"), system=False, hub=False))
+        return list(module._files(Path("/"), system=False, hub=False, power_off=False))
 
     (unit,) = module._install(files(), Output(), root=None, system=False)
     assert unit == tmp_path / "config/systemd/user/sneaker.service"
@@ -208,12 +207,10 @@ _UDISKS_ACTIONS = (
 )
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+@pytest.mark.node
 @pytest.mark.parametrize("power_off", [False, True])
 def test_the_polkit_rule_gives_mounting_of_what_is_plugged_in(power_off: bool, tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home/config.toml").write_text(f"[drives]\npower_off = {str(power_off).lower()}\n")
-    shown = json.loads(setup(tmp_path, "--print", "--json", home=str(tmp_path / "home")).stdout)
+    shown = json.loads(setup(tmp_path, "--print", "--json", *(["--power-off"] if power_off else [])).stdout)
     (rule,) = [file["text"] for file in shown["files"] if "polkit" in file["path"]]
 
     def allowed(details: dict[str, str], groups: list[str], prefix: str = "org.freedesktop.udisks2.") -> set[str]:

@@ -80,15 +80,19 @@ def test_what_people_do_not_plug_in_is_not_mounted(bus: str, udisks: Udisks, nam
 def test_release(bus: str, udisks: Udisks, can: bool) -> None:
     drive = replace(make_drive(Path("/media/anna/STICK")), device="/dev/sda")
     udisks.properties[DRIVE, "CanPowerOff"] = ("b", can)
-    UdisksMounter(unmount=False, bus=bus).release(drive, switch_off=True)
+    keeps = UdisksMounter(unmount=False, bus=bus)
+    assert not keeps.release(drive, switch_off=True)
+    keeps.switch_off(drive)
     assert not udisks.calls
-    UdisksMounter(bus=bus).release(drive, switch_off=True)
+    assert UdisksMounter(bus=bus).release(drive, switch_off=True)
     assert [call[:2] for call in udisks.calls] == [(STICK, "Unmount")]
     udisks.calls.clear()
-    UdisksMounter(power_off=True, bus=bus).release(drive, switch_off=False)
+    assert UdisksMounter(power_off=True, bus=bus).release(drive, switch_off=False)
     assert [call[:2] for call in udisks.calls] == [(STICK, "Unmount")]
     udisks.calls.clear()
-    UdisksMounter(power_off=True, bus=bus).release(drive, switch_off=True)
+    switches = UdisksMounter(power_off=True, unmount=False, bus=bus)
+    assert switches.release(drive, switch_off=True)
+    switches.switch_off(drive)
     assert [call[:2] for call in udisks.calls] == [(STICK, "Unmount"), (DRIVE, "PowerOff")][: 2 if can else 1]
 
 

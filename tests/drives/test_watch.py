@@ -363,6 +363,7 @@ class FakeMounter:
     drives: FakeDrives
     where: dict[int, Path]
     fail: int = 0
+    stays_on: bool = False
     mounted: list[int] = field(default_factory=list)
     repaired: list[int] = field(default_factory=list)
     released: list[tuple[int, bool]] = field(default_factory=list)
@@ -378,10 +379,15 @@ class FakeMounter:
         self.drives.there.append(make_drive(self.where[device.number], device.number, sequence=device.sequence))
         return True
 
-    def release(self, drive: MountedDrive, switch_off: bool) -> None:
+    def release(self, drive: MountedDrive, switch_off: bool) -> bool:
         self.released.append((drive.number, switch_off))
         self.drives.there.remove(drive)
         self.drives.lying.append(make_device(drive.number, drive.sequence))
+        return True
+
+    def switch_off(self, drive: MountedDrive) -> None:
+        if self.stays_on:
+            raise DriveError("polkit does not let this user do that")
 
     def repair(self, drive: MountedDrive) -> None:
         self.repaired.append(drive.number)
@@ -450,11 +456,26 @@ def test_a_stick_with_several_partitions_is_done_when_all_are(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
+def test_a_stick_that_cannot_be_switched_off_may_be_pulled_out(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        told, drives = Told(), FakeDrives()
+        mounter = FakeMounter(drives, {1: stick(tmp_path)}, stays_on=True)
+        async with Running(Watcher(FileVisitor(), drives, told, mounter, settings=QUICK)) as watcher:
+            drives.lying.append(make_device(1))
+            watcher.look()
+            (done,) = await told.wait(VisitDone)
+        assert isinstance(done, VisitDone)
+        assert done.released
+        assert [trouble.words for trouble in told.of(Trouble)] == ["polkit does not let this user do that"]
+
+    asyncio.run(scenario())
+
+
 def test_what_a_person_unmounts_stays_unmounted(tmp_path: Path) -> None:
     async def scenario() -> None:
         drives, told = FakeDrives([make_drive(stick(tmp_path), 1)]), Told()
         mounter = FakeMounter(drives, {1: tmp_path / "a"})
-        mounter.release = lambda drive, switch_off: None  # type: ignore[method-assign]
+        mounter.release = lambda drive, switch_off: False  # type: ignore[method-assign]
         async with Running(Watcher(FileVisitor(), drives, told, mounter, settings=QUICK)) as watcher:
             await told.wait(VisitDone)
             drives.there, drives.lying = [], [make_device(1)]
@@ -561,7 +582,10 @@ def test_a_bug_in_mounting_is_said_and_ends_nothing(tmp_path: Path) -> None:
         def mount(self, device: BlockDevice) -> bool:
             raise KeyError(device.node)
 
-        def release(self, drive: MountedDrive, switch_off: bool) -> None:
+        def release(self, drive: MountedDrive, switch_off: bool) -> bool:
+            raise AssertionError
+
+        def switch_off(self, drive: MountedDrive) -> None:
             raise AssertionError
 
         def repair(self, drive: MountedDrive) -> None:

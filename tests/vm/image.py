@@ -206,7 +206,7 @@ def install(made_of: Base, image: Path, wheels: Path) -> None:
         _chroot(root, *pip, "--no-index", "--find-links=/tmp/wheels", "sneaker[desktop]")
         shutil.rmtree(root / "tmp/wheels")
         (root / "usr/local/bin/sneaker").symlink_to("/opt/sneaker/bin/sneaker")
-        _chroot(root, "sneaker", "setup", "--root", "/", "--hub")
+        _chroot(root, "sneaker", "setup", "--root", "/", "--hub", "--power-off")
 
 
 def overlay(image: Path, backing: Path) -> None:
