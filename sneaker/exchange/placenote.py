@@ -1,16 +1,19 @@
 """Notes that know where they were written: a file that was copied, restored or carried to another machine can tell.
 
 Each names its own inode and what it lies on, and no copy has both.  Renaming a folder, or mounting it elsewhere, changes
-neither.  Not everything lasts everywhere: FAT and FUSE give new inode numbers at each mount, live systems a new machine-id
+neither.  Inode numbers are given again: with its generation, an older note written into a file that came after it does not
+fit, either.  Not everything lasts everywhere: FAT and FUSE give new inode numbers at each mount, live systems a new machine-id
 at each start.  What does not last is not written down, and a note that knows nothing else says that it cannot tell.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import struct
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +39,9 @@ _MEDIUM_NUMBERS = ("device/cid", "device/serial", "device/vpd_pg80")
 
 # What tells places apart, the best first: the drive itself, the board, the system that is installed.
 _EVIDENCE = ("medium", "board", "machine")
+
+# FS_IOC_GETVERSION of <linux/fs.h>, on machines where the direction takes two bits; on others the kernel does not know it.
+_GET_GENERATION = 2 << 30 | struct.calcsize("l") << 16 | ord("v") << 8 | 1
 
 # File systems that make up inode numbers when they are mounted.
 _CHANGING_INODES = ("vfat", "msdos", "exfat", "fuse", "cifs", "smb")
@@ -80,6 +86,8 @@ def _is_here(written: object, now: Mapping[str, str | int]) -> bool | None:
         return False
     if "inode" not in written and "inode" not in now:
         return None
+    if "generation" in written and "generation" in now and written["generation"] != now["generation"]:
+        return False
     return bool(written.get("inode") == now.get("inode"))
 
 
@@ -94,7 +102,20 @@ def _place(descriptor: int) -> dict[str, str | int]:
             found[kind] = hashlib.blake2b(number, digest_size=16, person=b"sneaker place").hexdigest()
     if not _file_system(status.st_dev).startswith(_CHANGING_INODES):
         found["inode"] = status.st_ino
+        if (generation := _generation(descriptor)) is not None:
+            found["generation"] = generation
     return found
+
+
+def _generation(descriptor: int) -> int | None:
+    """Return the number that tells a file from others that had its inode; None where the file system does not show it.
+
+    Nothing that is done to a file later changes it, as permissions and links do the time of its last change.
+    """
+    with contextlib.suppress(OSError):
+        answer = fcntl.ioctl(descriptor, _GET_GENERATION, bytes(struct.calcsize("l")))
+        return int(struct.unpack("l", answer)[0])
+    return None
 
 
 def _read(path: Path | str) -> bytes | None:

@@ -9,8 +9,9 @@ such homes:
 * the *origin*, in the home: this home, of this feed, in this place, is the one that goes on with it.  Copied, restored or
   carried to another machine, it does not fit its place any more.
 * the *memory*, outside of the home (borg keeps such a one in ``~/.config/borg/security``, against replayed repositories):
-  the last message published here.  It stays when a home is put back, and says what that has forgotten.  It is written
-  before the message is stored, and holds it: whatever ends the program in between, the message is not forgotten.
+  the last message published here.  It stays when a home is put back, and says what that has forgotten; put back with the
+  home, it is another file than the one written last.  It is written before the message is stored, and holds it: whatever
+  ends the program in between, the message is not forgotten.
 * the *own cards* that lie on sticks: each has a counter and our signature, and the store knows all that this home made.
   One that it did not make comes from a machine that this home was, before it was put back.
 
@@ -122,9 +123,10 @@ class Standing:
         with DriveTables.open(self._home.path / STORE_NAME) as tables:
             if tables.met_forgotten_card(self._home.keypair.public):
                 return Doubt.RESTORED
-        if origin is not None and origin.is_here:
-            return None
         memory = self._remembered()
+        if origin is not None and origin.is_here:
+            # Who puts back a whole folder leaves files alone that are as they were, like the origin; not the memory.
+            return Doubt.MOVED if memory is not None and memory.is_here is False else None
         if origin is None or memory is None or memory.home != origin.name or memory.head != self._held():
             return Doubt.MOVED
         # Copied from one place to another, by whoever published last; or neither note can tell places apart.

@@ -166,6 +166,16 @@ def test_where_inode_numbers_change_it_cannot_be_told(note: Path, machine: Machi
     assert is_here(note) is False
 
 
+def test_a_number_that_was_given_again(note: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placenote, "_generation", lambda _: 1)
+    anew(note)
+    assert is_here(note) is True
+    monkeypatch.setattr(placenote, "_generation", lambda _: 2)
+    assert is_here(note) is False
+    monkeypatch.setattr(placenote, "_generation", lambda _: None)  # another kernel, which does not say
+    assert is_here(note) is True
+
+
 def test_no_numbers_are_written_down(note: Path, machine: Machine) -> None:
     machine.drive("device/cid", "4711")
     machine.board("Pi 1")

@@ -5,6 +5,7 @@ Each own card on a stick has a counter and our signature, and the store knows th
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import ForkError
+from sneaker.exchange import placenote
 from sneaker.exchange.publish import publish
 from sneaker.exchange.standing import Doubt, Standing
 from tests.exchange.sticks import Machine, cards, names
@@ -68,6 +70,12 @@ class Ada(Machine):
             for file in image.rglob("*"):
                 if file.is_file():
                     (path / file.relative_to(image)).write_bytes(file.read_bytes())
+        for note in self.memory.glob("published-*.json"):
+            with note.open("r+b") as kept:
+                fields = {**json.load(kept), "place": placenote._place(kept.fileno())}
+                kept.seek(0)
+                kept.truncate()
+                kept.write(json.dumps(fields).encode())
 
 
 @pytest.fixture
