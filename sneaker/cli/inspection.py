@@ -39,6 +39,7 @@ def inspect(
 
     With a home, it also says how many of the messages are new for you, and by what names you know the authors.
     """
+    from sneaker.config import load_config
     from sneaker.exchange.inspecting import inspect as look
 
     output = settings.output(json)
@@ -53,6 +54,7 @@ def inspect(
             report = look(
                 opened_file,
                 file,
+                opened.caps if opened is not None else load_config(settings.home).caps,
                 clock,
                 keypair=opened.keypair if opened is not None else None,
                 progress=progress,
@@ -167,14 +169,19 @@ def verify(
     value = {
         "status": str(report.status),
         "messages": {"valid": report.valid, "invalid": report.invalid},
+        "repeated": report.repeated,
         "blobs": {"valid": report.blobs_valid, "invalid": report.blobs_invalid},
         "forked": [{"feed": str(feed), "sequence": sequence} for feed, sequence in sorted(report.forked.items())],
         "exporter": report.exporter,
         "signature": report.signature,
         "detail": report.detail,
     }
+    repeated = (
+        f"; {counted(report.repeated, 'more is a repetition', 'more are repetitions')}" if report.repeated else ""
+    )
     words = (
-        f"{clean(file)}: {STATUS_WORDS[report.status]}; {report.valid:,} messages are valid, {report.invalid:,} are not"
+        f"{clean(file)}: {STATUS_WORDS[report.status]}; {counted(report.valid, 'message is', 'messages are')} valid, {report.invalid:,} are not"
+        f"{repeated}"
     )
     output.data(value, words)
     if not json:

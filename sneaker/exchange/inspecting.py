@@ -11,8 +11,10 @@ from sneaker.bundle.card import MAX_CARD_BYTES, Card, decode_card
 from sneaker.bundle.events import BlobRead, End, HeaderRead, MessagesRead, Status
 from sneaker.bundle.file import IndexedBundle, open_indexed
 from sneaker.bundle.records import Header
+from sneaker.caps import Caps
 from sneaker.errors import BundleDamaged, DecryptionError
 from sneaker.exchange.logs import LogTally, read_log
+from sneaker.exchange.places import Ranges
 from sneaker.exchange.sources import READ_BYTES, Kind, chunks, rejoined, sniff
 from sneaker.exchange.verifying import bundle_events
 from sneaker.keys import Keypair
@@ -23,7 +25,7 @@ __all__ = ["FeedContents", "InspectReport", "inspect"]
 
 @dataclass(slots=True)
 class FeedContents:
-    """What is there of one feed; ``new`` is how many of its messages go beyond our clock."""
+    """What is there of one feed: how many ``messages``, repetitions not counted; ``new`` ones go beyond our clock."""
 
     first: int
     last: int
@@ -58,29 +60,25 @@ class InspectReport:
         """How many of them we lack."""
         return sum(contents.new for contents in self.feeds.values())
 
-    def add(self, feed: FeedRef, first: int, count: int, have: int) -> None:
-        """Count a run."""
-        last = first + count - 1
-        new = max(0, min(count, last - have))
-        known = self.feeds.get(feed)
-        if known is None:
-            self.feeds[feed] = FeedContents(first, last, count, new)
-        else:
-            known.first, known.last = min(known.first, first), max(known.last, last)
-            known.messages += count
-            known.new += new
+    def add(self, feed: FeedRef, first: int, last: int, have: int) -> None:
+        """Count messages ``first`` to ``last``, which were not counted before."""
+        known = self.feeds.setdefault(feed, FeedContents(first, last, 0))
+        known.first, known.last = min(known.first, first), max(known.last, last)
+        known.messages += last - first + 1
+        known.new += max(0, last - max(first - 1, have))
 
 
 def inspect(
     file: BinaryIO,
     name: str,
+    caps: Caps,
     clock: Mapping[FeedRef, int],
     *,
     keypair: Keypair | None = None,
     progress: Callable[[int], None],
     seekable: bool = True,
 ) -> InspectReport:
-    """Say what ``file`` holds and what a reader at ``clock`` lacks of it; raises NotABundle.
+    """Say what ``file`` holds and what a reader at ``clock`` lacks of it; raises NotABundle, StoreFull if the disk is full.
 
     Of a whole bundle in a seekable file only header, index and trailer are read.  An encrypted one is opened with ``keypair``;
     without, or if it is for somebody else, only its size is known.
@@ -92,39 +90,37 @@ def inspect(
     if seekable:
         report.bytes = file.seek(0, os.SEEK_END)
         file.seek(len(start))
-    if kind is Kind.NDJSON:
-        _inspect_log(report, chunks(start, file, progress), clock)
-    elif kind is Kind.CARD:
-        card = decode_card(rejoined(start, file).read(MAX_CARD_BYTES + 1))
-        report.card = card
-    elif kind is Kind.ENCRYPTED:
-        report.encrypted = True
-        _inspect_encrypted(report, rejoined(start, file), clock, keypair, progress)
-    else:
-        indexed = open_indexed(file) if seekable else None
-        if indexed is not None:
-            _inspect_index(report, indexed, clock)
-            return report
-        if seekable:
-            file.seek(len(start))
-        _inspect_stream(report, rejoined(start, file), clock, progress)
+    if kind is Kind.CARD:
+        report.card = decode_card(rejoined(start, file).read(MAX_CARD_BYTES + 1))
+        return report
+    with Ranges() as ranges:
+        if kind is Kind.NDJSON:
+            _inspect_log(report, ranges, chunks(start, file, progress), caps)
+        elif kind is Kind.ENCRYPTED:
+            report.encrypted = True
+            _inspect_encrypted(report, ranges, rejoined(start, file), keypair, progress)
+        elif seekable and (indexed := open_indexed(file)) is not None:
+            _inspect_index(report, ranges, indexed)
+        else:
+            if seekable:
+                file.seek(len(start))
+            _inspect_stream(report, ranges, rejoined(start, file), progress)
+        for feed, first, last in ranges.merged():
+            report.add(feed, first, last, clock.get(feed, 0))
     return report
 
 
-def _inspect_index(report: InspectReport, bundle: IndexedBundle, clock: Mapping[FeedRef, int]) -> None:
+def _inspect_index(report: InspectReport, ranges: Ranges, bundle: IndexedBundle) -> None:
     report.header, report.signed = bundle.header, True
     report.volumes = bundle.trailer.volumes
     report.blobs = len(bundle.index.blobs)
     report.blob_bytes = sum(entry.size for entry in bundle.index.blobs)
     for record in bundle.index.records:
         for segment in record.segments:
-            feed = bundle.index.feeds[segment.feed].feed
-            report.add(feed, segment.first, segment.messages, clock.get(feed, 0))
+            ranges.add(bundle.index.feeds[segment.feed].feed, segment.first, segment.first + segment.messages - 1)
 
 
-def _inspect_stream(
-    report: InspectReport, file: BinaryIO, clock: Mapping[FeedRef, int], progress: Callable[[int], None]
-) -> None:
+def _inspect_stream(report: InspectReport, ranges: Ranges, file: BinaryIO, progress: Callable[[int], None]) -> None:
     read = 0
 
     def count(done: int) -> None:
@@ -138,7 +134,7 @@ def _inspect_stream(
         elif isinstance(event, MessagesRead):
             try:
                 for run in event.runs():
-                    report.add(run.author, run.first, len(run.compacts), clock.get(run.author, 0))
+                    ranges.add(run.author, run.first, run.last)
             except BundleDamaged as error:
                 report.status, report.detail = Status.DAMAGED, error.message
         elif isinstance(event, BlobRead):
@@ -153,8 +149,8 @@ def _inspect_stream(
 
 def _inspect_encrypted(
     report: InspectReport,
+    ranges: Ranges,
     file: BinaryIO,
-    clock: Mapping[FeedRef, int],
     keypair: Keypair | None,
     progress: Callable[[int], None],
 ) -> None:
@@ -165,7 +161,7 @@ def _inspect_encrypted(
         return
     try:
         with decrypting(file, keypair) as plain:
-            _inspect_stream(report, plain.file, clock, progress)
+            _inspect_stream(report, ranges, plain.file, progress)
         if plain.damage:
             report.status, report.detail = Status.DAMAGED, plain.damage
     except DecryptionError as error:
@@ -173,10 +169,10 @@ def _inspect_encrypted(
         report.header = None
 
 
-def _inspect_log(report: InspectReport, data: Iterable[bytes], clock: Mapping[FeedRef, int]) -> None:
+def _inspect_log(report: InspectReport, ranges: Ranges, data: Iterable[bytes], caps: Caps) -> None:
     tally = LogTally()
-    for entry in read_log(data):
+    for entry in read_log(data, caps.hmac_key):
         tally.add(entry)
         if entry.message is not None:
-            report.add(entry.message.author, entry.message.sequence, 1, clock.get(entry.message.author, 0))
+            ranges.add(entry.message.author, entry.message.sequence, entry.message.sequence)
     report.status, report.detail = tally.status, tally.detail

@@ -15,20 +15,19 @@ from sneaker.caps import Caps
 from sneaker.errors import BundleDamaged, InvalidMessage, NotABundle
 from sneaker.events import NeedData
 from sneaker.exchange.logs import LogTally, read_log
+from sneaker.exchange.places import SignedMessages
 from sneaker.exchange.sources import READ_BYTES, Kind, chunks, rejoined, sniff
 from sneaker.feed.compact import expand, expand_run
 from sneaker.feed.message import Message
 from sneaker.feed.run import Run
 from sneaker.feed.validate import verify_message_signature
-from sneaker.refs import FeedRef, MessageRef
+from sneaker.refs import FeedRef
 
 __all__ = ["FORKED", "VerifyReport", "bundle_events", "verify"]
 
 _CHUNK = 64
 _MAX_PROBLEMS = 20
-
-# Of each key; nobody finds two messages that share so much.
-_KEY_BYTES = 16
+_MAX_FORKED = 1000
 
 FORKED = "forked"
 
@@ -37,19 +36,22 @@ FORKED = "forked"
 class VerifyReport:
     """What ``verify`` found.  ``signature`` is the bundle's own; logs have none.
 
-    ``forked`` are the feeds of which two signed messages contradict each other, with the first such place; if nothing else
-    is wrong, that is the status, too.
+    ``valid`` messages are counted once, however often they are there; ``repeated`` is how many there are beyond that.
+    ``forks`` is the number of feeds of which two signed messages contradict each other, ``forked`` the first of them, each
+    with the first such place; if nothing else is wrong, that is the status, too.
     """
 
     status: str = Status.OK
     valid: int = 0
     invalid: int = 0
+    repeated: int = 0
     blobs_valid: int = 0
     blobs_invalid: int = 0
     exporter: str | None = None
     signature: bool = False
     detail: str = ""
     problems: list[str] = field(default_factory=list)
+    forks: int = 0
     forked: dict[FeedRef, int] = field(default_factory=dict)
 
     def problem(self, text: str) -> None:
@@ -63,10 +65,9 @@ class _Session:
     hmac_key: bytes | None
     pool: ThreadPoolExecutor
     report: VerifyReport
+    signed: SignedMessages
     pending: deque[tuple[list[Message], Future[list[bool]]]] = field(default_factory=deque)
     batch: list[Message] = field(default_factory=list)
-    #: What each author has signed.
-    places: dict[FeedRef, _Places] = field(default_factory=dict)
 
     def add(self, message: Message) -> None:
         self.batch.append(message)
@@ -84,10 +85,27 @@ class _Session:
         self.submit()
         while self.pending:
             self._collect()
+        self._judge()
 
     def refuse(self, author: FeedRef, sequence: int, why: str) -> None:
         self.report.invalid += 1
         self.report.problem(f"{author} {sequence}: {why}")
+
+    def _judge(self) -> None:
+        """Hold against each other what was signed: only now is it known what stands beside and before each message."""
+        report, distinct = self.report, self.signed.count()
+        last: FeedRef | None = None
+        report.repeated, report.valid = report.valid - distinct, distinct
+        for feed, sequence, is_unlinked in self.signed.contradictions():
+            if feed != last:  # they come in the order of feeds
+                last = feed
+                report.forks += 1
+                if len(report.forked) < _MAX_FORKED:
+                    report.forked[feed] = sequence
+                report.problem(f"{feed} {sequence}: its author signed another message for this place")
+            if is_unlinked:
+                report.valid -= 1
+                self.refuse(feed, sequence, "it does not follow the message before it")
 
     def _check(self, messages: list[Message]) -> list[bool]:
         return [verify_message_signature(message, self.hmac_key) for message in messages]
@@ -98,51 +116,8 @@ class _Session:
             if not good:
                 self.refuse(message.author, message.sequence, "the signature is not its author's")
                 continue
-            places = self.places.setdefault(message.author, _Places())
-            if not places.follows(message):
-                self._fork(message)
-                self.refuse(message.author, message.sequence, "it does not follow the message before it")
-                continue
-            if not places.add(message):
-                self._fork(message)
             self.report.valid += 1
-
-    def _fork(self, message: Message) -> None:
-        if self.report.forked.setdefault(message.author, message.sequence) == message.sequence:
-            self.report.problem(
-                f"{message.author} {message.sequence}: its author signed another message for this place"
-            )
-
-
-class _Places:
-    """The messages of a feed that its author signed, each by some bytes of its key: of a long log that is a lot of them."""
-
-    __slots__ = ("first", "keys", "last", "others")
-
-    def __init__(self) -> None:
-        self.first = 0
-        # Nearly all messages follow each other.
-        self.keys = bytearray()
-        self.others: dict[int, bytes] = {}
-        self.last: tuple[int, MessageRef] | None = None
-
-    def follows(self, message: Message) -> bool:
-        """Say whether a message names the one that came last, if it stands behind it."""
-        return self.last is None or message.sequence != self.last[0] + 1 or message.previous == self.last[1]
-
-    def add(self, message: Message) -> bool:
-        """Remember a message; False if another one has its place."""
-        key, sequence = message.key[:_KEY_BYTES], message.sequence
-        self.last = (sequence, message.key)
-        if not self.keys:
-            self.first = sequence
-        at = (sequence - self.first) * _KEY_BYTES
-        if at == len(self.keys):
-            self.keys += key
-            return self.others.pop(sequence, key) == key
-        if 0 <= at < len(self.keys):
-            return self.keys[at : at + _KEY_BYTES] == key
-        return self.others.setdefault(sequence, key) == key
+            self.signed.add(message)
 
 
 def bundle_events(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[Event]:
@@ -163,7 +138,7 @@ def bundle_events(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[E
 def verify(
     file: BinaryIO, name: str, caps: Caps, *, progress: Callable[[int], None], workers: int | None = None
 ) -> VerifyReport:
-    """Check what ``file`` holds; raises NotABundle if it is neither a bundle nor a log."""
+    """Check what ``file`` holds; raises NotABundle if it is neither a bundle nor a log, StoreFull if the disk is full."""
     report = VerifyReport()
     start = file.read(READ_BYTES)
     kind = sniff(start, name)
@@ -173,28 +148,31 @@ def verify(
             hint="'sneaker inspect' does",
         )
     progress(len(start))
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="verify") as pool:
-        session = _Session(caps.hmac_key, pool, report)
+    with (
+        ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="verify") as pool,
+        SignedMessages() as signed,
+    ):
+        session = _Session(caps.hmac_key, pool, report, signed)
         if kind is Kind.NDJSON:
             _verify_log(session, chunks(start, file, progress))
         else:
             _verify_bundle(session, bundle_events(rejoined(start, file), progress))
         session.finish()
-    if report.status == Status.OK and (report.forked or report.invalid):
-        report.status = FORKED if report.forked else Status.DAMAGED
-        words = [report.detail] if report.detail else []
-        if report.forked:
-            words.append(_forks_in_words(report.forked))
-        if report.invalid:
-            words.append("1 message is invalid" if report.invalid == 1 else f"{report.invalid} messages are invalid")
-        report.detail = "; ".join(words)
+    words = [report.detail] if report.detail else []
+    if report.forks:
+        words.append(_forks_in_words(report))
+    if report.status == Status.OK and report.invalid:
+        words.append("1 message is invalid" if report.invalid == 1 else f"{report.invalid:,} messages are invalid")
+    report.detail = "; ".join(words)
+    if report.status == Status.OK and (report.forks or report.invalid):
+        report.status = FORKED if report.forks else Status.DAMAGED
     return report
 
 
-def _forks_in_words(forked: dict[FeedRef, int]) -> str:
-    if len(forked) > 1:
-        return f"{len(forked)} feeds are forked: their authors signed two messages for one place"
-    feed, sequence = next(iter(forked.items()))
+def _forks_in_words(report: VerifyReport) -> str:
+    if report.forks > 1:
+        return f"{report.forks:,} feeds are forked: their authors signed two messages for one place"
+    feed, sequence = next(iter(report.forked.items()))
     return f"{feed} is forked: its author signed two different messages for place {sequence}"
 
 

@@ -55,10 +55,12 @@ def counts(data: bytes | Path, folder: Path) -> Any:
         report = import_json(take(opened, "-", data=data))
     assert sum(report["messages"].values()) == report["read"] + report["waited"]
     verified = verify(io.BytesIO(data), "log", MAIN_CAPS, progress=lambda done: None)
-    assert verified.valid + verified.invalid == report["read"]
-    inspected = inspect(io.BytesIO(data), "log", {}, progress=lambda done: None)
+    assert verified.valid + verified.invalid + verified.repeated == report["read"]
+    inspected = inspect(io.BytesIO(data), "log", MAIN_CAPS, {}, progress=lambda done: None)
+    found = [entry.message for entry in read_log([data]) if entry.message is not None]
     unread = [refusal for refusal in report["refused"] if refusal["code"] not in _JUDGED]
-    assert inspected.messages + len(unread) == report["read"]
+    assert len(found) + len(unread) == report["read"]
+    assert inspected.messages == len({(message.author, message.sequence) for message in found})
     assert report["sources"][0]["status"] == inspected.status
     return report
 
@@ -319,8 +321,11 @@ def test_the_network_of_the_home_counts(tmp_path: Path) -> None:
     content = box({"type": "post"}, [AUTHOR.public], os.urandom)
     made = create_message(AUTHOR, None, NOW_MS, content, caps.hmac_key)
     value = {**json.loads(made.text), "content": {"type": "post"}, "cyphertext": made.content}
-    (entry,) = read_log([format_json(value).encode()], caps.hmac_key)
+    data = format_json(value).encode()
+    (entry,) = read_log([data], caps.hmac_key)
     assert entry.message == made
+    for network, found in ((caps, 1), (MAIN_CAPS, 0)):
+        assert inspect(io.BytesIO(data), "log", network, {}, progress=lambda done: None).messages == found
 
 
 @pytest.mark.node
