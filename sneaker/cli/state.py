@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +12,11 @@ import typer
 
 from sneaker.cli.app import JsonOption, command, home, now_ms, settings
 from sneaker.cli.show import amount, clean, counted
-from sneaker.errors import ExitCode
+from sneaker.errors import ExitCode, StoreDamaged
 
 __all__: list[str] = []
+
+_BEYOND_REPAIR_HINT = "restore a backup of the home, or move its store.sqlite away and import everything again"
 
 
 @command()
@@ -110,6 +114,15 @@ def clock(
         output.data(ordered, "\n".join(f"{feed}  {sequence}" for feed, sequence in ordered.items()) or None)
 
 
+@contextlib.contextmanager
+def _beyond_repair() -> Iterator[None]:
+    """Say what is left to do where a repair itself cannot read the store: not the command that was just run."""
+    try:
+        yield
+    except StoreDamaged as error:
+        raise StoreDamaged(error.message, hint=_BEYOND_REPAIR_HINT) from None
+
+
 @command()
 def check(
     repair: Annotated[
@@ -126,8 +139,10 @@ def check(
     from sneaker.store.check import check as check_store
 
     output = settings.output(json)
-    with home() as opened:
-        total = opened.store.counts().messages
+    with _beyond_repair() if repair else contextlib.nullcontext(), home() as opened:
+        total = None
+        with contextlib.suppress(StoreDamaged):  # it is only for the bar: what is damaged is told by the check
+            total = opened.store.counts().messages
         with output.progress(total, "checking", " messages") as progress:
             report = check_store(opened.store, caps=opened.caps, repair=repair, progress=progress)
         if repair and report.file_damaged:

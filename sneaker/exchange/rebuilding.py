@@ -152,10 +152,7 @@ class _Rebuild:
                 found.setdefault(feed_id, (feed_id, ref, 0, 0))
         feeds = [item for _, item in sorted(found.items()) if isinstance(item[1], bytes) and len(item[1]) == 32]
         if not feeds:
-            raise StoreDamaged(
-                "nothing can be read of the store",
-                hint="restore a backup of the home, or move the file away and import everything again",
-            )
+            raise StoreDamaged("nothing can be read of the store")
         return feeds
 
     def _lenient(self, sql: str, after: int, span: int, last: int = 2**62) -> Iterator[_Row]:

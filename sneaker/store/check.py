@@ -85,6 +85,9 @@ class CheckReport:
         text = f"{self.found} problems in {self.messages} messages of {self.feeds} feeds{blobs}"
         if self.file_damaged and not self.repaired:
             return text + "; the file is damaged, 'sneaker check --repair' makes a new one out of what can be read"
+        if self.file_damaged:
+            text += "; a new file was made out of what can be read"
+            return f"{text}, {self.removed} messages are missing from it: import them again" if self.removed else text
         if not self.repaired:
             return text + ("" if self.clean else "; nothing was changed, 'sneaker check --repair' mends this")
         if not self.removed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,7 @@ def test_nothing_is_wrong(ada: Path) -> None:
     assert found["attention"] is False
     done = sneaker(ada, "doctor")
     assert "am I forked?  no: 3 messages here" in done.out
-    assert "nothing else is wrong here" in done.out
+    assert "nothing else is wrong here, as far as a glance shows; 'sneaker check' reads every message" in done.out
 
 
 def test_no_home(tmp_path: Path) -> None:
@@ -210,6 +212,45 @@ def test_damaged_store(ada: Path) -> None:
     with home(ada) as opened:
         check(opened.store, caps=opened.caps, repair=True)
     assert codes(ada) == {"own-feed-behind": "problem"}
+
+
+@pytest.mark.parametrize("table", ["total", "peer"])
+def test_a_check_mends_what_only_counting_needs(ada: Path, table: str) -> None:
+    ruin(ada, table)
+    done = sneaker(ada, "check")
+    assert done.code == 3
+    assert "'sneaker check --repair' makes a new one" in done.out
+    done = sneaker(ada, "check", "--repair")
+    assert done.code == 0, done.err
+    assert "a new file was made out of what can be read" in done.out
+    assert sneaker(ada, "check").out.startswith("clean: 3 messages of 1 feed")
+
+
+def test_a_repair_says_what_it_could_not_save(ada: Path) -> None:
+    ruin(ada, "message")
+    done = sneaker(ada, "check", "--repair")
+    assert "3 messages are missing from it: import them again" in done.out
+
+
+def test_what_is_beyond_repair_is_not_told_to_be_repaired(ada: Path) -> None:
+    (ada / "store.sqlite").write_bytes(b"no database" * 100)
+    assert "check --repair" in sneaker(ada, "check").err
+    done = sneaker(ada, "check", "--repair")
+    assert done.code == 42
+    assert "check --repair" not in done.err
+    assert "restore a backup" in done.err
+
+
+def ruin(path: Path, table: str) -> None:
+    """Overwrite the page in which a table begins."""
+    store = path / "store.sqlite"
+    with closing(sqlite3.connect(store)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    with store.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
 
 
 def test_a_store_that_is_none_still_gets_an_answer(ada: Path) -> None:
