@@ -207,6 +207,18 @@ _UDISKS_ACTIONS = (
 )
 
 
+# What udisks2 2.9 and 2.10 ask before they modify a device, all with one right.
+_QUESTIONS = {
+    "Authentication is required to repair the filesystem on $(drive)": True,
+    "Authentication is required to check the filesystem on $(drive)": True,
+    "Authentication is required to format $(drive)": False,
+    "Authentication is required to resize the filesystem on $(drive)": False,
+    "Authentication is required to change the filesystem label on $(drive)": False,
+    "Authentication is required to create a partition on $(drive)": False,
+    "Authentication is required to open $(drive) for writing": False,
+}
+
+
 @pytest.mark.node
 @pytest.mark.parametrize("power_off", [False, True])
 def test_the_polkit_rule_gives_mounting_of_what_is_plugged_in(power_off: bool, tmp_path: Path) -> None:
@@ -225,6 +237,14 @@ def test_the_polkit_rule_gives_mounting_of_what_is_plugged_in(power_off: bool, t
         return {name for name, answer in zip(_UDISKS_ACTIONS, json.loads(done.stdout), strict=True) if answer == "yes"}
 
     assert allowed(_STICK, ["plugdev"]) == {*_MOUNT, *(_POWER_OFF if power_off else ())}
+    for question, repairs in _QUESTIONS.items():
+        asked = allowed({**_STICK, "polkit.message": question}, ["plugdev"]) & {
+            "modify-device",
+            "modify-device-other-seat",
+        }
+        assert bool(asked) == repairs, question
+        assert not allowed({"polkit.message": question}, ["plugdev"]), "only what is plugged in"
+        assert not allowed({**_STICK, "polkit.message": question}, ["users"])
     assert allowed(_STICK, ["users"]) == set()
     assert allowed({"id.usage": "filesystem"}, ["plugdev"]) == set()  # a disk that is built in
     assert allowed({**_STICK, "drive.removable": "false"}, ["plugdev"]) == set()
