@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 from binascii import a2b_base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import bech32
@@ -23,7 +23,7 @@ from sneaker.exchange.sources import AGE_ARMOR, rejoined
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
 
-__all__ = ["decrypting", "encrypting", "format_identity", "format_recipient", "parse_recipient"]
+__all__ = ["decrypting", "encrypting", "format_identity", "format_recipient", "parse_recipient", "recipients_among"]
 
 _RECIPIENT = "age"
 _IDENTITY = "age-secret-key-"
@@ -58,6 +58,17 @@ def parse_recipient(text: str) -> pyrage.x25519.Recipient:
         return pyrage.x25519.Recipient.from_str(format_recipient(FeedRef.parse(text)))
     except (pyrage.RecipientError, RefError) as error:
         raise UsageError(f"cannot encrypt to {text[:80]!r}: {error}") from None
+
+
+def recipients_among(feeds: Iterable[FeedRef], recipients: Iterable[str]) -> list[FeedRef]:
+    """Return those of ``feeds`` that ``recipients`` name, by feed id or as age recipient; raises UsageError for a bad one."""
+    named = {str(parse_recipient(text)) for text in recipients}
+    found = []
+    for feed in feeds:
+        with contextlib.suppress(RefError):
+            if format_recipient(feed) in named:
+                found.append(feed)
+    return found
 
 
 class _Guarded:

@@ -162,7 +162,7 @@ def export(
                 note_card(home, reader.card)
             else:
                 store.note_claim(me, reader.ref, reader.clock.get(me, 0))
-    _check_blocks(home, options.feeds or (), readers)
+    _check_blocks(home, options.feeds or (), readers, options.recipients)
     theirs = slowest([reader.clock for reader in readers], clock)
     distance = {**store.hops(me, options.hops if options.hops is not None else DEFAULT_HOPS), me: 0}
     wanted = sendable(home, options.feeds, distance if options.hops is not None else None)
@@ -190,10 +190,14 @@ def export(
     return ExportReport(packed, tuple(files.written), after)
 
 
-def _check_blocks(home: Home, feeds: Iterable[FeedRef], readers: Iterable[Reader]) -> None:
+def _check_blocks(home: Home, feeds: Iterable[FeedRef], readers: Iterable[Reader], recipients: Sequence[str]) -> None:
     """Raise UsageError if something is asked for that a block forbids: an empty bundle would not say why it is empty."""
     blocked = home.store.blocked(home.keypair.public)
     named = [*feeds, *(reader.ref for reader in readers)]
+    if recipients:
+        from sneaker.exchange.encryption import recipients_among
+
+        named += recipients_among(blocked, recipients)
     for feed in named:
         if feed is not None and feed in blocked:
             raise UsageError(

@@ -12,6 +12,7 @@ import pytest
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import UsageError
 from sneaker.exchange.cards import write_card
+from sneaker.exchange.encryption import format_recipient
 from sneaker.exchange.home import Home
 from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.publish import contact_content, publish
@@ -149,10 +150,17 @@ def test_nothing_of_a_blocked_feed_is_exported_and_nothing_for_it(tmp_path: Path
     with home(tmp_path / "other") as other:
         take(other, tmp_path / "mine.sneaker")
         assert set(other.store.clock()) == {me.keypair.public}
-    for options in ({"feeds": {enemy.keypair.public}}, {"readers": [str(tmp_path / "enemy.card")]}):
+    for options in (
+        {"feeds": {enemy.keypair.public}},
+        {"readers": [str(tmp_path / "enemy.card")]},
+        {"recipients": [str(me.keypair.public), str(enemy.keypair.public)]},
+        {"recipients": [enemy.keypair.public.uri]},
+        {"recipients": [format_recipient(enemy.keypair.public)]},
+    ):
         with pytest.raises(UsageError, match="you block"):
             pack(me, tmp_path / "never.sneaker", **options)
     assert not (tmp_path / "never.sneaker").exists()
+    pack(me, tmp_path / "own.sneaker.age", recipients=[str(me.keypair.public)])
 
 
 def test_sticks(tmp_path: Path) -> None:
