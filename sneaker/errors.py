@@ -181,7 +181,9 @@ class PublishUnsafe(FeedError):
 
     code = "publish-unsafe"
     exit_code = 22
-    meaning = "the message would be refused by some SSB programs, so it was not published"
+    meaning = (
+        "some SSB programs would refuse the message, or it would give away more than you meant; it was not published"
+    )
 
 
 class ForkError(FeedError):

@@ -80,19 +80,21 @@ def verify_signature(public: bytes, signature: bytes, data: bytes) -> bool:
     return True
 
 
-def parse_secret(text: str) -> Keypair:
-    """Read the text of a ``secret`` file as ssb-keys does: comments dropped, lines joined, JSON.
+def parse_secret(data: bytes) -> Keypair:
+    """Read what is in a ``secret`` file as ssb-keys does: comments dropped, lines joined, JSON.
 
     Raises KeysError if it is not an Ed25519 secret, or its public half does not belong to its private half: a new
     identity is never made over a damaged one.
     """
+    # Only comments hold anything but ASCII, and in whatever encoding a person's editor had: ssb-keys reads over it, too.
+    text = data.decode("utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig", errors="replace")
     joined = "".join(line.partition("#")[0] for line in text.split("\n"))
     try:
-        data = json.loads(joined)
-        if not isinstance(data, dict) or data.get("curve") != "ed25519":
+        fields = json.loads(joined)
+        if not isinstance(fields, dict) or fields.get("curve") != "ed25519":
             raise KeysError("the secret is not an ed25519 key")
-        private = data["private"]
-        public = data["public"]
+        private = fields["private"]
+        public = fields["public"]
         if not (isinstance(private, str) and isinstance(public, str)):
             raise KeysError("the secret has no keys in it")
         secret = decode_base64(private.removesuffix(_SUFFIX), 64)
@@ -102,7 +104,7 @@ def parse_secret(text: str) -> Keypair:
             "the secret file is damaged", hint="restore it from a backup; sneaker never writes over a secret"
         ) from None
     pair = Keypair.from_seed(secret[:32])
-    identity = data.get("id")
+    identity = fields.get("id")
     if identity is not None and (
         not isinstance(identity, str) or identity.lstrip("@") != f"{encode_base64(stated)}{_SUFFIX}"
     ):
@@ -135,10 +137,8 @@ def load_secret(path: Path) -> Keypair:
         raise KeysError(f"cannot read the secret file {path}: {error.strerror}") from None
     if len(data) > MAX_SECRET_BYTES:
         raise KeysError(f"{path} is too large to be a secret file")
-    # Only comments hold anything but ASCII, and in whatever encoding a person's editor had: ssb-keys reads over it, too.
-    encoding = "utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig"
     try:
-        return parse_secret(data.decode(encoding, errors="replace"))
+        return parse_secret(data)
     except KeysError as error:
         raise KeysError(f"{path}: {error.message}", hint=error.hint) from None
 

@@ -72,7 +72,7 @@ def test_base64_is_canonical() -> None:
 
 def test_secret_round_trip(tmp_path: Path) -> None:
     pair = Keypair.from_seed(bytes(32))
-    assert parse_secret(format_secret(pair)) == pair
+    assert parse_secret(format_secret(pair).encode()) == pair
     save_secret(tmp_path / "secret", pair)
     assert load_secret(tmp_path / "secret") == pair
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
@@ -95,7 +95,7 @@ def test_halves_that_do_not_belong_together() -> None:
     one, two = Keypair.from_seed(bytes(32)), Keypair.from_seed(b"\1" * 32)
     text = format_secret(one).replace(encode_base64(one.public), encode_base64(two.public))
     with pytest.raises(KeysError):
-        parse_secret(text)
+        parse_secret(text.encode())
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_time_for_a_secret_grows_with_its_length() -> None:
     """A comment may begin behind any blank: looking for it from each blank on takes minutes for this."""
     start = time.process_time()
     with pytest.raises(KeysError):
-        parse_secret(" " * MAX_SECRET_BYTES + "\n" * MAX_SECRET_BYTES)
+        parse_secret(b" " * MAX_SECRET_BYTES + b"\n" * MAX_SECRET_BYTES)
     assert time.process_time() - start < 2
 
 

@@ -21,6 +21,7 @@ from sneaker.refs import FeedRef
 from sneaker.screen import escaped_json
 
 if TYPE_CHECKING:
+    from sneaker.exchange.attachments import Attachments
     from sneaker.exchange.home import Home
     from sneaker.feed.message import Message
     from sneaker.private import Opener
@@ -122,7 +123,11 @@ def publish(
     ] = None,
     attach: Annotated[
         list[Path] | None,
-        typer.Option("--attach", metavar="FILE", help="Attach a file as a blob, and link to it; may be repeated."),
+        typer.Option(
+            "--attach",
+            metavar="FILE",
+            help="Attach a file as a blob, which anybody can read, and link to it; may be repeated.",
+        ),
     ] = None,
     wait: WaitOption = _WAIT_S,
     json: JsonOption = False,
@@ -133,7 +138,7 @@ def publish(
     home was adopted, copied or restored and you have not said which message was your last, because that could fork the feed:
     see 'sneaker doctor'.
     """
-    from sneaker.exchange.attachments import attach_files
+    from sneaker.exchange.attachments import read_attachments
     from sneaker.feed.canonical import format_json
     from sneaker.feed.content import find_blobs
 
@@ -145,9 +150,8 @@ def publish(
     body = _read_content(given, content)
     recipients = [FeedRef.parse(feed) for feed in private_to or ()]
     with home() as opened:
-        if attach:
-            body = attach_files(opened.blobs, attach, body)
-        message = _publish(opened, body, json, wait, recipients)
+        attachments = read_attachments(opened, attach) if attach else None
+        message = _publish(opened, body, json, wait, recipients, attachments)
         for blob in find_blobs(format_json(body).encode()):
             if not opened.blobs.has(blob):
                 settings.output(json).say(f"note: {blob} is not on this machine, so nobody can get it from here")
@@ -164,7 +168,12 @@ def _publish_contact(feed: str, json: bool, wait_s: float, **state: bool) -> Non
 
 
 def _publish(
-    opened: Home, content: dict[str, Any], json: bool, wait_s: float, private_to: Sequence[FeedRef] = ()
+    opened: Home,
+    content: dict[str, Any],
+    json: bool,
+    wait_s: float,
+    private_to: Sequence[FeedRef] = (),
+    attachments: Attachments | None = None,
 ) -> Message:
     from sneaker.exchange.publish import publish
     from sneaker.exchange.standing import Standing
@@ -179,6 +188,7 @@ def _publish(
         opened.caps,
         content,
         now_ms=now_ms,
+        attachments=attachments,
         private_to=private_to,
         random_bytes=os.urandom,
         standing=standing,

@@ -1,4 +1,7 @@
-"""Attachments: files that become blobs, and the links to them in a post."""
+"""Attachments: files that become blobs, and the links to them in a post.
+
+A blob is public: whoever sees its id may ask anybody for it.  So it is stored only with a message that nothing forbids.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +9,64 @@ import io
 import mimetypes
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sneaker.errors import BlobError, UsageError
+from sneaker.exchange.home import Home
+from sneaker.exchange.ownsecret import check_file
 from sneaker.exchange.sources import Source, open_source, source_errors
 from sneaker.limits import MAX_BLOB_BYTES
+from sneaker.refs import BlobRef
 from sneaker.store.blobs import BlobStore
 
-__all__ = ["attach_files"]
+__all__ = ["Attachments", "read_attachments"]
 
 
-def attach_files(blobs: BlobStore, paths: Sequence[Path], content: dict[str, Any]) -> dict[str, Any]:
-    """Store files as blobs and return ``content`` with links to them.
+@dataclass(frozen=True, slots=True)
+class Attachments:
+    """Files with their names, read and not stored yet; ``blobs`` is where they will be."""
 
-    Each is mentioned (link, name, type, size) as other programs do, and a post's text gets a Markdown link, which is what
-    they show.  All files are read before any is stored.  Raises SourceError, BlobError or UsageError.
-    """
-    mentions = content.get("mentions", [])
-    if not isinstance(mentions, list):
-        raise UsageError("the content's mentions are not a list, so nothing can be attached to it")
-    files = [(path, _read(path)) for path in paths]
-    added = []
-    links = []
-    for path, data in files:
-        blob, _ = blobs.add(data)
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        name = _name(path)
-        added.append({"link": str(blob), "name": name, "type": kind, "size": len(data)})
-        label = name.replace("\\", "/").replace("[", "(").replace("]", ")")
-        links.append(f"{'!' if kind.startswith('image/') else ''}[{label}]({blob})")
-    result = {**content, "mentions": [*mentions, *added]}
-    if content.get("type") == "post" and isinstance(content.get("text"), str):
-        result["text"] = "\n\n".join([*([content["text"]] if content["text"] else []), *links])
-    return result
+    blobs: BlobStore
+    files: tuple[tuple[str, bytes], ...]
+
+    def linked_from(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Return ``content`` with links to the files; raises UsageError if its mentions are no list.
+
+        Each is mentioned (link, name, type, size) as other programs do, and a post's text gets a Markdown link, which is
+        what they show.
+        """
+        mentions = content.get("mentions", [])
+        if not isinstance(mentions, list):
+            raise UsageError("the content's mentions are not a list, so nothing can be attached to it")
+        added = []
+        links = []
+        for name, data in self.files:
+            blob = BlobRef.of(data)
+            kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+            added.append({"link": str(blob), "name": name, "type": kind, "size": len(data)})
+            label = name.replace("\\", "/").replace("[", "(").replace("]", ")")
+            links.append(f"{'!' if kind.startswith('image/') else ''}[{label}]({blob})")
+        result = {**content, "mentions": [*mentions, *added]}
+        if content.get("type") == "post" and isinstance(content.get("text"), str):
+            result["text"] = "\n\n".join([*([content["text"]] if content["text"] else []), *links])
+        return result
+
+    def store(self) -> None:
+        """Store the files as blobs; raises StoreError."""
+        for _, data in self.files:
+            self.blobs.add(data)
+
+
+def read_attachments(home: Home, paths: Sequence[Path]) -> Attachments:
+    """Read files that are to be attached; raises SourceError, BlobError, and PublishUnsafe for what is not for others."""
+    files = []
+    for path in paths:
+        data = _read(path)
+        check_file(path, data, home)
+        files.append((_name(path), data))
+    return Attachments(home.blobs, tuple(files))
 
 
 def _name(path: Path) -> str:

@@ -9,6 +9,7 @@ from sneaker.caps import Caps
 from sneaker.errors import DriveError, NetworkKeyMismatch
 from sneaker.exchange.home import STORE_NAME, Home
 from sneaker.exchange.output import output_errors
+from sneaker.exchange.ownsecret import check_stick
 from sneaker.exchange.stick import Marker, Stick
 from sneaker.store.drives import Drive, DriveTables
 
@@ -47,9 +48,11 @@ def enrol(
 ) -> tuple[Drive, bool]:
     """Make the folder at ``path`` a stick and enrol it; return the drive, and whether the stick was made now.
 
-    A folder that is a stick already keeps its id.  Raises OutputError, DriveError or NetworkKeyMismatch.
+    A folder that is a stick already keeps its id.  Raises OutputError, NetworkKeyMismatch or DriveError, also for a folder
+    that has our home in it, or lies there.
     """
     with Stick(path) as stick:
+        check_stick(stick.root, home)
         made = stick.marker() is None
         if made:
             with output_errors(stick.root):
@@ -58,8 +61,9 @@ def enrol(
 
 
 def trust(home: Home, path: Path, label: str, *, now_ms: int) -> Drive:
-    """Enrol a stick that another machine made; raises DriveError if it is none, NetworkKeyMismatch."""
+    """Enrol a stick that another machine made; raises DriveError if it is none, or has our home on it, NetworkKeyMismatch."""
     with Stick(path) as stick:
+        check_stick(stick.root, home)
         if stick.marker() is None:
             raise DriveError(f"{path} is not a sneaker stick", hint=f"run 'sneaker drive init {path}' to make it one")
         return _remember(home, stick, label, now_ms)

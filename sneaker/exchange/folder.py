@@ -106,12 +106,6 @@ class Folder:
         """Whether a file system begins here."""
         return os.stat("..", dir_fd=self._descriptor).st_dev != self._device
 
-    def is_same(self, path: str) -> bool:
-        """Say whether this is the folder at ``path``."""
-        with contextlib.suppress(OSError):
-            return os.path.samestat(os.fstat(self._descriptor), os.stat(path))
-        return False
-
     def free_bytes(self) -> int:
         """Return the room that is left on the file system."""
         status = os.fstatvfs(self._descriptor)

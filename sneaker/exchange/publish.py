@@ -13,9 +13,11 @@ from typing import Any
 
 from sneaker.caps import Caps
 from sneaker.errors import ForkError, PublishUnsafe, SneakerError
+from sneaker.exchange.attachments import Attachments
 from sneaker.exchange.claims import contradicting
 from sneaker.exchange.draft import check_meaning, recipients
 from sneaker.exchange.ingest import Ingest
+from sneaker.exchange.ownsecret import check_content
 from sneaker.exchange.standing import Standing
 from sneaker.feed.message import Content, Message, check_publish_safe, create_message
 from sneaker.keys import Keypair
@@ -58,6 +60,7 @@ def publish(
     content: dict[str, Any],
     *,
     now_ms: Callable[[], int],
+    attachments: Attachments | None = None,
     private_to: Sequence[FeedRef] = (),
     random_bytes: Callable[[int], bytes],
     standing: Standing | None = None,
@@ -67,16 +70,25 @@ def publish(
     """Append ``content`` to the own feed and return the message once it is on the disk.
 
     With ``private_to``, or ``recps`` in the content, it is encrypted to these feeds and to ourselves (private-box), and
-    ``recps`` in it names them all, so that programs can show who reads along and answer everybody.  Raises PublishUnsafe
-    for what other programs would refuse or read otherwise, ForkError if the own feed has been seen further on or, with
-    ``standing``, may go on elsewhere, and StoreError: StoreLocked if others write for more than ``wait_s`` seconds.
+    ``recps`` in it names them all, so that programs can show who reads along and answer everybody.  ``attachments`` are
+    linked to, and stored once nothing forbids the message.  Raises PublishUnsafe for what other programs would refuse or
+    read otherwise and for what would give away more than one means, ForkError if the own feed has been seen further on or,
+    with ``standing``, may go on elsewhere, and StoreError: StoreLocked if others write for more than ``wait_s`` seconds.
     ``on_wait`` is called once if it has to wait for long.
     """
     readers = recipients(content, private_to, keypair.public)
+    if attachments is not None:
+        if readers:
+            raise PublishUnsafe(
+                "attached files are not encrypted: anybody could read them, though the message is private",
+                hint="leave --attach out, and give them the file in another way",
+            )
+        content = attachments.linked_from(content)
     if readers:
         content = {**content, "recps": [str(reader) for reader in readers]}
     check_meaning(content, keypair.public)
     check_publish_safe(content)
+    check_content(content, keypair)
     body: Content = box(content, readers, random_bytes) if readers else content
     with Ingest(
         store, caps=caps, now_ms=now_ms, workers=1, holds=True, lock_timeout_s=wait_s, on_wait=on_wait
@@ -95,6 +107,8 @@ def publish(
                 timestamp = max(timestamp, int(last.timestamp) + 1)
         message = create_message(keypair, head, timestamp, body, caps.hmac_key)
         with standing.publishing(message) if standing is not None else contextlib.nullcontext():
+            if attachments is not None:
+                attachments.store()
             ingest.add_message(message)
             ingest.flush()
             if store.key_at(keypair.public, message.sequence) != message.key:

@@ -177,15 +177,7 @@ class Stick:
             raise DriveError(f"{self.root}: {error.message}", hint=error.hint) from None
 
     def create(self, marker: Marker) -> None:
-        """Make the folder and its marker; whoever comes first wins, and nothing that is there is changed.
-
-        Raises DriveError for the root of this machine's own file system, OSError from writing.
-        """
-        if self._top.is_same("/"):
-            raise DriveError(
-                f"{self.root} is the root of this machine, not a stick",
-                hint="name the folder where the stick is mounted, or a folder to be used like one",
-            )
+        """Make the folder and its marker; whoever comes first wins, and nothing that is there is changed.  Raises OSError."""
         if "" not in self._folders:
             self._folders[""] = self._top.make_subfolder(FOLDER, self._mode)
         self.make_folder(CARDS)

@@ -12,7 +12,7 @@ import pytest
 from sneaker.bundle.records import Header, encode_blob
 from sneaker.bundle.writer import BundleWriter
 from sneaker.errors import BlobError
-from sneaker.exchange.attachments import attach_files
+from sneaker.exchange.attachments import read_attachments
 from sneaker.exchange.cards import wanted_blobs
 from sneaker.exchange.home import Home
 from sneaker.exchange.publish import contact_content, publish
@@ -23,9 +23,17 @@ from tests.homes import NOW_MS, fixture_log, home, pack, sneaker, take
 
 
 def attach(opened: Home, *paths: Path) -> list[BlobRef]:
-    content = attach_files(opened.blobs, paths, {"type": "post", "text": "look"})
-    publish(opened.store, opened.keypair, opened.caps, content, now_ms=lambda: NOW_MS, random_bytes=os.urandom)
-    return [BlobRef.parse(mention["link"]) for mention in content["mentions"]]
+    message = publish(
+        opened.store,
+        opened.keypair,
+        opened.caps,
+        {"type": "post", "text": "look"},
+        attachments=read_attachments(opened, paths),
+        now_ms=lambda: NOW_MS,
+        random_bytes=os.urandom,
+    )
+    assert isinstance(message.content, dict)
+    return [BlobRef.parse(mention["link"]) for mention in message.content["mentions"]]
 
 
 def files(folder: Path, *sizes: int) -> list[Path]:

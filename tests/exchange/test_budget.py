@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.bundle.plan import Order, Range, plan
-from sneaker.exchange.attachments import attach_files
+from sneaker.exchange.attachments import Attachments, read_attachments
 from sneaker.exchange.home import Home
 from sneaker.exchange.packing import MIN_VOLUME_BYTES
 from sneaker.exchange.publish import contact_content, publish
@@ -16,8 +16,16 @@ from sneaker.refs import FeedRef
 from tests.homes import NOW_MS, fixture_log, home, log_lines, pack, sneaker, take
 
 
-def write(opened: Home, content: dict[str, object]) -> None:
-    publish(opened.store, opened.keypair, opened.caps, content, now_ms=lambda: NOW_MS, random_bytes=bytes)
+def write(opened: Home, content: dict[str, object], attachments: Attachments | None = None) -> None:
+    publish(
+        opened.store,
+        opened.keypair,
+        opened.caps,
+        content,
+        attachments=attachments,
+        now_ms=lambda: NOW_MS,
+        random_bytes=bytes,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +34,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with home(folder / "a") as a:
         take(a, "-", data=fixture_log())
         (folder / "file").write_bytes(random.Random(1).randbytes(30_000))
-        write(a, attach_files(a.blobs, [folder / "file"], {"type": "post", "text": "a file"}))
+        write(a, {"type": "post", "text": "a file"}, read_attachments(a, [folder / "file"]))
     return folder / "a"
 
 
