@@ -40,10 +40,25 @@ _BETWEEN = re.compile(rb"(?:[ \t\r\n,\[\]\x1e]|\xef\xbb\xbf)*+")
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _IN_STRING = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrtu])*+')
 _SCALAR = re.compile(rb"[-+.0-9A-Za-z]*+")
-# Where to go on after something broken: a line that begins with an object, or one that begins as those of logs do.
-_OPENING = rb'\{[ \t\r\n]{0,64}+"(?:key|value|previous|author|seq|timestamp)"[ \t\r\n]{0,64}+:'
-_PLAUSIBLE = re.compile(rb"(?<=[\n\x1e])\{|" + _OPENING)
-_PLAUSIBLE_BYTES = 160
+# Where to go on after something broken: a line that begins with an object, or an object that begins as those of logs do.
+# Junk can look like a million of them, so all of the first field has to be right, as far as it goes within these bounds:
+# to pass over a byte costs a hundredth of what it takes to begin with an object and give it up.
+_SOME_SPACE = rb"[ \t\r\n]{0,64}+"
+_OPENING = rb"\{" + _SOME_SPACE + rb'"(?:key|value|previous|author|seq|timestamp)"' + _SOME_SPACE + rb":"
+_CHARACTER = rb'(?:[^"\\\x00-\x1f]|\\["\\/bfnrtu])'
+_SYMBOL = rb"[-+.0-9A-Za-z]"
+_NEXT = _SOME_SPACE + rb"[,} \t\r\n]"
+_FIRST_VALUE = b"|".join(
+    [
+        rb'"' + _CHARACTER + rb'{0,80}+(?:"' + _NEXT + rb"|" + _CHARACTER + rb")",
+        _SYMBOL + rb"{1,80}+(?:" + _NEXT + rb"|" + _SYMBOL + rb")",
+        rb"\{" + _SOME_SPACE + rb'["} \t\r\n]',
+        rb"\[",
+    ]
+)
+_LINE = rb"(?<=[\n\x1e])\{" + _SOME_SPACE + rb'"' + _CHARACTER + rb'{0,80}+"' + _SOME_SPACE + rb":"
+_PLAUSIBLE = re.compile(rb"(?:" + _LINE + rb"|" + _OPENING + rb")" + _SOME_SPACE + rb"(?:" + _FIRST_VALUE + rb")")
+_PLAUSIBLE_BYTES = 800
 
 _START = re.compile(rb"\s*+(?:[\x1e\[,]\s*+)*+\{|[\s\S]*?" + _OPENING)
 _LINE_ENDS = b" \t\r,"

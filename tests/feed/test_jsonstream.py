@@ -120,6 +120,48 @@ def test_what_is_too_long_is_left_out(form: str) -> None:
         assert objects(read(data))[0]["t"][:1] == "x"
 
 
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"\n{",
+        b"{\n",
+        b"\x1e{",
+        b'\n{"',
+        b'{"key":"',
+        b'{"key":{{',
+        b'{"key":1 "',
+        b'{\n"a"\n',
+        b'{"key":"\\x',
+    ],
+)
+def test_junk_that_looks_like_objects_is_passed_over(unit: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much of it there is, no object is begun for each piece, and what is good behind it is found."""
+    begun, scan = 0, jsonstream._Scan
+
+    def begin(*args: Any, **options: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        return scan(*args, **options)
+
+    monkeypatch.setattr(jsonstream, "_Scan", begin)
+    for good in (A, json.dumps(MESSAGES[0], indent=2).encode(), b'{"more":"' + b"m" * 100 + b'", "key":"%a"}'):
+        begun = 0
+        found = read(unit * 20_000 + b"\n" + good + b"\n" + B)
+        assert objects(found) == [json.loads(good), json.loads(B)]
+        assert len(broken(found)) == 1
+        assert begun < 5
+
+
+@pytest.mark.parametrize("value", [b'"short"', b'"' + b"long" * 99 + b'"', b"null", b"-1.5e3", b"9" * 99, b"{}", b"[]"])
+@pytest.mark.parametrize("space", [b"", b" ", b" " * 90])
+def test_whatever_the_first_field_of_a_line_is(value: bytes, space: bytes) -> None:
+    line = b'{"more\\u00fc" :' + value + space + b"," + space + b'"key":"%a"}'
+    for size in (1 << 20, 7):
+        found = read(b"{{\n" + line + b"\n{{\n" + line, size=size)
+        assert [value["key"] for value in objects(found)] == ["%a"] * 2
+        assert len(broken(found)) == 2
+
+
 ODD = [
     b"{",
     b"}",
@@ -137,6 +179,12 @@ ODD = [
     b"\xef\xbb",
     b"1",
     b"\x1e",
+    b'{"key":"',
+    b'{"key":{',
+    b'\n{"more":1',
+    b" " * 70,
+    b"a" * 85,
+    b"\\u",
 ]
 
 
