@@ -16,6 +16,7 @@ from sneaker.errors import ConfigError, ExitCode, HomeMissing, SneakerError, Usa
 if TYPE_CHECKING:
     from sneaker.exchange.doctor import Finding, ForkedPlace, OwnFeed
     from sneaker.feed.message import Message
+    from sneaker.store.base import Claim, Store
 
 __all__: list[str] = []
 
@@ -26,7 +27,8 @@ def doctor(
         bool,
         typer.Option(
             "--dismiss",
-            help="Let what others merely claim about your feed count no more. If they are right, publishing forks it.",
+            help="Let what others merely claim about your feed count no more. If they are right, publishing forks it."
+            " You are asked once more; what carries your own signature goes on counting.",
         ),
     ] = False,
     last: Annotated[
@@ -39,13 +41,13 @@ def doctor(
             " If that is wrong, your next message forks your feed for good. You are asked once more.",
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="With --last: do not ask, for scripts.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --last or --dismiss: do not ask, for scripts.")] = False,
     json: JsonOption = False,
 ) -> int:
     """Say what is wrong here, and whether your feed is forked.
 
     Ends with exit code 3 if something needs attention. Changes nothing, unless --dismiss or --last is given; with --last it
-    shows that message, asks whether it is the newest one that there is, and wants its number typed.
+    shows that message, asks whether it is the newest one that there is, and wants its number typed; with --dismiss, too.
     """
     from sneaker.cli.hook import hook_problem
     from sneaker.exchange.doctor import Finding, Level, error_finding, examine, examine_folder, own_feed, own_feed_json
@@ -56,7 +58,7 @@ def doctor(
         return _go_on_from(last, yes=yes, dismiss=dismiss, json=json)
     findings: list[Finding] = []
     own: OwnFeed | None = None
-    dismissed = 0
+    dismissed = 0 if dismiss else None
     try:
         config = load_config(settings.home)
         caps = config.caps
@@ -70,11 +72,11 @@ def doctor(
         with opened.store:
             standing = Standing(opened, default_memory())
             standing.recall(now_ms)
-            if dismiss:
-                dismissed = opened.store.dismiss_claims(opened.keypair.public)
             own = own_feed(opened, standing.doubt())
+            if dismiss and (dismissed := _dismiss(opened.store, own, yes=yes)):
+                own = own_feed(opened, standing.doubt())
             findings += examine(opened, own, now_ms=now_ms(), forgetful=standing.probe())
-    except HomeMissing:
+    except (HomeMissing, UsageError):
         raise
     except SneakerError as error:
         findings += [error_finding(error), *examine_folder(settings.home)]
@@ -84,7 +86,7 @@ def doctor(
         "home": str(settings.home),
         "id": str(own.feed) if own is not None else None,
         "own_feed": own_feed_json(own) if own is not None else None,
-        "dismissed": dismissed,
+        "dismissed": dismissed or 0,
         "findings": [finding.as_json() for finding in findings],
         "attention": attention,
     }
@@ -95,6 +97,7 @@ def doctor(
 def _go_on_from(last: int, *, yes: bool, dismiss: bool, json: bool) -> int:
     """Take the person's word that message ``last`` is the last one, asked for once more with that message before their eyes."""
     from sneaker.cli.app import home
+    from sneaker.exchange.doctor import own_feed
     from sneaker.exchange.publish import check_may_publish
     from sneaker.exchange.standing import Standing
 
@@ -103,7 +106,7 @@ def _go_on_from(last: int, *, yes: bool, dismiss: bool, json: bool) -> int:
         standing = Standing(opened, default_memory())
         standing.recall(now_ms)
         if dismiss:
-            store.dismiss_claims(me)
+            _dismiss(store, own_feed(opened), yes=yes)
         check_may_publish(store, me)
         standing.check_last(last)
         if not yes:
@@ -115,13 +118,28 @@ def _go_on_from(last: int, *, yes: bool, dismiss: bool, json: bool) -> int:
     return ExitCode.DONE
 
 
+def _dismiss(store: Store, own: OwnFeed, *, yes: bool) -> int:
+    """Let the word of others count no more, if nothing else says that there is more, and return how many claims did.
+
+    Raises UsageError if the person is asked (not with ``yes``) and does not want that.
+    """
+    if not own.may_dismiss:
+        return 0
+    if not yes:
+        said = "\n".join(f"    up to message {claim.sequence:,}: {_source(own, claim)}" for claim in own.stopping[:20])
+        here = f"message {own.seen.held:,} is the last one here" if own.seen.held else "no message of yours is here"
+        _want_number(
+            "--dismiss",
+            f"It is said that your feed goes on, and {here}:\n\n{said}\n\n"
+            "If that is right, your next message forks your feed, and that cannot be mended.\n"
+            "If you are certain that no such messages exist, type the number of the last one here; to stop, press Enter: ",
+            own.seen.held,
+        )
+    return store.dismiss_claims(own.feed)
+
+
 def _ask(last: int, message: Message | None) -> None:
     """Ask on the terminal whether ``message`` is the newest one; raises UsageError if it is not, or there is no terminal."""
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "'--last' asks whether that message is the newest one, and here is nobody to answer",
-            hint="run it on a terminal; for scripts that know the answer: --yes",
-        )
     if message is not None:
         question = (
             f"The last message of yours that is here is of {_when(message)}:\n\n    {_said(message)}\n\n"
@@ -135,12 +153,21 @@ def _ask(last: int, message: Message | None) -> None:
             "If there is a message, your next one forks your feed, and that cannot be mended.\n"
             "To go on, type the number of messages that there are; to stop, press Enter: "
         )
+    _want_number("--last", question, last)
+
+
+def _want_number(option: str, question: str, number: int) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"'{option}' asks once more whether that is so, and here is nobody to answer",
+            hint="run it on a terminal; for scripts that know the answer: --yes",
+        )
     print(question, end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().replace(",", "") != str(last):
+    if sys.stdin.readline().strip().replace(",", "") != str(number):
         raise UsageError("nothing was changed", hint="bring the newer messages here first, then ask again")
 
 
-def _own_lines(own: OwnFeed | None, dismissed: int) -> list[str]:
+def _own_lines(own: OwnFeed | None, dismissed: int | None) -> list[str]:
     if own is None:
         return ["am I forked?  that cannot be said: the home does not open"]
     held = counted(own.seen.held, "message")
@@ -157,21 +184,21 @@ def _own_lines(own: OwnFeed | None, dismissed: int) -> list[str]:
     lines = [f"your feed     {own.feed}", f"am I forked?  {answers[own.state]}"]
     if own.last is not None:
         lines.append(f"last message  {own.seen.held:,}, of {_when(own.last)}: {_said(own.last)}")
-    if dismissed:
-        lines.append(f"dismissed     {counted(dismissed, 'claim')}")
+    if dismissed is not None:
+        nothing = "nothing: no claim of others alone keeps you from publishing"
+        lines.append(f"dismissed     {counted(dismissed, 'claim') if dismissed else nothing}")
     for claim in [claim for claim in own.claims if claim.counts][:20]:
-        source = (
-            "a list or log that you gave"
-            if claim.source is None
-            else "yourself, earlier"
-            if claim.source == own.feed
-            else str(claim.source)
-        )
         state = ", dismissed" if claim.dismissed else ""
-        lines.append(f"claimed       up to {claim.sequence:,} by {source}{state}")
+        lines.append(f"claimed       up to {claim.sequence:,} by {_source(own, claim)}{state}")
     for place in own.forks[:5]:
         lines += _fork_lines(place)
     return lines
+
+
+def _source(own: OwnFeed, claim: Claim) -> str:
+    if claim.source is None:
+        return "a list or log that you gave"
+    return "yourself, earlier" if claim.source == own.feed else str(claim.source)
 
 
 def _fork_lines(place: ForkedPlace) -> list[str]:

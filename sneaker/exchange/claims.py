@@ -2,7 +2,8 @@
 
 A restored backup does not know what it has forgotten, and a second machine with the same key does not know of the first.
 Others do, and their cards, bundles and notes say so.  What near machines say is hearsay, but enough to stop publishing until
-the messages themselves are here, or the person decides that there are none (``sneaker doctor --dismiss``).  What strangers
+the messages themselves are here, or the person decides that there are none (``sneaker doctor --dismiss``).  What carries
+our own signature, or this home noted itself, is no hearsay, and nobody can dismiss it.  What strangers
 say stops nothing (``store.claims``).
 """
 
@@ -41,10 +42,7 @@ def contradicting(store: Store, me: FeedRef) -> list[Claim]:
     return [
         claim
         for claim in store.claims(me)
-        if claim.key is not None
-        and not claim.dismissed
-        and (ours := store.key_at(me, claim.sequence)) is not None
-        and ours != claim.key
+        if claim.key is not None and (ours := store.key_at(me, claim.sequence)) is not None and ours != claim.key
     ]
 
 

@@ -24,6 +24,7 @@ from sneaker.feed.compact import expand
 from sneaker.feed.message import Message
 from sneaker.refs import FeedRef
 from sneaker.store.base import Claim, Fork, OwnKeyElsewhere, OwnSeen, Store
+from sneaker.store.claims import may_be_wrong
 from sneaker.store.drives import DriveTables
 from sneaker.store.permissions import writable_by_others
 
@@ -122,6 +123,24 @@ class OwnFeed:
     contradicting: list[Claim] = field(default_factory=list)
     forks: list[ForkedPlace] = field(default_factory=list)
     elsewhere: list[OwnKeyElsewhere] = field(default_factory=list)
+
+    @property
+    def stopping(self) -> list[Claim]:
+        """The claims that keep us from publishing."""
+        return [
+            claim
+            for claim in self.claims
+            if claim.counts and not claim.dismissed and (claim.sequence > self.seen.held or claim in self.contradicting)
+        ]
+
+    @property
+    def may_dismiss(self) -> bool:
+        """Whether nothing but the word of others says that there is more, so that the person may know better."""
+        return (
+            self.state is OwnState.BEHIND
+            and self.seen.proven <= self.seen.held
+            and all(may_be_wrong(self.feed, claim) for claim in self.stopping)
+        )
 
 
 def own_feed(home: Home, doubt: Doubt | None = None) -> OwnFeed:
@@ -302,19 +321,19 @@ def _behind_findings(own: OwnFeed) -> Iterator[Finding]:
             back,
         )
     if claimed > max(held, proven):
+        only_if = "; only if you are certain that no such messages exist anywhere: 'sneaker doctor --dismiss'"
+        lost = "; if nobody has them any more, go on with a new identity ('sneaker --home DIR init')"
         yield Finding(
             "own-feed-claimed",
             Level.PROBLEM,
             f"{_who_claims(own)} that your feed goes up to message {claimed}, this machine holds it up to {held}; it will not publish"
             " until it has them",
-            f"{back}; only if you are certain that no such messages exist anywhere: 'sneaker doctor --dismiss'",
+            back + (only_if if own.may_dismiss else lost),
         )
 
 
 def _who_claims(own: OwnFeed) -> str:
-    sources = {
-        claim.source for claim in own.claims if claim.counts and not claim.dismissed and claim.sequence > own.seen.held
-    }
+    sources = {claim.source for claim in own.stopping}
     if sources == {own.feed}:
         return "a card of your own, or what this machine remembers of its last publishing, says"
     if sources == {None}:

@@ -91,17 +91,15 @@ class Standing:
         self.forgetful: str | None = None
 
     def recall(self, now_ms: Callable[[], int], ingest: Ingest | None = None) -> None:
-        """Let what is remembered and not held here any more count: brought back if it is the next message, else as a claim.
+        """Let what is remembered and not held here any more count: the message is brought back, or waits for those before it.
 
         ``ingest`` is the one that is open and holds the store, if one is.  Raises StoreError.
         """
         memory = self._remembered()
         if memory is None or memory.head is None:
             return
-        me, held, message = self._home.keypair.public, self._held(), memory.message
-        if message is not None and (message.sequence, message.previous) == (
-            (held.sequence + 1, held.key) if held is not None else (1, None)
-        ):
+        me, message = self._home.keypair.public, memory.message
+        if message is not None and message.sequence > self._held_sequence():
             if ingest is None:
                 # Somebody may be publishing it at this moment, and still fail: what is remembered then counts.
                 with Ingest(self._home.store, caps=self._home.caps, now_ms=now_ms, workers=1, holds=True) as opened:

@@ -400,8 +400,9 @@ class Store(Protocol):
         """Return what was claimed about a feed, the farthest first, each weighed by who said it."""
 
     def dismiss_claims(self, feed: FeedRef) -> int:
-        """Let nothing that is claimed about a feed count from now on, until more is claimed; return how many claims did.
+        """Let nothing that others claim about a feed count from now on, until they claim more; return how many claims did.
 
+        What we ourselves signed or noted goes on counting: there is no being wrong about that.
         What strangers claimed is dismissed with the rest: it does not come to count when they become near.
         """
 

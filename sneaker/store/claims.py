@@ -18,7 +18,7 @@ from sneaker.graph import NEAR_HOPS, replicated
 from sneaker.refs import FeedRef
 from sneaker.store.base import Claim
 
-__all__ = ["MAX_CLAIMS", "Hops", "superfluous", "weigh"]
+__all__ = ["MAX_CLAIMS", "Hops", "may_be_wrong", "superfluous", "weigh"]
 
 #: Claims that a store keeps; when there are more, it goes down to half of them.
 MAX_CLAIMS = 200
@@ -34,6 +34,11 @@ def weigh(feed: FeedRef, claims: Iterable[Claim], hops: Hops) -> list[Claim]:
     if any(claim.source not in trusted for claim in found):  # the follow graph takes a while to read
         trusted |= replicated(hops(feed, NEAR_HOPS), NEAR_HOPS)
     return [replace(claim, counts=claim.source in trusted) for claim in found]
+
+
+def may_be_wrong(feed: FeedRef, claim: Claim) -> bool:
+    """Say whether a person can know better than a claim about ``feed``, our own: not where it is our own word."""
+    return claim.source != feed
 
 
 def superfluous(weighed: Iterable[Claim], is_news: Callable[[Claim], bool]) -> list[Claim]:

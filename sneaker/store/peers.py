@@ -18,7 +18,7 @@ from typing import Any
 from sneaker.limits import MAX_CLOCK_FEEDS, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.base import SEQUENCE_BITS, Claim, Note, OwnKeyElsewhere, Peer, PeerKind
-from sneaker.store.claims import MAX_CLAIMS, superfluous, weigh
+from sneaker.store.claims import MAX_CLAIMS, may_be_wrong, superfluous, weigh
 from sneaker.store.database import store_errors, transaction
 
 __all__ = ["PeerTables"]
@@ -129,13 +129,14 @@ class PeerTables(ABC):
         return weigh(feed, found, self.hops)
 
     def dismiss_claims(self, feed: FeedRef) -> int:
-        """Let nothing that is claimed about a feed count from now on, until more is claimed; return how many claims did."""
+        """Let nothing that others claim about a feed count from now on, until they claim more; return how many claims did."""
         with self._transaction():
-            counted = sum(claim.counts and not claim.dismissed for claim in self.claims(feed))
-            self._connection.execute(
-                "UPDATE own_claim SET dismissed = sequence WHERE feed = ? AND dismissed < sequence", (feed,)
+            wrong = [claim for claim in self.claims(feed) if may_be_wrong(feed, claim) and not claim.dismissed]
+            self._connection.executemany(
+                "UPDATE own_claim SET dismissed = sequence WHERE feed = ? AND source = ? AND key = ?",
+                [(feed, claim.source or b"", claim.key or b"") for claim in wrong],
             )
-        return counted
+        return sum(claim.counts for claim in wrong)
 
     @abstractmethod
     def hops(self, start: FeedRef, limit: int) -> dict[FeedRef, int]:

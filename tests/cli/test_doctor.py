@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sneaker.config import CONFIG_NAME, Config, format_config
+from sneaker.config import CONFIG_NAME, Config, default_memory, format_config
 from sneaker.exchange.doctor import Level, examine, examine_folder, own_feed
 from sneaker.exchange.enrolment import enrol
 from sneaker.exchange.home import create_home
+from sneaker.exchange.standing import Standing
+from sneaker.feed.message import Head
 from sneaker.keys import Keypair
 from sneaker.store.base import Note, Peer, PeerKind
 from sneaker.store.check import check
@@ -107,12 +113,61 @@ def test_others_claim_more_and_the_person_knows_better(ada: Path) -> None:
     assert done.code == 23
     assert "up to 9 by " + str(BEN.public) in sneaker(ada, "doctor").out
 
-    code, found = doctor(ada, "--dismiss")
+    done = sneaker(ada, "doctor", "--dismiss")
+    assert done.code == 2
+    assert "--yes" in done.err
+    assert sneaker(ada, "publish", "not yet").code == 23
+    code, found = doctor(ada, "--dismiss", "--yes")
     assert code == 0
     assert found["dismissed"] == 1
     assert found["own_feed"]["state"] == "fine"
     assert [finding["code"] for finding in found["findings"]] == ["claims-dismissed"]
     assert sneaker(ada, "publish", "now").code == 0
+
+
+@pytest.mark.parametrize("claimed", ["card", "memory", "fork"])
+def test_what_we_signed_or_noted_is_never_dismissed(ada: Path, tmp_path: Path, claimed: str) -> None:
+    """Not even together with the claims of others."""
+    assert sneaker(ada, "follow", str(BEN.public)).code == 0
+    other = tmp_path / "other"
+    shutil.copytree(ada, other)
+    for _ in range(3):
+        say(other, os.urandom(4).hex())
+    with home(other) as opened, home(ada) as held:
+        last = opened.store.message(ADA.public, 7)
+        assert last is not None
+        if claimed == "memory":
+            Standing(held, default_memory())._remember(Head(7, last.key), last)
+        elif claimed == "card":
+            held.store.note_claim(ADA.public, ADA.public, 7, last.key)
+        else:
+            held.store.note_claim(ADA.public, ADA.public, 3, last.key)
+        held.store.update_peer_clock(BEN.public, {ADA.public: Note(9)})
+        assert held.store.dismiss_claims(ADA.public) == 1
+    done = sneaker(ada, "doctor", "--dismiss", "--yes")
+    assert done.code == 3
+    assert "dismissed     nothing" in done.out
+    assert "'sneaker doctor --dismiss'" not in done.out
+    assert sneaker(ada, "publish", "no").code == 23
+    if claimed == "memory":
+        assert doctor(ada)[1]["own_feed"]["proven"] == 7, "the message itself waits for those before it"
+
+
+@pytest.mark.parametrize(("answer", "code"), [("3", 0), ("", 2), ("9", 2)])
+def test_on_a_terminal_the_claims_are_shown_and_the_last_number_wanted(ada: Path, answer: str, code: int) -> None:
+    with home(ada) as opened:
+        opened.store.note_claim(ADA.public, None, 9)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "sneaker", "--home", str(ada), "doctor", "--dismiss"]
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+        os.write(ours, answer.encode() + b"\n")
+        _, err = asked.communicate(timeout=600)
+    os.close(ours)
+    os.close(theirs)
+    assert asked.returncode == code, err
+    assert "up to message 9: a list or log that you gave" in err
+    with home(ada) as opened:
+        assert opened.store.own_sequence_seen(ADA.public).claimed == (0 if code == 0 else 9)
 
 
 def test_what_strangers_claim_is_a_note_and_never_to_be_dismissed(ada: Path) -> None:

@@ -261,7 +261,7 @@ def test_a_false_claim_can_be_settled(tmp_path: Path) -> None:
     messages = own_messages(4)
     data = line(messages[3], content=7)
     _claims(tmp_path, data)
-    assert sneaker("doctor", "--dismiss", at=tmp_path / "own", ok=False).code in (0, 3)
+    assert sneaker("doctor", "--dismiss", "--yes", at=tmp_path / "own", ok=False).code in (0, 3)
     sneaker("publish", "x", at=tmp_path / "own")
     with home(tmp_path / "own") as opened:  # the same log brings it up no more
         take(opened, "-", data=data)

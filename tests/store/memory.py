@@ -215,9 +215,9 @@ class MemoryStore:
         return weigh(feed, sorted(found, key=lambda claim: -claim.sequence), self.hops)
 
     def dismiss_claims(self, feed: FeedRef) -> int:
-        count = sum(claim.counts and not claim.dismissed for claim in self.claims(feed))
-        self.dismissed |= {place: sequence for place, sequence in self.claimed.items() if place[0] == feed}
-        return count
+        wrong = [claim for claim in self.claims(feed) if claim.source != feed and not claim.dismissed]
+        self.dismissed |= {(feed, claim.source, claim.key): claim.sequence for claim in wrong}
+        return sum(claim.counts for claim in wrong)
 
     def note_opened(self, opening: bytes) -> None:
         self.opened = [*self.opened[-49:], opening]

@@ -80,6 +80,17 @@ def test_dismissed_claims_do_not_count_until_more_is_claimed(ours: Store) -> Non
     assert [claim.dismissed for claim in ours.claims(ME)] == [False, True, True]
 
 
+def test_our_own_word_is_never_dismissed(ours: Store) -> None:
+    key = feed(3, 1)[0].key
+    ours.note_claim(ME, ME, 11)
+    ours.note_claim(ME, ME, 12, key)
+    ours.note_claim(ME, ME, 1, key)  # another message than ours
+    ours.note_claim(ME, None, 13)
+    assert ours.dismiss_claims(ME) == 1
+    assert ours.own_sequence_seen(ME).claimed == 12
+    assert [claim.sequence for claim in ours.claims(ME) if claim.dismissed] == [13]
+
+
 def test_a_claim_by_key(store: Store) -> None:
     keys = hold(store, 3)
     store.note_claim(ME, ME, 3, keys[2])  # what we hold
