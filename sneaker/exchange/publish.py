@@ -90,9 +90,12 @@ def publish(
     check_publish_safe(content)
     check_content(content, keypair)
     body: Content = box(content, readers, random_bytes) if readers else content
-    with Ingest(
-        store, caps=caps, now_ms=now_ms, workers=1, holds=True, lock_timeout_s=wait_s, on_wait=on_wait
-    ) as ingest:
+    with (
+        Ingest(
+            store, caps=caps, now_ms=now_ms, workers=1, holds=True, lock_timeout_s=wait_s, on_wait=on_wait
+        ) as ingest,
+        standing.alone(wait_s, on_wait) if standing is not None else contextlib.nullcontext(),
+    ):
         if standing is not None:
             standing.recall(now_ms, ingest)
         check_may_publish(store, keypair.public)

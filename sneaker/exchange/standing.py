@@ -33,7 +33,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sneaker.errors import ForkError, InvalidMessage, OutputError, RefError, SneakerError, UsageError
+from sneaker.errors import (
+    ForkError,
+    InvalidMessage,
+    OutputError,
+    RefError,
+    SneakerError,
+    StoreError,
+    StoreLocked,
+    UsageError,
+)
 from sneaker.exchange.home import STORE_NAME, Home, read_origin, write_origin
 from sneaker.exchange.ingest import Ingest
 from sneaker.exchange.output import check_may_replace, reason_of
@@ -41,9 +50,13 @@ from sneaker.exchange.placenote import read_note, write_note
 from sneaker.feed.message import Head, Message
 from sneaker.feed.validate import parse_message
 from sneaker.refs import MessageRef
+from sneaker.store.database import WriterLock
 from sneaker.store.drives import DriveTables
 
 __all__ = ["Doubt", "Standing"]
+
+# How long it waits for another home with this identity that is publishing.
+_WAIT_S = 5.0
 
 
 class Doubt(StrEnum):
@@ -90,21 +103,44 @@ class Standing:
         #: Why nothing can be remembered outside of the home, once that was tried in vain; for people.
         self.forgetful: str | None = None
 
+    @contextlib.contextmanager
+    def alone(self, wait_s: float = _WAIT_S, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+        """Let no copy of this home publish on this machine meanwhile, as they have one memory; where there is none, they may.
+
+        Who needs the lock of the store, too, takes that first.  Raises StoreLocked after ``wait_s`` seconds; ``on_wait`` is
+        called once if it has to wait for long.
+        """
+        lock = WriterLock(self._memory.with_suffix(".lock"))
+        try:
+            self._memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock.acquire(wait_s, on_wait)
+        except StoreLocked:
+            raise
+        except (OSError, StoreError):
+            pass  # ``forgetful`` will say why nothing can be written there
+        try:
+            yield
+        finally:
+            lock.release()
+
     def recall(self, now_ms: Callable[[], int], ingest: Ingest | None = None) -> None:
         """Let what is remembered and not held here any more count: the message is brought back, or waits for those before it.
 
-        ``ingest`` is the one that is open and holds the store, if one is.  Raises StoreError.
+        ``ingest`` is the one that is open and holds the store, while this home is ``alone``, if one is.  Raises StoreError.
         """
         memory = self._remembered()
-        if memory is None or memory.head is None:
+        if memory is None or memory.head is None or self._holds(memory.head):
+            return
+        if ingest is None:
+            # Somebody may be publishing it at this moment, and still fail: what is remembered then counts.
+            with (
+                Ingest(self._home.store, caps=self._home.caps, now_ms=now_ms, workers=1, holds=True) as opened,
+                self.alone(),
+            ):
+                self.recall(now_ms, opened)
             return
         me, message = self._home.keypair.public, memory.message
         if message is not None and message.sequence > self._held_sequence():
-            if ingest is None:
-                # Somebody may be publishing it at this moment, and still fail: what is remembered then counts.
-                with Ingest(self._home.store, caps=self._home.caps, now_ms=now_ms, workers=1, holds=True) as opened:
-                    self.recall(now_ms, opened)
-                return
             ingest.add_message(message)
             ingest.flush()
         self._home.store.note_claim(me, me, memory.head.sequence, memory.head.key)
@@ -153,28 +189,34 @@ class Standing:
     def declare_last(self, sequence: int, now_ms: int) -> None:
         """Take the person's word that ``sequence``, the last message of ours that is here, is the last one that exists.
 
-        Raises UsageError if that is not the last one here, OutputError if it cannot be written down, StoreError.
+        Raises UsageError if that is not the last one here, ForkError if a copy of this home published another one meanwhile,
+        OutputError if it cannot be written down, StoreError.
         """
-        self.check_last(sequence)
-        self._settle(anew=True)
-        self._remember(self._held(), None)
+        with self.alone():
+            self.check_last(sequence)
+            self._check_unchanged(self._remembered())
+            self._settle(anew=True)
+            self._remember(self._held(), None)
         with DriveTables.open(self._home.path / STORE_NAME) as tables:
             tables.forgive_cards(self._home.keypair.public, now_ms)
         self._home.store.settle_own_key(self._home.keypair.public)
 
     def begin(self) -> None:
         """Begin to remember, for a home that was just made: nothing was published with its identity yet."""
-        if self._remembered() is None and self._held() is None:
-            self._remember(None, None)
+        with self.alone():
+            if self._remembered() is None and self._held() is None:
+                self._remember(None, None)
 
     @contextlib.contextmanager
     def publishing(self, message: Message) -> Iterator[None]:
         """Remember ``message``, which the block puts into the store, and that the feed goes on from here.
 
+        For a home that is ``alone``; raises ForkError if a copy of it published meanwhile, as it may where nothing can be locked.
         If the block fails, what was remembered before is again.  ``forgetful`` says why if there is no place for it outside
         of the home: then the home's own note has to do.
         """
         before = self._remembered()
+        self._check_unchanged(before)
         head = Head(message.sequence, message.key)
         self._remember(head, message)
         try:
@@ -258,6 +300,16 @@ class Standing:
             ):
                 message = None
         return _Memory(note.fields.get("home"), head, message, note.is_here)
+
+    def _check_unchanged(self, memory: _Memory | None) -> None:
+        if memory is not None and memory.head is not None and not self._holds(memory.head):
+            raise ForkError(
+                f"another home with this identity published message {memory.head.sequence:,} at this moment",
+                hint="two homes must never share a secret; 'sneaker doctor' shows what is missing here",
+            )
+
+    def _holds(self, head: Head) -> bool:
+        return self._home.store.key_at(self._home.keypair.public, head.sequence) == head.key
 
     def _held(self) -> Head | None:
         return self._home.store.head(self._home.keypair.public)

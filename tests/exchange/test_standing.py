@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.config import CONFIG_NAME, Config, format_config
-from sneaker.errors import ForkError, StoreFull, UsageError
+from sneaker.errors import ForkError, StoreFull, StoreLocked, UsageError
 from sneaker.exchange import placenote
 from sneaker.exchange.home import create_home
 from sneaker.exchange.ingest import Ingest
@@ -42,7 +43,7 @@ class Ada:
         create_home(path, ADA, format_config(Config()), CONFIG_NAME, adopted=adopted)
         return path
 
-    def say(self, path: Path, count: int = 1) -> int:
+    def say(self, path: Path, count: int = 1, wait_s: float = 60) -> int:
         """Publish some posts that are unlike any others; return the last one's sequence."""
         with home(path) as opened:
             for _ in range(count):
@@ -54,6 +55,7 @@ class Ada:
                     now_ms=lambda: NOW_MS,
                     random_bytes=os.urandom,
                     standing=Standing(opened, self.memory),
+                    wait_s=wait_s,
                 )
         return message.sequence
 
@@ -253,6 +255,47 @@ def test_two_copies_on_one_machine_stop_each_other(ada: Ada) -> None:
     assert "known up to message 7" in ada.refuses(one)
 
 
+def test_two_copies_never_publish_at_once(ada: Ada, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From before the memory is read until the message is in the store."""
+    one = ada.make("one")
+    ada.say(one, 3)
+    two = copy(one, ada.folder / "two")
+    others: list[str] = []
+    flush = Ingest.flush
+
+    def flush_beside(ingest: Ingest) -> None:
+        for before in (True, False):
+            with pytest.raises(StoreLocked) as caught:
+                ada.say(two, wait_s=0)
+            others.append(caught.value.message)
+            if before:
+                monkeypatch.setattr(Ingest, "flush", flush)
+                flush(ingest)
+
+    monkeypatch.setattr(Ingest, "flush", flush_beside)
+    assert ada.say(one) == 4
+    assert others == ["another sneaker is writing to the store"] * 2
+    assert ada.say(two) == 5, "what the first one published is taken out of the memory"
+
+
+def test_a_copy_that_published_where_nothing_can_be_locked(ada: Ada, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = ada.make("one")
+    ada.say(one, 3)
+    two = copy(one, ada.folder / "two")
+
+    def be_overtaken(*_: object) -> None:
+        monkeypatch.undo()
+        ada.say(two)
+
+    monkeypatch.setattr(Standing, "alone", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(Standing, "require", be_overtaken)
+    assert "another home with this identity published message 4 at this moment" in ada.refuses(one)
+    with home(one) as opened, pytest.raises(UsageError):
+        Standing(opened, ada.memory).declare_last(4, NOW_MS)
+    with pytest.raises(ForkError):
+        ada.declare(one, 3)
+
+
 def test_a_copy_that_lacks_one_message_takes_it_out_of_the_memory(ada: Ada) -> None:
     path = ada.make()
     ada.say(path, 3)
@@ -367,7 +410,7 @@ def test_damaged_notes_make_us_ask(ada: Ada, text: bytes) -> None:
     path = ada.make()
     ada.say(path)
     (path / "origin.json").write_bytes(text)
-    for note in ada.memory.iterdir():
+    for note in ada.memory.glob("*.json"):
         note.write_bytes(text)
     assert ada.doubt(path) is Doubt.MOVED
     ada.refuses(path)
@@ -378,7 +421,7 @@ def test_damaged_notes_make_us_ask(ada: Ada, text: bytes) -> None:
 def test_a_memory_that_says_nonsense(ada: Ada) -> None:
     path = ada.make()
     ada.say(path)
-    (note,) = ada.memory.iterdir()
+    (note,) = ada.memory.glob("*.json")
     fields = json.loads(note.read_text())
     other = {"feed": str(Keypair.from_seed(b"b" * 32).public)}
     for wrong in ({"sequence": -1}, {"sequence": "2"}, {"sequence": True}, {"key": "%x"}, {"key": None}, other):
@@ -390,7 +433,7 @@ def test_a_memory_that_says_nonsense(ada: Ada) -> None:
 def test_a_memory_with_a_message_that_is_not_its_own(ada: Ada) -> None:
     path = ada.make()
     ada.say(path, 2)
-    (note,) = ada.memory.iterdir()
+    (note,) = ada.memory.glob("*.json")
     fields = json.loads(note.read_text())
     for wrong in (
         {"sequence": 3},
@@ -526,7 +569,7 @@ def test_nothing_is_forgotten_when_the_program_dies_before_the_store_is_written(
             ada.say(path)
     with home(path) as opened:
         assert opened.store.clock()[ADA.public] == 2
-    (note,) = ada.memory.iterdir()
+    (note,) = ada.memory.glob("*.json")
     lost = json.loads(note.read_text())
     assert lost["sequence"] == 3
     assert ada.say(path) == 4
@@ -564,7 +607,7 @@ def test_a_place_that_cannot_be_written_is_told(ada: Ada) -> None:
         assert Standing(opened, ada.memory).probe() is None
     assert list(ada.memory.iterdir()) == []
     ada.say(path)
-    (note,) = ada.memory.iterdir()
+    (note,) = ada.memory.glob("*.json")
     note.rename(ada.folder / "note")
     note.symlink_to(ada.folder / "note")  # written through, it would be somewhere else tomorrow
     with home(path) as opened:
