@@ -72,6 +72,8 @@ class CheckReport:
     file_damaged: bool = False
     #: Messages that the repair took out of their feeds: kept aside, or waiting for what is missing before them.
     removed: int = 0
+    #: Messages that feeds were noted to have, and that the repair found nowhere.
+    missing: int = 0
 
     @property
     def clean(self) -> bool:
@@ -90,9 +92,9 @@ class CheckReport:
             return f"{text}, {self.removed} messages are missing from it: import them again" if self.removed else text
         if not self.repaired:
             return text + ("" if self.clean else "; nothing was changed, 'sneaker check --repair' mends this")
-        if not self.removed:
-            return f"{text}; mended, no message was taken out"
-        return f"{text}; mended, {self.removed} messages were taken out and can be imported again"
+        done = f"{self.removed} messages were taken out" if self.removed else "no message was taken out"
+        lost = f", {self.missing} that were noted are missing" if self.missing else ""
+        return f"{text}; mended, {done}{lost}" + (": import them again" if self.removed or self.missing else "")
 
     def add(self, problem: Problem) -> None:
         """Note a problem."""
@@ -110,6 +112,7 @@ class CheckReport:
             "waiting": self.waiting,
             "blobs": self.blobs,
             "removed": self.removed,
+            "missing": self.missing,
             "found": self.found,
             "problems": [problem.as_json() for problem in self.problems],
         }
@@ -136,7 +139,9 @@ def check(
         checker = _Checker(connection, verifier, caps.hmac_key, store.read_facts, progress or (lambda count: None))
         report = checker.run()
         if repair and not report.clean and not report.file_damaged:
-            report.removed = mend(connection, checker.feeds, checker.bad_waiting, checker.orphans, now_ms())
+            report.removed, report.missing = mend(
+                connection, checker.feeds, checker.bad_waiting, checker.orphans, store.own, now_ms()
+            )
             connection.execute("COMMIT")
             report.repaired = True
     return report

@@ -11,14 +11,16 @@ follows nobody yet is held back by its ``standing`` where it was adopted or rest
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from sneaker.graph import NEAR_HOPS, replicated
-from sneaker.refs import FeedRef
+from sneaker.limits import MAX_SEQUENCE
+from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.base import Claim
 
-__all__ = ["MAX_CLAIMS", "Hops", "may_be_wrong", "superfluous", "weigh"]
+__all__ = ["MAX_CLAIMS", "Hops", "may_be_wrong", "superfluous", "weigh", "write_claim"]
 
 #: Claims that a store keeps; when there are more, it goes down to half of them.
 MAX_CLAIMS = 200
@@ -52,3 +54,19 @@ def superfluous(weighed: Iterable[Claim], is_news: Callable[[Claim], bool]) -> l
         return (is_news(claim), claim.counts, claim.key is not None, claim.sequence)
 
     return sorted(weighed, key=worth, reverse=True)[MAX_CLAIMS // 2 :]
+
+
+def write_claim(
+    connection: sqlite3.Connection,
+    feed: FeedRef,
+    source: FeedRef | None,
+    sequence: int,
+    key: MessageRef | None,
+    seen_at_ms: int,
+) -> None:
+    """Write a claim down, in the transaction that is open, if its source did not claim as much before."""
+    connection.execute(
+        "INSERT INTO own_claim (feed, source, key, sequence, seen_at_ms) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET sequence = excluded.sequence, seen_at_ms = excluded.seen_at_ms WHERE excluded.sequence > sequence",
+        (feed, source or b"", key or b"", min(sequence, MAX_SEQUENCE), seen_at_ms),
+    )

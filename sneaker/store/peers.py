@@ -18,7 +18,7 @@ from typing import Any
 from sneaker.limits import MAX_CLOCK_FEEDS, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.base import SEQUENCE_BITS, Claim, Note, OwnKeyElsewhere, Peer, PeerKind
-from sneaker.store.claims import MAX_CLAIMS, may_be_wrong, superfluous, weigh
+from sneaker.store.claims import MAX_CLAIMS, may_be_wrong, superfluous, weigh, write_claim
 from sneaker.store.database import store_errors, transaction
 
 __all__ = ["PeerTables"]
@@ -191,11 +191,7 @@ class PeerTables(ABC):
             self._write_claim(self.own, source, note.sequence, None)
 
     def _write_claim(self, feed: FeedRef, source: FeedRef | None, sequence: int, key: MessageRef | None) -> None:
-        self._connection.execute(
-            "INSERT INTO own_claim (feed, source, key, sequence, seen_at_ms) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET sequence = excluded.sequence, seen_at_ms = excluded.seen_at_ms WHERE excluded.sequence > sequence",
-            (feed, source or b"", key or b"", min(sequence, MAX_SEQUENCE), time.time_ns() // 1_000_000),
-        )
+        write_claim(self._connection, feed, source, sequence, key, time.time_ns() // 1_000_000)
         if self._row("SELECT count(*) FROM own_claim WHERE feed = ?", feed)[0] > MAX_CLAIMS:
             forgotten = superfluous(self.claims(feed), lambda claim: self._is_news(feed, claim.sequence, claim.key))
             self._connection.executemany(

@@ -1,12 +1,14 @@
 """Repair: put right what a check found, and throw nothing away.
 
 A feed is cut back to its last good message before the first bad one.  What is good behind that goes to the waiting
-room, so that bringing the bad one again is enough; what is bad goes to the table ``salvage``.  Derived tables are
+room, so that bringing the bad one again is enough; what is bad goes to the table ``salvage``.  How
+far the own feed went is not forgotten with that: the world may have what is missing here.  Derived tables are
 replaced by those that the check made.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -15,6 +17,7 @@ from sneaker.feed.compact import Compact, expand
 from sneaker.feed.content import Facts, FactsReader
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.base import SEQUENCE_BITS, SEQUENCE_MASK
+from sneaker.store.claims import write_claim
 from sneaker.store.writer import ROW_BYTES, write_derived
 
 __all__ = ["CheckedFeed", "compare_derived", "make_scratch", "mend", "write_scratch"]
@@ -24,6 +27,8 @@ _TABLES = {
     "name": "about, author, name, sequence",
     "blob_link": "message, blob",
 }
+# Messages that are looked at to know whose they are.
+_TRIED = 100
 _SALVAGE = "INSERT INTO salvage SELECT ?, id & 0xffffffff, key, form, timestamp, signature, content, ?, ?"
 
 
@@ -107,20 +112,32 @@ def mend(
     feeds: Mapping[int, CheckedFeed],
     bad_waiting: Iterable[int],
     orphans: Iterable[int],
+    own: FeedRef | None,
     now_ms: int,
-) -> int:
-    """Put everything right, in the transaction that is open; return how many messages left their feeds."""
-    removed = 0
+) -> tuple[int, int]:
+    """Put everything right, in the transaction that is open.
+
+    Returns how many messages left their feeds, and how many were noted and are not here at all.  ``own`` is the feed of the
+    store's owner.
+    """
+    removed = missing = 0
+    known = {feed.ref for feed in feeds.values()}
     for row_id in bad_waiting:
         feed = feeds.get(row_id >> SEQUENCE_BITS)
         _salvage(connection, feed.ref if feed is not None else b"", "waiting", row_id, row_id, now_ms)
     for feed_id in orphans:
+        is_own = own is not None and own not in known and _is_of(connection, feed_id, own)
+        ref = own if own is not None and is_own else b""
         removed += _salvage(
-            connection, b"", "message", feed_id << SEQUENCE_BITS, feed_id << SEQUENCE_BITS | SEQUENCE_MASK, now_ms
+            connection, ref, "message", feed_id << SEQUENCE_BITS, feed_id << SEQUENCE_BITS | SEQUENCE_MASK, now_ms
         )
     for feed_id, feed in feeds.items():
         if feed.bad or (feed.sequence, feed.key) != (feed.last, feed.last_key):
-            removed += _cut(connection, feed_id, feed, now_ms)
+            gone, behind = _cut(connection, feed_id, feed, now_ms)
+            removed += gone
+            missing += max(0, feed.sequence - feed.end - behind)
+            if feed.ref == own and feed.sequence > feed.end:
+                write_claim(connection, feed.ref, feed.ref, feed.sequence, None, now_ms)
     for table, columns in _TABLES.items():
         connection.execute(f"DELETE FROM main.{table}")  # noqa: S608
         connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM scratch.{table}")  # noqa: S608
@@ -130,13 +147,30 @@ def mend(
         (ROW_BYTES,),
     )
     connection.execute("REINDEX")
-    return removed
+    return removed, missing
 
 
-def _cut(connection: sqlite3.Connection, feed_id: int, feed: CheckedFeed, now_ms: int) -> int:
-    """Cut a feed back, and sort out what is behind the cut."""
+def _is_of(connection: sqlite3.Connection, feed_id: int, author: FeedRef) -> bool:
+    """Say whether messages without a feed are of ``author``: then one of the first has its key with that name in it."""
+    previous: MessageRef | None = None
+    for row_id, key, *rest in connection.execute(
+        "SELECT id, key, form, timestamp, signature, content FROM message WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+        (feed_id << SEQUENCE_BITS, feed_id << SEQUENCE_BITS | SEQUENCE_MASK, _TRIED),
+    ):
+        with contextlib.suppress(InvalidMessage):
+            if expand(author, row_id & SEQUENCE_MASK, previous, Compact(*rest)).key == key:
+                return True
+        previous = MessageRef(key) if len(key) == 32 else None
+    return False
+
+
+def _cut(connection: sqlite3.Connection, feed_id: int, feed: CheckedFeed, now_ms: int) -> tuple[int, int]:
+    """Cut a feed back, and sort out what is behind the cut.
+
+    Returns how many messages that was, and how many of them the feed was noted to have.
+    """
     base, end = feed_id << SEQUENCE_BITS, feed.end
-    removed = 0
+    removed = noted = 0
     previous = b""
     for row_id, key, *rest in connection.execute(
         "SELECT id, key, form, timestamp, signature, content FROM message WHERE id BETWEEN ? AND ? ORDER BY id",
@@ -145,6 +179,7 @@ def _cut(connection: sqlite3.Connection, feed_id: int, feed: CheckedFeed, now_ms
         sequence = row_id & SEQUENCE_MASK
         if sequence > end:
             removed += 1
+            noted += sequence <= feed.sequence
             # A message behind a gap could be good, but which one it follows is lost with that.
             if sequence not in feed.bad and previous:
                 connection.execute(
@@ -158,7 +193,7 @@ def _cut(connection: sqlite3.Connection, feed_id: int, feed: CheckedFeed, now_ms
     connection.execute(
         "UPDATE feed SET sequence = ?, key = ? WHERE id = ?", (end, found[0] if found is not None else b"", feed_id)
     )
-    return removed
+    return removed, noted
 
 
 def _salvage(connection: sqlite3.Connection, ref: bytes, table: str, first: int, last: int, now_ms: int) -> int:

@@ -152,6 +152,53 @@ def test_everything_else(store: SqliteStore, sql: str, code: str) -> None:
     assert contents(store) == whole
 
 
+@pytest.fixture
+def ours(tmp_path: Path) -> Iterator[SqliteStore]:
+    """A store that is ours, and holds what ``store`` does."""
+    with SqliteStore.open(tmp_path / "ours.sqlite", ME) as opened:
+        fill(opened)
+        yield opened
+
+
+@pytest.mark.parametrize(("first", "last"), [(86, LENGTH), (41, 43), (1, LENGTH)])
+def test_how_far_the_own_feed_went_is_not_forgotten(ours: SqliteStore, first: int, last: int) -> None:
+    """Messages that are simply gone leave nothing behind but the note of their number."""
+    whole = contents(ours)
+    base = feed_id(ours) << 32
+    change(ours, "DELETE FROM message WHERE id BETWEEN ? AND ?", base | first, base | last)
+    report = check(ours, repair=True)
+    gone = last - first + 1
+    assert (report.missing, report.removed) == (gone, LENGTH - last)
+    assert f"{gone} that were noted are missing" in report.summary
+    assert report.as_json()["missing"] == gone
+    assert check(ours).clean
+    assert ours.dismiss_claims(ME) == 0
+    seen = ours.own_sequence_seen(ME)
+    assert (seen.held, seen.claimed) == (first - 1, LENGTH)
+    fill(ours)
+    assert contents(ours) == whole
+    assert ours.own_sequence_seen(ME).held == LENGTH
+
+
+def test_nobody_elses_loss_is_a_claim(ours: SqliteStore) -> None:
+    change(ours, "DELETE FROM message WHERE id = ?", feed_id(ours, 1) << 32 | LENGTH)
+    assert check(ours, repair=True).missing == 1
+    assert ours.claims(ME) == []
+    assert "missing" not in check(ours).summary
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_messages_without_a_feed_are_known_by_their_keys(ours: SqliteStore, number: int) -> None:
+    change(ours, "DELETE FROM message WHERE id = ?", feed_id(ours, number) << 32 | 1)
+    change(ours, "DELETE FROM feed WHERE ref = ?", keypair(number).public)
+    if number:
+        change(ours, "DELETE FROM message WHERE id > ? << 32 AND id < ? << 32", feed_id(ours), feed_id(ours) + 1)
+        change(ours, "DELETE FROM feed WHERE ref = ?", ME)
+    report = check(ours, repair=True)
+    assert codes(report) >= {"orphan"}
+    assert ours.own_sequence_seen(ME) == OwnSeen(0, 0 if number else LENGTH, 0)
+
+
 def test_a_forged_message_with_the_right_key(store: SqliteStore) -> None:
     """Somebody who can write the file can make keys fit; only the signature tells."""
     from sneaker.feed.compact import Compact, expand
