@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from sneaker.bundle.format import (
+    COVERED,
     FOOTER_BYTES,
     FRAME_BYTES,
+    MAX_RECORDS,
+    MUST_UNDERSTAND_BELOW,
     PREAMBLE_BYTES,
     VERSION,
+    Footer,
     RecordType,
     parse_footer,
     parse_frame,
@@ -39,6 +43,12 @@ from sneaker.errors import BundleDamaged, BundleUnsupported
 from sneaker.refs import FeedRef
 
 __all__ = ["IndexedBundle", "open_indexed"]
+
+# More tables of parity than those of a bundle of 30 GB, so that empty padding does not take long.
+_MAX_BEHIND = 4 * MAX_RECORDS
+
+# What must be understood and stands behind the header; another type of that kind stops a reader, who then reads from the front.
+_CARRIED = frozenset({RecordType.MESSAGES, RecordType.BLOB})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,9 @@ class IndexedBundle:
 def open_indexed(file: BinaryIO) -> IndexedBundle | None:
     """Return the bundle in ``file`` if preamble, footer, trailer, signature, index and header are all intact, else None.
 
+    None too if a reader from the front would say anything else of it: of a record that it must understand and does not, or
+    of bytes that belong to no record.
+
     Raises BundleUnsupported if it is of another version or asks for an unknown feature, and OSError from reading.
     """
     try:
@@ -106,11 +119,43 @@ def open_indexed(file: BinaryIO) -> IndexedBundle | None:
         return None
     if disagreement(trailer, header, index) is not None:
         return None
-    if index.records and index.records[-1].offset + FRAME_BYTES + index.records[-1].length > trailer.index_offset:
+    if not _is_read_alike(index, trailer, footer, len(payload)):
         return None
-    if [entry.offset for entry in index.records if entry.type == RecordType.HEADER] != [PREAMBLE_BYTES]:
+    if not _adjoins(file, footer, end - FOOTER_BYTES, tag):
         return None
     return IndexedBundle(file, header, index, trailer)
+
+
+def _is_read_alike(index: Index, trailer: Trailer, footer: Footer, index_bytes: int) -> bool:
+    """Say whether a reader from the front would meet just the records of an index, one behind the other, and know them all."""
+    at = PREAMBLE_BYTES
+    for number, entry in enumerate(index.records):
+        is_header = entry.type == RecordType.HEADER
+        if entry.offset != at or is_header != (number == 0):
+            return False
+        if entry.type < MUST_UNDERSTAND_BELOW and not is_header and entry.type not in _CARRIED:
+            return False
+        at += FRAME_BYTES + entry.length
+    return trailer.index_offset == at and footer.trailer_offset == at + FRAME_BYTES + index_bytes
+
+
+def _adjoins(file: BinaryIO, footer: Footer, end: int, tag: bytes) -> bool:
+    """Say whether only what the signature need not cover stands between trailer and footer, and parity where the footer says.
+
+    Only frames are looked at: what is in them is for repairs, or for nobody.
+    """
+    at, first_parity = footer.trailer_offset + FRAME_BYTES + TRAILER_BYTES, 0
+    for _ in range(_MAX_BEHIND):
+        if at >= end:
+            break
+        file.seek(at)
+        frame = parse_frame(file.read(FRAME_BYTES))
+        if frame is None or frame.tag != tag or frame.type < MUST_UNDERSTAND_BELOW or frame.type in COVERED:
+            return False
+        if frame.type == RecordType.PARITY:
+            first_parity = first_parity or at
+        at += FRAME_BYTES + frame.length
+    return at == end and footer.parity_offset == first_parity
 
 
 def _read_record(

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from sneaker.errors import BundleDamaged
 
 __all__ = [
+    "COVERED",
     "FOOTER_BYTES",
     "FOOTER_MAGIC",
     "FRAME_BYTES",
@@ -89,6 +90,10 @@ class RecordType(IntEnum):
     INDEX = 0x83
     PARITY = 0x84
     PADDING = 0x85
+
+
+#: What the trailer's signature should cover, and what must therefore not stand behind it.
+COVERED = frozenset(RecordType) - {RecordType.PARITY, RecordType.PADDING}
 
 
 class Frame(NamedTuple):

@@ -21,6 +21,7 @@ from sneaker.bundle.events import (
     describe_lost,
 )
 from sneaker.bundle.format import (
+    COVERED,
     FOOTER_BYTES,
     FOOTER_MAGIC,
     FRAME_BYTES,
@@ -54,10 +55,6 @@ from sneaker.events import NEED_DATA, NeedData
 from sneaker.refs import BlobRef
 
 __all__ = ["BundleReader"]
-
-
-# What the trailer's signature should cover, and what must therefore not stand behind it.
-_COVERED = frozenset(RecordType) - {RecordType.PARITY, RecordType.PADDING}
 
 # What is hashed and found wrong in an honest bundle is less than the bundle.
 _FREE_HASHING_BYTES = 64 * 1024 * 1024
@@ -293,7 +290,7 @@ class BundleReader:
             self._stray = True
         elif arrived.type == RecordType.PARITY:
             self._first_parity = self._first_parity or arrived.offset
-        elif arrived.type in _COVERED:
+        elif arrived.type in COVERED:
             self._stray = True
 
     def _stop(self, status: Status, detail: str) -> None:

@@ -10,10 +10,32 @@ from typing import Any
 
 from sneaker.bundle.compression import DEFAULT_LEVEL
 from sneaker.bundle.events import BlobRead, Damage, End, Event, HeaderRead, MessagesRead, Status
-from sneaker.bundle.format import FRAME_BYTES, PREAMBLE_BYTES, RecordType, parse_frame
+from sneaker.bundle.format import (
+    FOOTER_BYTES,
+    FRAME_BYTES,
+    PREAMBLE,
+    PREAMBLE_BYTES,
+    Footer,
+    RecordType,
+    encode_footer,
+    encode_record,
+    parse_frame,
+    payload_digest,
+)
 from sneaker.bundle.messages import encode_messages
 from sneaker.bundle.reader import BundleReader
-from sneaker.bundle.records import Header, encode_blob
+from sneaker.bundle.records import (
+    FeedEntry,
+    Header,
+    Index,
+    RecordEntry,
+    Segment,
+    Trailer,
+    encode_blob,
+    encode_header,
+    encode_index,
+    encode_trailer,
+)
 from sneaker.bundle.writer import BundleWriter
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import BundleDamaged
@@ -27,6 +49,9 @@ from sneaker.keys import Keypair
 from sneaker.refs import BlobRef, FeedRef, encode_base64
 
 CREATED_MS = 1_700_000_000_000
+
+# Of the bundle id of make_header.
+TAG = bytes(range(8))
 
 
 def keypair(name: str) -> Keypair:
@@ -239,3 +264,62 @@ def _verified(message_text: bytes) -> bool:
 def worse(status: Status) -> Status:
     """Return what a status becomes if a record was intact and its inside was not."""
     return status if status is Status.REFUSED else Status.DAMAGED
+
+
+def signed_bundle(*records: tuple[int, bytes]) -> bytes:
+    """Return a bundle of exactly these records, all of them in its index, and signed; one message record at most."""
+    ada = posts(keypair("ada"), 1)[0]
+    data, entries = PREAMBLE, []
+    for number, (kind, payload) in enumerate(records):
+        segments = (Segment(0, 1, 1),) if kind == RecordType.MESSAGES else ()
+        entries.append(RecordEntry(kind, len(data), len(payload), payload_digest(payload), segments))
+        data += encode_record(kind, number, TAG, payload)
+    payload = encode_index(Index((FeedEntry(ada.author, 1, 1, ada.key[:16]),), (), tuple(entries)))
+    header = make_header()
+    trailer = Trailer(
+        bundle_id=header.bundle_id,
+        exporter=header.exporter,
+        network_id=header.network_id,
+        index_digest=payload_digest(payload),
+        index_offset=len(data),
+        messages=1,
+        blobs=0,
+        records=len(entries) + 1,
+        volume=1,
+        volumes=1,
+    )
+    data += encode_record(RecordType.INDEX, len(entries), TAG, payload)
+    end = encode_record(RecordType.TRAILER, len(entries) + 1, TAG, encode_trailer(trailer, EXPORTER))
+    return data + end + encode_footer(Footer(len(data), 0))
+
+
+HEADER = (RecordType.HEADER, encode_header(make_header()))
+MESSAGE = (RecordType.MESSAGES, encode_messages([run_of(posts(keypair("ada"), 1))]))
+PADDING = (RecordType.PADDING, b"padding")
+# A type that a reader must understand, and that nobody has defined.
+UNKNOWN = (0x05, b"of the future")
+
+SIGNED = signed_bundle(HEADER, MESSAGE)
+
+
+def with_bytes_between(data: bytes, offset: int, more: bytes) -> bytes:
+    """Return a bundle with more bytes before ``offset``, and a footer that says where the trailer is now."""
+    moved = len(more) if offset <= (trailer := record_of(data, RecordType.TRAILER)[0]) else 0
+    return data[:offset] + more + data[offset:-FOOTER_BYTES] + encode_footer(Footer(trailer + moved, 0))
+
+
+def strange_bundles() -> dict[str, bytes]:
+    """Return bundles whose signature, index and footer are right, and in which there is more than these say."""
+    end, trailer = len(SIGNED) - FOOTER_BYTES, record_of(SIGNED, RecordType.TRAILER)[0]
+    message, unknown, parity = (
+        encode_record(kind, 9, TAG, payload) for kind, payload in (MESSAGE, UNKNOWN, (RecordType.PARITY, b""))
+    )
+    return {
+        "a record that must be understood": signed_bundle(HEADER, MESSAGE, UNKNOWN),
+        "two bundles": SIGNED + SIGNED,
+        "junk before the trailer": with_bytes_between(SIGNED, trailer, b"junk"),
+        "junk before the footer": with_bytes_between(SIGNED, end, b"junk " * 100),
+        "messages behind the trailer": with_bytes_between(SIGNED, end, message),
+        "an unknown record behind the trailer": with_bytes_between(SIGNED, end, unknown),
+        "parity that the footer does not name": with_bytes_between(SIGNED, end, parity),
+    }

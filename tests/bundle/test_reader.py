@@ -18,40 +18,38 @@ from sneaker.bundle.compression import compress
 from sneaker.bundle.events import Damage, End, Event, HeaderRead, Lost, MessagesRead, Status
 from sneaker.bundle.file import open_indexed
 from sneaker.bundle.format import (
+    FOOTER_BYTES,
     FRAME_BYTES,
     MAX_PAYLOAD_BYTES,
     MAX_RECORDS,
     PREAMBLE,
     PREAMBLE_BYTES,
     SYNC,
-    Footer,
     RecordType,
-    encode_footer,
     encode_preamble,
     encode_record,
     encode_varint,
     parse_frame,
-    payload_digest,
 )
 from sneaker.bundle.messages import encode_messages
 from sneaker.bundle.reader import BundleReader
 from sneaker.bundle.records import (
-    FeedEntry,
     Index,
-    RecordEntry,
-    Segment,
-    Trailer,
     decode_index,
     encode_blob,
     encode_header,
     encode_index,
-    encode_trailer,
 )
 from sneaker.bundle.writer import BundleWriter
 from sneaker.events import NEED_DATA, NeedData
 from sneaker.refs import BlobRef
 from tests.bundle.bundles import (
-    EXPORTER,
+    HEADER,
+    MESSAGE,
+    PADDING,
+    SIGNED,
+    TAG,
+    UNKNOWN,
     Outcome,
     Parts,
     events_of,
@@ -63,14 +61,16 @@ from tests.bundle.bundles import (
     record_of,
     records_of,
     run_of,
+    signed_bundle,
     small_parts,
+    strange_bundles,
     valid_messages,
+    with_bytes_between,
 )
 from tests.readers import check_reader
 
 SMALL = make_bundle(small_parts())
 WHOLE = read_bundle(SMALL)
-TAG = bytes(range(8))
 
 
 class OneEnd(BundleReader):
@@ -367,38 +367,6 @@ def test_exchanged_records_are_never_ok() -> None:
     assert set(outcome.texts) == set(WHOLE.texts)
 
 
-def signed_bundle(*records: tuple[int, bytes]) -> bytes:
-    """Return a bundle of exactly these records, all of them in its index, and signed; one message record at most."""
-    ada = posts(keypair("ada"), 1)[0]
-    data, entries = PREAMBLE, []
-    for number, (kind, payload) in enumerate(records):
-        segments = (Segment(0, 1, 1),) if kind == RecordType.MESSAGES else ()
-        entries.append(RecordEntry(kind, len(data), len(payload), payload_digest(payload), segments))
-        data += encode_record(kind, number, TAG, payload)
-    payload = encode_index(Index((FeedEntry(ada.author, 1, 1, ada.key[:16]),), (), tuple(entries)))
-    header = make_header()
-    trailer = Trailer(
-        bundle_id=header.bundle_id,
-        exporter=header.exporter,
-        network_id=header.network_id,
-        index_digest=payload_digest(payload),
-        index_offset=len(data),
-        messages=1,
-        blobs=0,
-        records=len(entries) + 1,
-        volume=1,
-        volumes=1,
-    )
-    data += encode_record(RecordType.INDEX, len(entries), TAG, payload)
-    end = encode_record(RecordType.TRAILER, len(entries) + 1, TAG, encode_trailer(trailer, EXPORTER))
-    return data + end + encode_footer(Footer(len(data), 0))
-
-
-HEADER = (RecordType.HEADER, encode_header(make_header()))
-MESSAGE = (RecordType.MESSAGES, encode_messages([run_of(posts(keypair("ada"), 1))]))
-PADDING = (RecordType.PADDING, b"padding")
-
-
 def test_the_header_is_the_first_record_or_none() -> None:
     """Whatever the exporter signed: the header counts where it belongs, and the messages come all the same."""
     whole = read_bundle(signed_bundle(HEADER, MESSAGE))
@@ -418,6 +386,31 @@ def test_the_header_is_the_first_record_or_none() -> None:
         assert len(headers) == (records[0] == HEADER)
         assert open_indexed(io.BytesIO(data)) is None
     assert read_bundle(signed_bundle(MESSAGE)).end.detail == "the header is missing"
+
+
+def test_a_record_that_must_be_understood_stops_every_reader() -> None:
+    for records in ((HEADER, MESSAGE, UNKNOWN), (HEADER, UNKNOWN, MESSAGE)):
+        data = signed_bundle(*records)
+        outcome = read_bundle(data)
+        assert outcome.end.status is Status.REFUSED
+        assert len(outcome.texts) == (records[1] == MESSAGE)
+        assert open_indexed(io.BytesIO(data)) is None
+    assert open_indexed(io.BytesIO(signed_bundle(HEADER, MESSAGE, (0x95, b"to be skipped")))) is not None
+
+
+@pytest.mark.parametrize("what", strange_bundles())
+def test_what_no_index_lists_is_seen_in_files_too(what: str) -> None:
+    data = strange_bundles()[what]
+    outcome = read_bundle(data)
+    assert outcome.end.status in (Status.DAMAGED, Status.REFUSED)
+    assert len(outcome.texts) >= 1
+    assert open_indexed(io.BytesIO(data)) is None
+
+
+def test_padding_behind_the_trailer_is_no_damage() -> None:
+    data = with_bytes_between(SIGNED, len(SIGNED) - FOOTER_BYTES, encode_record(RecordType.PADDING, 9, TAG, b"padding"))
+    assert read_bundle(data).end.status is Status.OK
+    assert open_indexed(io.BytesIO(data)) is not None
 
 
 def unpacked_indexes(data: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[Outcome, list[bytes]]:

@@ -20,6 +20,7 @@ from sneaker.feed.compact import Compact
 from sneaker.feed.message import Head, create_message
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
+from tests.bundle.bundles import strange_bundles
 from tests.homes import fixture_log, home, log_lines, pack, sneaker, take
 
 RECORD_BYTES = 8 * 1024  # many small records, so that damage to one leaves others
@@ -230,3 +231,18 @@ def test_without_header_and_trailer_what_came_is_taken(bundle: bytes, tmp_path: 
         report = take(here, "-", data=cut)
         assert report.sources[0].status == "damaged"
         assert here.store.counts().messages + report.ingested.waiting > 100
+
+
+@pytest.mark.parametrize("what", strange_bundles())
+def test_a_file_and_a_pipe_give_the_same(tmp_path: Path, what: str) -> None:
+    data = strange_bundles()[what]
+    path = tmp_path / "x.sneaker"
+    path.write_bytes(data)
+    with home(tmp_path / "file") as file, home(tmp_path / "pipe") as pipe:
+        (by_file,), (by_pipe,) = take(file, path).sources, take(pipe, "-", data=data).sources
+        assert log_lines(file) == log_lines(pipe)
+        assert log_lines(file)
+    assert (by_file.status, by_file.detail) == (by_pipe.status, by_pipe.detail)
+    assert by_file.status in (Status.DAMAGED, Status.REFUSED)
+    looked_at = sneaker("inspect", path, "--json", at=tmp_path / "file", ok=False).json
+    assert (looked_at["status"], looked_at["detail"]) == (by_file.status, by_file.detail)

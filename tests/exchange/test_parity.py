@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sneaker.bundle.format import FOOTER_BYTES, FRAME_BYTES
 from sneaker.bundle.parity import SECTOR_BYTES
 from tests.homes import fixture_log, home, log_lines, pack, sneaker, take
 
@@ -41,6 +42,21 @@ def test_bad_sectors_are_repaired(tmp_path: Path, percent: int) -> None:
             assert log_lines(b) == expected
             repaired += bad and "repaired" in report.sources[0].detail
     assert repaired or percent == 1
+
+
+def test_damage_in_the_parity_itself_costs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.sneaker"
+    with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
+        take(a, "-", data=fixture_log())
+        pack(a, path, parity=5)
+        data = bytearray(path.read_bytes())
+        at = len(data) - FOOTER_BYTES - SECTOR_BYTES  # the frame of the last table
+        data[at : at + FRAME_BYTES] = bytes(FRAME_BYTES)
+        path.write_bytes(data)
+        report = take(b, path)
+        assert report.complete
+        assert report.sources[0].detail == "the damage is behind the trailer; nothing is lost"
+        assert log_lines(b) == log_lines(a)
 
 
 def test_too_much_damage_is_said(tmp_path: Path) -> None:
