@@ -241,7 +241,8 @@ def _section(table: dict[str, Any], name: str, known: set[str], path: Path) -> d
         raise ConfigError(f"{path}: {name} is not a section")
     unknown = set(section) - known
     if unknown:
-        raise ConfigError(f"{path}: there is no setting {name}.{min(unknown)}")
+        setting = f"{name}.{min(unknown)}"
+        raise ConfigError(f"{path}: there is no setting {setting!r}")
     return section
 
 
