@@ -133,9 +133,6 @@ def parse_addresses(text: str) -> list[Address]:
     text = text.strip()
     if text[:4].lower() == "ssb:":
         text = _unwrap_uri(text)
-    legacy = _LEGACY.fullmatch(text)
-    if legacy is not None:
-        return [_legacy_address(legacy["host"], legacy["port"], legacy["key"])]
     return [_parse_one(address.strip()) for address in _split(text, ";")]
 
 
@@ -175,6 +172,9 @@ def _legacy_address(host: str, port: str, key: str) -> Address:
 
 
 def _parse_one(text: str) -> Address:
+    legacy = _LEGACY.fullmatch(text)
+    if legacy is not None:
+        return _legacy_address(legacy["host"], legacy["port"], legacy["key"])
     parts = []
     for part in _split(text, "~"):
         name, *data = _split(part, ":")
@@ -182,6 +182,8 @@ def _parse_one(text: str) -> Address:
         if not _NAME.fullmatch(name) or not all(_DATA.fullmatch(item) for item in data):
             raise AddressError("not a multiserver address")
         parts.append(Part(name, tuple(re.sub(r"!([!~:;])", r"\1", item) for item in data)))
+    if parts[0].name == "ssb":  # alone it would be read as a URI
+        raise AddressError("not a multiserver address")
     return Address(parts[0], tuple(parts[1:]))
 
 

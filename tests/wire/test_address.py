@@ -89,6 +89,8 @@ def test_several_and_unknown_ones() -> None:
     assert second.host == "10.0.0.1"
     assert format_addresses([first, second]) == text
     assert parse_address(f"net:1.2.3.4:5;net:10.0.0.1:8008~shs:{BASE64}").host == "10.0.0.1"
+    # The old form is one of several, too: what is read as such by itself is so among others.
+    assert parse_addresses(f"net:1.2.3.4:5;::1:8008:{KEY}")[1] == net_address("::1", 8008, KEY)
 
 
 def test_old_spellings_and_uris() -> None:
@@ -124,6 +126,7 @@ def test_old_spellings_and_uris() -> None:
         "ssb:address/multiserver?" + "a&" * 100,
         "ssb:message/classic/x",
         "net:" + "a" * MAX_ADDRESS_CHARACTERS,
+        f"net:a:1~shs:{BASE64};ssb:b~shs:{BASE64}",
         f"host:99999:{KEY}",
         f"ho st:8008:{KEY}",
         f"host:8008:@{'A' * 42}B=.ed25519",
