@@ -33,7 +33,8 @@ _MAX_HOSTS = 8
 STREAM_LIMIT_BYTES = 128 * 1024
 
 # Limits for those who are nobody to us: anybody can make keys and connect, so what each may make us hold is little.
-_STRANGER_MAX_BODY = 512 * 1024
+# The longest body is a clock: ssb-server sends all of its own as one, some 70 bytes for each of up to ten thousand feeds.
+_STRANGER_MAX_BODY = 1024 * 1024
 _STRANGER_PAUSE_BYTES = 512 * 1024
 _STRANGER_CALLS = 512
 _PEER_PAUSE_BYTES = 2 * 1024 * 1024

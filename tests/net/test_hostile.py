@@ -172,7 +172,7 @@ def test_a_frame_that_never_ends(victim: Victim) -> None:
     for _ in range(20):
         sock = plain_socket(victim.address)
         boxer = shake_hands(sock, victim.address, somebody())
-        sock.sendall(boxer.box(b"\x02" + (500_000).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes(400_000)))
+        sock.sendall(boxer.box(b"\x02" + (1_000_000).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes(900_000)))
         sockets.append(sock)
     time.sleep(1)
     assert victim.peer.memory() - before < 40 * MB
