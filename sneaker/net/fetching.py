@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sneaker.errors import RemoteProtocolError
 from sneaker.net.intake import Offer, Outcome
@@ -18,10 +18,18 @@ from sneaker.wire.packets import BodyKind
 if TYPE_CHECKING:
     from sneaker.net.meeting import Meeting
 
-__all__ = ["HistoryFetcher", "OverdueFetcher"]
+__all__ = ["HistoryFetcher", "OverdueFetcher", "Unplaced"]
 
 # A call for which nothing comes for so long is ended.
 _SILENT_S = 10.0
+
+
+class Unplaced(NamedTuple):
+    """Messages of a feed, ``first`` and others after it, that came without those before them."""
+
+    feed: FeedRef
+    first: int
+    messages: int
 
 
 class HistoryFetcher:
@@ -35,6 +43,15 @@ class HistoryFetcher:
         """Ask for a feed, unless it is being asked for."""
         if feed not in self._fetches and not self._meeting.connection.closing:
             self._fetches[feed] = _Fetch(self._meeting, feed)
+
+    def unplaced(self) -> list[Unplaced]:
+        """Return what came and could not be taken because messages before it did not come."""
+        return [unplaced for fetch in self._fetches.values() if (unplaced := fetch.unplaced()) is not None]
+
+    @property
+    def problem(self) -> str:
+        """Why a feed could not be fetched at all, or not to its end; "" if nothing went wrong."""
+        return next((fetch.problem for fetch in self._fetches.values() if fetch.problem), "")
 
 
 class OverdueFetcher:
@@ -78,6 +95,10 @@ class _Fetch:
         self._feed = feed
         first = self._node.replicator.sequence(feed) + 1
         self._buffer = ReorderBuffer(first, meeting.reordering)
+        # Sequences of what was held back, and dropped when the call was over.
+        self._dropped: list[int] = []
+        #: Why the call ended before it gave everything, "" if it did not.
+        self.problem = ""
         query = HistoryQuery(feed, first=first, live=live, keys=False)
         self._call = meeting.connection.open(
             ["createHistoryStream"], CallKind.SOURCE, format_history_arguments(query), self
@@ -94,11 +115,15 @@ class _Fetch:
             self._stop(error.message)
             return
         ready: list[bytes] = []
-        if isinstance(item, MessageItem) and item.author == self._feed:
+        if isinstance(item, MessageItem):
             try:
-                ready = self._buffer.add(item.sequence, item.raw)
+                if item.author == self._feed:
+                    ready = self._buffer.add(item.sequence, item.raw)
             except RemoteProtocolError as error:
+                self._dropped.append(item.sequence)
                 self._stop(error.message)
+            if not ready:
+                self._meeting.own_messages.seen(item)
         connection.consumed(self._call, len(body))
         first = self._buffer.next_sequence - len(ready)
         for sequence, message in enumerate(ready, first):
@@ -109,15 +134,28 @@ class _Fetch:
 
     def settled(self, offers: list[Offer], outcome: Outcome) -> None:
         if self._meeting.count_settled(offers, outcome):
-            self._stop("these messages are not valid")
+            self._stop("some of its messages are not valid")
+
+    def unplaced(self) -> Unplaced | None:
+        """Return what is or was held back, as far as it has not come in another way."""
+        ours = self._node.replicator.sequence(self._feed)
+        sequences = [sequence for sequence in (*self._dropped, *self._buffer.waiting) if sequence > ours]
+        return Unplaced(self._feed, min(sequences), len(sequences)) if sequences else None
 
     def _stop(self, error: str) -> None:
+        self.problem = error
         self._meeting.connection.end(self._call, error)
+        self._drop()
+
+    def _drop(self) -> None:
+        self._dropped += self._buffer.waiting
         self._buffer.clear()
 
     def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
         """There is nothing more; a later connection asks again."""
-        self._buffer.clear()
+        if error is not None and is_unknown_method(error, ("createHistoryStream",)):
+            self.problem = "the peer does not replicate with us"
+        self._drop()
 
 
 class _OverdueFetch(_Fetch):
@@ -154,7 +192,7 @@ class _OverdueFetch(_Fetch):
         self._unsettled -= len(offers)
         if self._meeting.count_settled(offers, outcome):
             self._refuse(self._feed)
-            self._stop("these messages are not valid")
+            self._stop("some of its messages are not valid")
         elif self._over:
             self._finish(self._error)
 
@@ -175,6 +213,6 @@ class _OverdueFetch(_Fetch):
 
     def _finish(self, error: PeerError | None) -> None:
         self._over, self._error = True, error
-        self._buffer.clear()
+        self._drop()
         if not self._unsettled:
             self._ended(self._feed, error)

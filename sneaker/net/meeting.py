@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from sneaker.errors import CallRefused
 from sneaker.net.blobs import BlobTalk
 from sneaker.net.connection import Connection
-from sneaker.net.fetching import HistoryFetcher
+from sneaker.net.fetching import HistoryFetcher, Unplaced
 from sneaker.net.histories import HistoryServer
 from sneaker.net.intake import Offer, Outcome
 from sneaker.net.methods import Methods
+from sneaker.net.ownmessages import OwnMessages
 from sneaker.net.replication import EbtStream
 from sneaker.refs import FeedRef
 from sneaker.store.base import Note
@@ -63,6 +64,7 @@ class Meeting:
         is_friend = self.is_near or connection.dialled
         #: What all histories that this peer gives may hold back together.
         self.reordering = ReorderRoom() if is_friend else ReorderRoom(max_bytes=_STRANGER_REORDER_BYTES)
+        self.own_messages = OwnMessages(self)
         self.blobs: BlobTalk | None = None
         self.withheld = node.policy.withheld(self.peer)
         #: When anything last happened that changes what somebody has, on the loop's clock.
@@ -214,6 +216,23 @@ class Meeting:
                 tally.refusals.append((offer.feed, offer.sequence, outcome.reason(offer.feed)))
         self.touch()
         return list(refused.values())
+
+    def unplaced(self) -> list[Unplaced]:
+        """Return what the peer sent and we could not take because it did not send what comes before it."""
+        if self.fetcher is not None:
+            return self.fetcher.unplaced()
+        streamed = self.ebt.stream.unplaced() if self.ebt is not None else {}
+        return [Unplaced(feed, sequence, 1) for feed, sequence in streamed.items()]
+
+    def count_unplaced(self) -> None:
+        """Note what cannot be taken, now that nothing more is waited for."""
+        for feed, first, count in self.unplaced():
+            self.tally.refused += count
+            if len(self.tally.refusals) < _MAX_REFUSALS_KEPT:
+                missing = self.node.replicator.sequence(feed) + 1
+                more = f" ({count:,} messages from here on)" if count > 1 else ""
+                reason = f"message {missing}, which comes before it, did not come{more}"
+                self.tally.refusals.append((feed, first, reason))
 
     def clock_received(self, changes: dict[FeedRef, int]) -> None:
         """Take down what the peer says it has; what it says about our own feed at once, so that we publish no fork."""

@@ -13,7 +13,7 @@ from sneaker.net.intake import Offer, Outcome
 from sneaker.refs import FeedRef
 from sneaker.store.base import Store
 from sneaker.wire.calls import CallKind, PeerError
-from sneaker.wire.ebt import ClockReceived
+from sneaker.wire.ebt import ClockReceived, OwnMessageSeen
 from sneaker.wire.notes import MessageItem
 from sneaker.wire.packets import BodyKind
 from sneaker.wire.replicator import RECONNECTED_TEXT
@@ -109,6 +109,8 @@ class EbtStream:
             promised = [there - sequence(feed) for feed, there in event.changes.items() if feed in wanted]
             self._node.intake.expect(sum([count for count in promised if count > 0]))
             self._meeting.touch()
+        elif isinstance(event, OwnMessageSeen):
+            self._meeting.own_messages.seen(event.item)
         self.connection.consumed(self.call, len(body))
         self.wake()
         if self._node.replicator.get_timer() is not None:

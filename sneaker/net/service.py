@@ -218,12 +218,21 @@ async def _until_level(
         with contextlib.suppress(CallRefused, NetworkError):
             await connection.call(["whoami"], timeout_s=_STALLED_S)
         if meeting.active_at == before and not meeting.is_busy and not connection.closing:
-            report.level = True
+            report.detail = _shortcoming(meeting)
+            report.level = not report.detail
             break
     if not report.level and not report.detail:
         report.detail = _reason(connection.error) if not live or connection.error else "the peer went away"
+    meeting.count_unplaced()
     report.seconds = node.now() - started
     return report
+
+
+def _shortcoming(meeting: Meeting) -> str:
+    """Say what the peer did not give although it is done, "" if nothing is missing."""
+    if meeting.unplaced():
+        return "the peer sent messages without those that come before them"
+    return meeting.fetcher.problem if meeting.fetcher is not None else ""
 
 
 def _reason(error: Exception | None) -> str:

@@ -29,7 +29,7 @@ from sneaker.wire.overdue import OverdueFeeds
 if TYPE_CHECKING:
     from sneaker.wire.replicator import Replicator
 
-__all__ = ["ClockReceived", "EbtConnection", "EbtEvent", "Run"]
+__all__ = ["ClockReceived", "EbtConnection", "EbtEvent", "OwnMessageSeen", "Run"]
 
 
 class ClockReceived(NamedTuple):
@@ -38,8 +38,14 @@ class ClockReceived(NamedTuple):
     changes: dict[FeedRef, int]
 
 
+class OwnMessageSeen(NamedTuple):
+    """A message of our own feed, beyond what we hold, that came out of order or was not asked for."""
+
+    item: MessageItem
+
+
 #: A message is one we asked for, in order as far as this connection goes.
-EbtEvent = MessageItem | ClockReceived
+EbtEvent = MessageItem | ClockReceived | OwnMessageSeen
 
 
 class Run(NamedTuple):
@@ -55,7 +61,8 @@ class _Feed:
 
     ``send``: they want messages (their last note was even).  ``sent``: what they have as far as we can tell, None
     until they said so in this session.  ``receive``: our last note asked for messages.  ``received``: where the next
-    message must follow on.  ``denied``: our last note was -1.  ``stalled``: asked, and nothing came.
+    message must follow on.  ``denied``: our last note was -1.  ``stalled``: asked, and nothing came.  ``gap``: the
+    furthest message that came without those before it, 0 since one came in order.
     """
 
     __slots__ = ("denied", "gap", "receive", "received", "send", "sent", "stalled")
@@ -67,7 +74,7 @@ class _Feed:
         self.received = 0
         self.denied = False
         self.stalled = False
-        self.gap = False
+        self.gap = 0
 
 
 class EbtConnection:
@@ -123,7 +130,10 @@ class EbtConnection:
             self._failure = error
             raise
         if isinstance(item, MessageItem):
-            return self._message_received(item)
+            event = self._message_received(item)
+            if event is None and item.author == self._shared.me and item.sequence > self._shared.sequence(item.author):
+                return OwnMessageSeen(item)
+            return event
         if isinstance(item, NotesItem):
             return self._notes_received(item.notes)
         return None
@@ -217,6 +227,11 @@ class EbtConnection:
     def is_behind(self) -> bool:
         """Whether the peer has announced something that we want and do not have."""
         return self._overdue.any(self._is_missing)
+
+    def unplaced(self) -> dict[FeedRef, int]:
+        """Return the feeds of which the peer sent messages without those before them, and the furthest one of each."""
+        ours = self._shared.sequence
+        return {feed: state.gap for feed, state in self._feeds.items() if state.gap > ours(feed) and self._wants(feed)}
 
     def next_fetch(self, now: float) -> FeedRef | None:
         """Return a feed that the peer announced and does not send, to ask for by createHistoryStream; or None.
@@ -344,10 +359,11 @@ class EbtConnection:
         if state is None or sequence <= state.received:
             return None  # never mentioned by anybody, or sent before our last note reached them
         if sequence > state.received + 1:
-            if not state.gap and not state.denied:
-                # Nothing can be done with it; our note makes them start again at the right place, once.
-                state.gap = True
-                self._note(feed, state, state.receive)
+            if not state.denied:
+                if not state.gap:
+                    # It has no place here; our note makes them start again at the right one, once.
+                    self._note(feed, state, state.receive)
+                state.gap = max(state.gap, sequence)
             return None
         if self._clock.get(feed, 0) < sequence:
             self._clock[feed] = sequence
@@ -361,7 +377,8 @@ class EbtConnection:
         state.received = sequence
         if state.denied or not self._wants(feed):
             return None
-        state.stalled = state.gap = False
+        state.stalled = False
+        state.gap = 0
         self.last_activity = self._heard_at = self._shared.now
         self._unacknowledged.add(feed)
         if sequence >= self._clock[feed] or feed not in self.awaiting:

@@ -7,7 +7,7 @@ timestamps, so what comes is put in order here, within bounds.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sneaker.errors import CallRefused, LocalProtocolError, RefError, RemoteProtocolError
@@ -155,9 +155,9 @@ class ReorderBuffer:
         return self._next
 
     @property
-    def waiting(self) -> int:
-        """How many messages are held back; if any are when the stream ends, there was a gap."""
-        return len(self._waiting)
+    def waiting(self) -> Collection[int]:
+        """The sequences of what is held back; if there are any when the stream ends, there was a gap."""
+        return self._waiting.keys()
 
     def add(self, sequence: int, raw: bytes) -> list[bytes]:
         """Take one message; returns those that are next in order now. Ones that came before are dropped.

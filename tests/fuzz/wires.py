@@ -527,7 +527,7 @@ def check_reorder(data: bytes) -> None:
         if isinstance(ready, Failed):
             break
         given[order & 1] += ready
-        assert sum(buffer.waiting for buffer in buffers) <= 4
+        assert sum(len(buffer.waiting) for buffer in buffers) <= 4
     for buffer, messages, start in zip(buffers, given, (first, 1), strict=True):
         assert [raw[0] for raw in messages] == list(range(start, start + len(messages)))
         assert buffer.next_sequence == start + len(messages)
