@@ -197,6 +197,7 @@ class BundleImport:
             self._ingest.add_run(run)
             if not self._ingest.wants(run.author):
                 self._blobs.leave_out(item.content for item in run.compacts)
+        self._ingest.give_way()
 
     def _take_blob(self, event: BlobRead, report: SourceReport) -> None:
         try:

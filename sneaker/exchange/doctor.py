@@ -335,7 +335,7 @@ def _behind_findings(own: OwnFeed) -> Iterator[Finding]:
 def _who_claims(own: OwnFeed) -> str:
     sources = {claim.source for claim in own.stopping}
     if sources == {own.feed}:
-        return "a card of your own, or what this machine remembers of its last publishing, says"
+        return "a card or a message of your own, or what this machine remembers of its last publishing, says"
     if sources == {None}:
         return "a list or log that you gave says"
     return "a machine near you says" if len(sources) == 1 else f"{len(sources)} machines near you say"

@@ -17,11 +17,11 @@ from sneaker.bundle.events import Status
 from sneaker.bundle.file import IndexedBundle
 from sneaker.errors import NetworkKeyMismatch, NotABundle, SneakerError
 from sneaker.exchange.bundleimport import BundleImport
-from sneaker.exchange.claims import Hearsay
+from sneaker.exchange.claims import Hearsay, NamedPlaces
 from sneaker.exchange.home import Home
 from sneaker.exchange.incoming_blobs import IncomingBlobs
 from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.logs import LogTally, read_log
+from sneaker.exchange.logs import LogEntry, LogTally, read_log
 from sneaker.exchange.reports import KNOWN, ImportReport, SourceReport
 from sneaker.exchange.selection import Selection
 from sneaker.exchange.sources import (
@@ -155,7 +155,7 @@ class ImportSession:
         report.kind = kind
         self._progress(len(start))
         if kind is Kind.NDJSON:
-            self._take_log(chunks(start, file, self._progress), report)
+            self._take_log(start, file, report)
         elif kind is Kind.CARD:
             self._take_card(rejoined(start, file).read(MAX_CARD_BYTES + 1), report)
         elif kind is Kind.ENCRYPTED:
@@ -174,24 +174,42 @@ class ImportSession:
             raise NetworkKeyMismatch(f"the card {report.path} belongs to another network")
         self.hearsay.learn_card(card)
 
-    def _take_log(self, data: Iterable[bytes], report: SourceReport) -> None:
-        tally, me, own = LogTally(), self.home.keypair.public, 0
+    def _take_log(self, start: bytes, file: BinaryIO, report: SourceReport) -> None:
+        tally, me = LogTally(), self.home.keypair.public
+        places = NamedPlaces(self.hearsay, self.store, me) if self._by_hand else None
+
+        def before_reading() -> None:
+            if places is not None:
+                places.end_part()
+            self._ingest.give_way()
+
         try:
-            for entry in read_log(data, self.home.caps.hmac_key):
+            for entry in read_log(chunks(start, file, self._progress, before_reading), self.home.caps.hmac_key):
                 tally.add(entry)
-                if entry.feed == me:
-                    # Torn off before its number, it is the next one at least.
-                    own = max(own, entry.sequence or own + 1)
-                if entry.message is None:
-                    self._ingest.refuse(entry.feed, entry.sequence, entry.code, entry.detail)
+                if places is not None and entry.feed == me:
+                    self._take_own_entry(entry, places)
                 else:
-                    self._ingest.add_message(entry.message)
+                    self._take_entry(entry)
             self._ingest.flush()
         finally:
-            if self._by_hand:
-                # Refused, torn off or unsigned: there is, or was, such a message of ours somewhere.
-                self.hearsay.learn_sequence(None, own)
-        report.status, report.detail = tally.status, tally.detail
+            if places is not None:
+                places.end()
+        overtaken = places.overtaken() if places is not None else ""
+        report.status, report.detail = tally.status, "; ".join(filter(None, (tally.detail, overtaken)))
+
+    def _take_entry(self, entry: LogEntry) -> None:
+        if entry.message is None:
+            self._ingest.refuse(entry.feed, entry.sequence, entry.code, entry.detail)
+        else:
+            self._ingest.add_message(entry.message)
+
+    def _take_own_entry(self, entry: LogEntry, places: NamedPlaces) -> None:
+        before = self._ingest.counts()
+        self._take_entry(entry)
+        after = self._ingest.counts()
+        places.add(entry.sequence, is_refused=after.refused > before.refused)
+        if self._ingest.keeps_own or after.accepted > before.accepted:
+            places.note()  # our feed gets further
 
 
 def _is_ours(file: BinaryIO, name: str) -> bool:

@@ -36,7 +36,7 @@ from sneaker.feed.validate import parse_message, stated_place, verify_message_si
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.base import SEQUENCE_BITS, MessageRow, Store
-from sneaker.store.verification import Check, Verifier
+from sneaker.store.verification import Check, Verifier, check_signatures
 
 __all__ = ["Code", "Ingest", "IngestCounts", "IngestReport", "Refusal", "Run"]
 
@@ -59,8 +59,8 @@ _LOCK_TIMEOUT_S = 60.0
 class Ingest:
     """Takes messages into a store; a context manager, and the store's one writer whenever a transaction is written.
 
-    Between transactions others may write, unless it ``holds`` the store (a dry run does, too), or new messages of the store's
-    owner are under way: nobody shall publish beside them.
+    Between transactions others may write, unless it ``holds`` the store (a dry run does, too), or the next one has new messages
+    of the store's owner: nobody shall publish beside them.  Whoever waits for more to take in calls ``give_way`` before.
 
     ``wanted`` says of which feeds messages are taken (all, by default); of those that the store's owner blocks none are,
     wherever they come from, unless ``heed_blocks`` is false: what a store holds stays in it.  ``workers`` is the number of cores to check
@@ -182,6 +182,17 @@ class Ingest:
         self._settle()
         self._proven.write(self._busy())
         self._proven.let_go()
+
+    def give_way(self) -> None:
+        """Let nobody wait while we do: put new messages of the store's owner on the disk; others may write then."""
+        if self._proven.keeps_own:
+            self._proven.write(self._busy())
+            self._proven.let_go()
+
+    @property
+    def keeps_own(self) -> bool:
+        """Whether new messages of the store's owner are not on the disk yet, and others are kept out until they are."""
+        return self._proven.keeps_own
 
     def poll(self, timeout_s: float) -> bool:
         """Take in verdicts, waiting so many seconds for the next ones; says whether anything is still being checked."""
@@ -358,13 +369,11 @@ class Ingest:
     ) -> None:
         """Put consecutive messages into the chunk."""
         self._proven.touch(feed)
-        if feed.ref == self._store.own:
-            self._proven.hold()
         author, hmac_key, read_facts = feed.ref, self._hmac_key, self._store.read_facts
         if hmac_key is None:
-            self._checks += [(author, message[5], signed_text(message[6])) for message in messages]
+            checks = [(author, message[5], signed_text(message[6])) for message in messages]
         else:
-            self._checks += [(author, message[5], signed_bytes(message[6], hmac_key)) for message in messages]
+            checks = [(author, message[5], signed_bytes(message[6], hmac_key)) for message in messages]
         rows: list[MessageRow] = []
         facts: list[tuple[int, Facts]] = []
         row_id = feed.id << SEQUENCE_BITS | first
@@ -377,9 +386,31 @@ class Ingest:
             if fact is not None:
                 facts.append((row_id, fact))
             row_id += 1
-        self._segments.append(Segment(feed, first, previous, rows, facts, waiting))
+        segment = Segment(feed, first, previous, rows, facts, waiting)
+        if author == self._store.own:
+            self._take_own(segment, checks)
+            return
+        self._checks += checks
+        self._segments.append(segment)
         if len(self._checks) >= _CHUNK:
             self._submit()
+
+    def _take_own(self, segment: Segment, checks: Sequence[Check]) -> None:
+        """Judge messages of the store's owner at once: genuine ones keep others out until they are written, forged ones never.
+
+        That there are such messages is in the store before they are: a program that is killed in between has not forgotten it.
+        """
+        proven, me = self._proven, segment.feed.ref
+        bad = check_signatures(checks).find(0)
+        good = len(checks) if bad < 0 else bad
+        if good and not proven.holds:
+            key = MessageRef(segment.rows[good - 1][1])
+            self._store.note_claim(me, me, segment.first + good - 1, key)
+            proven.hold()
+        proven.note_bytes(sum([len(signed) for _, _, signed in checks]))
+        proven.judge(segment, good)
+        if proven.is_full:
+            proven.write(self._busy())
 
     def _refuse_invalid(self, feed: FeedEnd, sequence: int, previous: bytes, item: Compact, count: int) -> None:
         """Refuse a message that expand refuses, and those that would have followed it."""

@@ -342,8 +342,7 @@ class Proven:
             batch.now_ms = self._now_ms()
             done = self.writer.commit(batch, self._idle)
         finally:
-            if not self._holds:
-                self.writer.pause()
+            self.let_go()
         self._begin_batch()
         self._batch_number += 1
         accepted = len(batch.rows)
@@ -387,14 +386,24 @@ class Proven:
         self._waiting += max(0, after) - max(0, before)
         self._waited += max(0, -after) - max(0, -before)
 
+    @property
+    def holds(self) -> bool:
+        """Whether nobody else can write now."""
+        return self._holds
+
+    @property
+    def keeps_own(self) -> bool:
+        """Whether that is because of what we ourselves say, and only until it is written."""
+        return self._holds and not self._always_holds
+
     def hold(self) -> None:
-        """Let nobody else write until ``let_go``: what we ourselves say comes in, and ``publish`` must not get ahead of it."""
+        """Let nobody else write until the batch is: what we ourselves say is in it, and ``publish`` must not get ahead of that."""
         if not self._holds:
             self._take_lock()
             self._holds = True
 
     def let_go(self) -> None:
-        """Let others write; for when nothing is under way."""
+        """Let others write; for when nothing that we ourselves say is under way."""
         if not self._always_holds:
             self._holds = False
             self.writer.pause()

@@ -173,12 +173,22 @@ class _Chain(io.RawIOBase):
         return count
 
 
-def chunks(start: bytes, rest: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
-    """Yield ``start``, which was read already, and then the rest of a file; ``progress`` is called with bytes read."""
-    yield start
-    while data := rest.read(READ_BYTES):
-        progress(len(data))
+def chunks(
+    start: bytes, rest: BinaryIO, progress: Callable[[int], None], before: Callable[[], None] | None = None
+) -> Iterator[bytes]:
+    """Yield ``start``, which was read already, and then the rest of a file; ``progress`` is called with bytes read.
+
+    ``before`` is called before more is read: a pipe may take as long for that as it likes.
+    """
+    data = start
+    while True:
         yield data
+        if before is not None:
+            before()
+        data = rest.read(READ_BYTES)
+        if not data:
+            return
+        progress(len(data))
 
 
 def rejoined(start: bytes, rest: BinaryIO) -> BinaryIO:

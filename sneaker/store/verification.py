@@ -25,7 +25,7 @@ from pathlib import Path
 
 from sneaker.keys import verify_signature
 
-__all__ = ["PROCESSES_FROM", "Check", "Verifier", "available_cores"]
+__all__ = ["PROCESSES_FROM", "Check", "Verifier", "available_cores", "check_signatures"]
 
 #: (public key, signature, what was signed)
 Check = tuple[bytes, bytes, bytes]

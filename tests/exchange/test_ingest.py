@@ -463,20 +463,58 @@ def test_a_contradiction_written_meanwhile_is_a_fork(store: Store) -> None:
     assert [fork.key for fork in store.forks()] == [ours[10].key]
 
 
-def test_new_own_messages_keep_others_out_until_all_are_there(store: Store) -> None:
-    """Else 'publish' could write a message beside those that are still to come."""
+def test_new_own_messages_keep_others_out_until_they_are_written(store: Store) -> None:
+    """Else 'publish' could write a message beside those that were taken in."""
     messages = feed(0, 20)
     store.own = messages[0].author
     with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=1) as ingest:
         ingest.add_run(run(feed(1, 5)))
         store.writer(0.05).close()
-        ingest.add_run(run(messages[:10]))
+        for own in (messages[:10], messages[15:]):  # some of them wait for others
+            ingest.add_run(run(own))
+            with pytest.raises(StoreLocked):
+                store.writer(0.05)
+            ingest.give_way()
+            store.writer(0.05).close()
+            ingest.add_run(run(own))  # nothing new
+            store.writer(0.05).close()
+        assert store.clock()[messages[0].author] == 10
+
+
+@pytest.mark.parametrize("first", [10, 11])
+def test_forged_own_messages_keep_nobody_out(store: Store, first: int) -> None:
+    """And a genuine one for the same place, behind them, does."""
+    messages = feed(0, 20)
+    store.own = messages[0].author
+    taking(store, run(messages[:10]))
+    forged = damaged(run(messages[first : first + 1]), 0)
+    with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=1) as ingest:
+        ingest.add_run(forged)
+        store.writer(0.05).close()
+        ingest.add_run(run(messages[10:12]))
+        ingest.add_run(forged)
         with pytest.raises(StoreLocked):
             store.writer(0.05)
-        ingest.flush()
-        store.writer(0.05).close()
-        ingest.add_run(run(messages[:10]))  # nothing new
-        store.writer(0.05).close()
+        report = ingest.close()
+    assert report.accepted == 2
+    assert store.clock() == {messages[0].author: 12}
+
+
+def test_own_messages_that_were_taken_in_and_lost_are_not_forgotten(store: Store) -> None:
+    """Whatever ends a program before they are written: nobody publishes in their place."""
+    messages = feed(0, 20)
+    store.own = messages[0].author
+
+    def fail() -> None:
+        with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
+            ingest.add_run(run(messages[:5]))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert store.clock() == {}
+    (claim,) = store.claims(messages[0].author)
+    assert (claim.sequence, claim.key, claim.counts) == (5, messages[4].key, True)
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

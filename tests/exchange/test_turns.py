@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -14,8 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.errors import StoreLocked
+from sneaker.errors import ForkError, StoreLocked
 from sneaker.exchange.export import ExportOptions, export
+from sneaker.exchange.importing import importing as import_session
+from sneaker.exchange.publish import publish
+from sneaker.exchange.reports import SourceReport
+from sneaker.exchange.sources import READ_BYTES
+from sneaker.feed.message import Head, Message, create_message
 from sneaker.store.database import WriterLock
 from tests.homes import NOW_MS, fixture_log, home, sneaker, take
 
@@ -84,6 +90,94 @@ def test_publish_while_a_long_import_goes_on(tmp_path: Path) -> None:
     assert counts["accepted"] == fixture_log().count(b"\n")
     assert sum(counts.values()) == 10 * counts["accepted"]
     assert sneaker("log", at=at).out.count("  post  number ") == 2
+
+
+# More than an import and its pipe hold together: once it is written, all that came before it has been dealt with.
+_FILLER = b"\n" * (4 * READ_BYTES)
+
+
+def _wrapped(message: Message, **changed: object) -> bytes:
+    return json.dumps({"key": str(message.key), "value": {**json.loads(message.text), **changed}}).encode()
+
+
+@contextmanager
+def _stalled(at: Path, *lines: bytes) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an import whose pipe brings these lines, and then nothing more."""
+    with importing(at) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"\n".join([*lines, _FILLER]))
+        process.stdin.flush()
+        yield process
+
+
+def _own(at: Path, count: int) -> list[Message]:
+    """Make a home that has published one message, and return it with those that it published before it was put back."""
+    with home(at) as opened:
+        me = opened.keypair
+    made: list[Message] = []
+    for number in range(count):
+        head = Head(made[-1].sequence, made[-1].key) if made else None
+        made.append(create_message(me, head, NOW_MS + number, {"type": "post", "text": f"message {number}"}))
+    with home(at) as opened:
+        take(opened, "-", data=_wrapped(made[0]))
+    return made
+
+
+def test_publish_goes_on_from_what_a_stalled_import_has_brought(tmp_path: Path) -> None:
+    messages = _own(tmp_path, 3)
+    with _stalled(tmp_path, *map(_wrapped, messages)) as process:
+        sneaker("publish", "meanwhile", "--wait", "0", at=tmp_path)
+        process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    with home(tmp_path) as opened:
+        assert opened.store.head(messages[0].author).sequence == 4  # type: ignore[union-attr]
+        assert not opened.store.forked()
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize("fault", ["torn", "unsigned"])
+def test_nobody_publishes_in_a_place_that_a_stalled_import_has_seen(
+    tmp_path: Path, fault: str, is_killed: bool
+) -> None:
+    """Refused or not, there is such a message somewhere; and the import need not come to its end."""
+    messages = _own(tmp_path, 3)
+    second = _wrapped(messages[1])[:-60] if fault == "torn" else _wrapped(messages[1], content={"type": "other"})
+    with _stalled(tmp_path, second) as process:
+        if is_killed:
+            process.kill()
+        done = sneaker("publish", "beside it", "--wait", "0", at=tmp_path, ok=False)
+        assert done.code == ForkError.exit_code, done.err
+        assert "up to message 2" in done.err
+        process.communicate(timeout=PATIENCE_S)
+
+
+def test_a_strangers_log_with_a_forged_message_of_ours_keeps_nobody_out(tmp_path: Path) -> None:
+    """Nobody chose it, so it is no claim either."""
+    messages = _own(tmp_path, 2)
+    with home(tmp_path) as opened:
+        published: list[Message] = []
+
+        class Pipe(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                if self.tell():
+                    content = {"type": "post", "text": "meanwhile"}
+                    published.append(
+                        publish(
+                            opened.store,
+                            opened.keypair,
+                            opened.caps,
+                            content,
+                            now_ms=lambda: NOW_MS,
+                            random_bytes=os.urandom,
+                            wait_s=0,
+                        )
+                    )
+                return super().read(size)
+
+        with import_session(opened, now_ms=lambda: NOW_MS) as session:
+            session.take(Pipe(_wrapped(messages[1], content={"type": "post", "text": "forged"})), SourceReport("gift"))
+            assert session.finish().ingested.refused == 1
+    assert [message.sequence for message in published] == [2]
 
 
 def test_publish_waits_and_says_so(tmp_path: Path) -> None:
