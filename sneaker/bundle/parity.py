@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from struct import Struct
@@ -252,7 +252,7 @@ class Repair:
     """
 
     layout: Layout
-    sectors: dict[int, bytes] = field(default_factory=dict)
+    sectors: Mapping[int, bytes] = field(default_factory=dict)
     beyond_repair: int = 0
 
     @property
@@ -266,23 +266,23 @@ class Repair:
         return encode_footer(Footer(self.layout.protected - FRAME_BYTES - TRAILER_BYTES, 0))
 
 
-def repair(read: Read, size: int) -> Repair | None:
+def repair(read: Read, size: int, sectors: MutableMapping[int, bytes] | None = None) -> Repair | None:
     """Return what is bad in the ``size`` bytes that ``read`` reads, computed again; None if there is no parity.
 
-    ``read`` may return anything of the right length for what cannot be read; it must not raise.  The result holds every repaired sector:
-    for files of gigabytes ``repaired_sectors`` gives them one by one.
+    ``read`` may return anything of the right length for what cannot be read; it must not raise.  Every repaired sector
+    goes into ``sectors``, an empty mapping (a dict by default): for large files one that does not keep them in memory.
     """
     layout = find_layout(read, size)
     if layout is None:
         return None
-    sectors: dict[int, bytes] = {}
+    kept = {} if sectors is None else sectors
     lost = 0
     for number, sector in repaired_sectors(read, layout):
         if sector is None:
             lost += 1
         else:
-            sectors[number] = sector
-    return Repair(layout, sectors, lost)
+            kept[number] = sector
+    return Repair(layout, kept, lost)
 
 
 def overlaid(read: Read, repaired: Repair) -> Read:

@@ -67,22 +67,23 @@ class BundleImport:
         """Take a bundle by its index, repaired by its parity if need be; False if neither is possible."""
         if self._take_by_index(file, report):
             return True
-        mended = repaired_file(file)
+        mended = repaired_file(file, self._home.path)
         if mended is None:
             return False
         whole, found = mended
         sectors = "1 bad sector was" if found.repaired == 1 else f"{found.repaired} bad sectors were"
-        if self._take_by_index(whole, report):
-            report.detail = (
-                f"{sectors} repaired; nothing is lost"
-                if found.repaired
-                else "the damage is behind the trailer; nothing is lost"
-            )
-            return True
-        whole.seek(0)
-        self.take_stream(whole.read(READ_BYTES), whole, report)
-        if found.repaired or found.beyond_repair:
-            report.detail = f"{sectors} repaired, {found.beyond_repair} could not be: {report.detail}"
+        with whole:
+            if self._take_by_index(whole, report):
+                report.detail = (
+                    f"{sectors} repaired; nothing is lost"
+                    if found.repaired
+                    else "the damage is behind the trailer; nothing is lost"
+                )
+                return True
+            whole.seek(0)
+            self.take_stream(whole.read(READ_BYTES), whole, report)
+            if found.repaired or found.beyond_repair:
+                report.detail = f"{sectors} repaired, {found.beyond_repair} could not be: {report.detail}"
         return True
 
     def take_stream(self, start: bytes, file: BinaryIO, report: SourceReport) -> None:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import io
 import os
+from array import array
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from sneaker.bundle.format import FOOTER_BYTES
-from sneaker.bundle.parity import SECTOR_BYTES, Repair, overlaid, parity_bytes, parity_footer, parity_records, repair
+from sneaker.bundle.parity import (
+    SECTOR_BYTES,
+    Read,
+    Repair,
+    overlaid,
+    parity_bytes,
+    parity_footer,
+    parity_records,
+    repair,
+)
+from sneaker.exchange.staging import NamelessFile
 
 __all__ = ["append_parity", "plain_limit", "repaired_file"]
 
@@ -43,10 +56,11 @@ def plain_limit(limit: int, percent: int) -> int:
     return low
 
 
-def repaired_file(file: BinaryIO) -> tuple[BinaryIO, Repair] | None:
+def repaired_file(file: BinaryIO, folder: Path) -> tuple[BinaryIO, Repair] | None:
     """Return a bundle as its parity says it was, and what was repaired; None if it has no parity.
 
-    Places that the drive cannot read count as bad, they do not end the attempt.
+    What was repaired is kept in ``folder``, in a file without a name, until the returned one is closed.  Places that the
+    drive cannot read count as bad, they do not end the attempt.  Raises StoreFull if there is no room.
     """
     size = file.seek(0, os.SEEK_END)
 
@@ -67,20 +81,70 @@ def repaired_file(file: BinaryIO) -> tuple[BinaryIO, Repair] | None:
         file.seek(offset)
         return file.read(length)
 
-    found = repair(read, size)
+    sectors = _SectorFile(folder)
+    try:
+        found = repair(read, size, sectors)
+    except BaseException:
+        sectors.close()
+        raise
     if found is None:
         return None
-    return io.BufferedReader(_Overlay(overlaid(read, found), found), 256 * 1024), found
+    return io.BufferedReader(_Overlay(overlaid(read, found), found, sectors), 256 * 1024), found
+
+
+class _SectorFile(MutableMapping[int, bytes]):
+    """Sectors by their numbers, in a file: as much of a bundle as has parity may have to be computed again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = NamelessFile(folder)
+        # The place of each one in the file, counted from 1: four bytes for each sector that the bundle has.
+        self._places = array("I")
+        self._lengths: dict[int, int] = {}  # of those that are not whole: the last one
+        self._count = 0
+
+    def __setitem__(self, number: int, sector: bytes) -> None:
+        if number >= len(self._places):
+            self._places.extend(bytes(number + 1 - len(self._places)))
+        if not self._places[number]:
+            self._count += 1
+            self._places[number] = self._count
+        if len(sector) < SECTOR_BYTES:
+            self._lengths[number] = len(sector)
+        self._file.write_at(sector, (self._places[number] - 1) * SECTOR_BYTES)
+
+    def __getitem__(self, number: int) -> bytes:
+        place = self._places[number] if number < len(self._places) else 0
+        if not place:
+            raise KeyError(number)
+        return self._file.read_at(self._lengths.get(number, SECTOR_BYTES), (place - 1) * SECTOR_BYTES)
+
+    def __delitem__(self, number: int) -> None:
+        raise TypeError("what was repaired stays")
+
+    def __iter__(self) -> Iterator[int]:
+        return (number for number, place in enumerate(self._places) if place)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def close(self) -> None:
+        """Let them go."""
+        self._file.close()
 
 
 class _Overlay(io.RawIOBase):
     """A file that reads through the repair, with a footer that says where its trailer is."""
 
-    def __init__(self, read: Any, found: Repair) -> None:
+    def __init__(self, read: Read, found: Repair, sectors: _SectorFile) -> None:
         self._read = read
+        self._sectors = sectors
         self._protected = found.layout.protected
         self._footer = found.footer
         self._position = 0
+
+    def close(self) -> None:
+        self._sectors.close()
+        super().close()
 
     def readable(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""What waits in this home before it is taken in: the copy of a stick's file, and records of a bundle without a header.
+"""What waits in this home before it is taken in: the copy of a stick's file, repaired sectors, records without a header.
 
 A stick's file is read by way of a copy: each byte of it is read from the stick once.  What was looked at is what is taken in,
 even if the stick changes under our hands; and what nobody looks at (all of a gigabyte but the ten messages we lack) is not
@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from sneaker.bundle.events import BlobRead, MessagesRead
 from sneaker.errors import StoreFull
 
-__all__ = ["MIN_FREE_HOME_BYTES", "HeldRecords", "StagedFile"]
+__all__ = ["MIN_FREE_HOME_BYTES", "HeldRecords", "NamelessFile", "StagedFile"]
 
 # What stays free on this machine while a bundle is copied: the store needs room as well.
 MIN_FREE_HOME_BYTES = 64 * 1024 * 1024
@@ -37,7 +37,7 @@ _MAX_BAD_PAGES = 32
 _HELD = struct.Struct("<?QI")  # whether it is a blob, offset in the bundle, length
 
 
-class _Nameless:
+class NamelessFile:
     """A file without a name in the home, which always leaves room for the store."""
 
     def __init__(self, home: Path) -> None:
@@ -83,7 +83,7 @@ class HeldRecords:
     """Records of a bundle of which nothing has said yet to which network it belongs; ``close`` lets them go."""
 
     def __init__(self, home: Path) -> None:
-        self._file = _Nameless(home)
+        self._file = NamelessFile(home)
         self._end = 0
 
     def add(self, record: MessagesRead | BlobRead) -> None:
@@ -117,7 +117,7 @@ class StagedFile(io.RawIOBase):
         super().__init__()
         self._source = file.fileno()
         self.size = os.fstat(self._source).st_size
-        self._copy = _Nameless(home)
+        self._copy = NamelessFile(home)
         self._copied: set[int] = set()
         self._position = 0
         self._progress = progress

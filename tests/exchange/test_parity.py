@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from sneaker.bundle import parity
 from sneaker.bundle.format import FOOTER_BYTES, FRAME_BYTES
-from sneaker.bundle.parity import SECTOR_BYTES
+from sneaker.bundle.parity import SECTOR_BYTES, Layout
+from sneaker.exchange.repairing import repaired_file
 from tests.homes import fixture_log, home, log_lines, pack, sneaker, take
 
 
@@ -68,6 +71,33 @@ def test_too_much_damage_is_said(tmp_path: Path) -> None:
         report = take(b, tmp_path / "x.sneaker")
         assert not report.complete
         assert report.sources[0].detail
+
+
+def test_what_is_repaired_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a file is gone, and there is a parity sector for each of its sectors."""
+    size = 16 * 1024 * 1024 - 1000
+    monkeypatch.setattr(parity, "plan_layout", lambda size, percent: Layout(size, -(-size // SECTOR_BYTES), 1, 1, 3))
+    data = random.Random(1).randbytes(size)
+    path = tmp_path / "x"
+    with path.open("wb") as file:
+        file.write(bytes(size))
+        for piece in parity.parity_records(lambda at, length: data[at : at + length], size, b"tagtagta", 1, 50):
+            file.write(piece)
+        file.write(parity.parity_footer(size))
+    tracemalloc.start()
+    try:
+        with path.open("rb") as file:
+            mended = repaired_file(file, tmp_path)
+            assert mended is not None
+            whole, found = mended
+            _, peak = tracemalloc.get_traced_memory()
+            with whole:
+                assert (found.repaired, found.beyond_repair) == (len(found.sectors), 0) == (4096, 0)
+                assert whole.read() == data + found.footer
+    finally:
+        tracemalloc.stop()
+    assert peak < size // 3
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_bundle_with_parity_is_an_ordinary_one(tmp_path: Path) -> None:
