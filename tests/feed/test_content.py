@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from sneaker.feed.content import (
 )
 from sneaker.feed.message import create_message
 from sneaker.graph import EdgeState
+from sneaker.private import box
 from sneaker.refs import BlobRef, FeedRef
 from tests.feed.forge import seeded
 from tests.feed.test_canonical import JSON
@@ -127,7 +129,7 @@ def test_facts() -> None:
         return read_facts(create_message(ME, None, 1, content))
 
     assert facts({"type": "post", "text": "hello & goodbye"}) is None
-    assert facts("AAAA.box") is None
+    assert facts(box({"type": "post", "text": "hello"}, [BOB], os.urandom)) is None
     assert facts({"type": "contact"}) is None
     assert facts(contact(following=True)) == ((BOB, EdgeState.FOLLOW), None, ())
     about = {"type": "about", "about": str(BOB), "name": "Bob", "image": str(BLOB)}

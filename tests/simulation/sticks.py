@@ -154,8 +154,12 @@ class SimulatedStick:
                 raise Violation(f"{name} was removed, and some card asks for {last} of {feed}")
 
     def shown(self, feed: FeedRef) -> int:
-        """Return the highest sequence of a feed that anything on the stick shows or claims."""
-        claimed = [file.card.clock.get(feed, 0) for file in self.files.values() if file.card is not None]
+        """Return the highest sequence of a feed that the stick proves: by its messages, or by a card of its own.
+
+        Nobody here follows anybody, so what other machines' cards say of it is the word of strangers.
+        """
+        cards = [file.card for file in self.files.values() if file.card is not None]
+        claimed = [card.clock.get(feed, 0) for card in cards if card.machine == feed]
         carried = [file.lasts.get(feed, 0) for file in self.files.values()]
         return max([0, *claimed, *carried])
 
