@@ -38,8 +38,8 @@ def bare_verification(log: Path) -> float:
     """Return messages per second of libsodium alone, on all cores, over messages of the log."""
     from nacl import bindings
 
-    from sneaker.feed.message import signed_bytes
-    from sneaker.feed.validate import parse_message
+    from sneaker.feed.classic.message import signed_bytes
+    from sneaker.feed.classic.validate import parse_message
 
     work = []
     with log.open("rb") as lines:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from sneaker.caps import Caps
-from sneaker.exchange.home import open_home
+from sneaker.home.home import open_home
 from sneaker.net.scheduler import Scheduler
 from sneaker.net.server import Server
 from sneaker.net.service import running_node

@@ -19,17 +19,17 @@ from typing import Any
 import orjson
 
 from sneaker.bundle.card import Card, encode_card
-from sneaker.bundle.plan import Range
 from sneaker.caps import MAIN_CAPS
-from sneaker.config import CONFIG_NAME, Config, format_config
-from sneaker.exchange.home import Home, create_home, open_home
-from sneaker.exchange.packing import Job, pack
-from sneaker.exchange.stick import base32
-from sneaker.feed.compact import Compact, expand
-from sneaker.feed.message import signed_text
+from sneaker.feed.classic.compact import Compact, expand
+from sneaker.feed.classic.message import signed_text
+from sneaker.home.config import CONFIG_NAME, Config, format_config
+from sneaker.home.home import Home, create_home, open_home
 from sneaker.keys import Keypair
+from sneaker.planning.send_order import Range
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.base import SEQUENCE_BITS, Batch
+from sneaker.stick.layout import base32
+from sneaker.store.rows import SEQUENCE_BITS, Batch
+from sneaker.transfer.pack import Job, pack
 
 ROOT = Path(__file__).resolve().parent.parent
 NOW_MS = 1_700_000_000_000
@@ -282,8 +282,8 @@ def measure(world: World, stick: Path, device: str | None) -> dict[str, dict[str
         }
 
     def publish(count: int) -> None:
-        from sneaker.exchange.ingest import Ingest
-        from sneaker.feed.message import create_message
+        from sneaker.feed.classic.message import create_message
+        from sneaker.ingest.ingest import Ingest
 
         with opened(world.home) as home, Ingest(home.store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
             head = home.store.head(home.keypair.public)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sneaker.bundle.plan import Order
+from sneaker.planning.send_order import Order
 from tests.simulation.folders import quick_folder
 from tests.simulation.world import World
 

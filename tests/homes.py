@@ -16,12 +16,12 @@ from typing import Any
 import zstandard
 
 from sneaker.caps import MAIN_CAPS, Caps
-from sneaker.config import CONFIG_NAME, Config, format_config
-from sneaker.exchange.export import ExportOptions, ExportReport, export
-from sneaker.exchange.home import Home, create_home, open_home
-from sneaker.exchange.importing import import_sources
-from sneaker.exchange.reports import ImportReport
+from sneaker.home.config import CONFIG_NAME, Config, format_config
+from sneaker.home.home import Home, create_home, open_home
+from sneaker.ingest.reports import ImportReport
 from sneaker.keys import Keypair
+from sneaker.transfer.export import ExportOptions, ExportReport, export
+from sneaker.transfer.import_files import import_sources
 
 FIXTURES = Path(__file__).parent / "data" / "fixtures"
 NOW_MS = 1_700_000_000_000

@@ -18,7 +18,7 @@ __all__ = ["Failed", "check_reader", "read_all"]
 
 
 class StreamReader(Protocol):
-    """The contract of readers: see sneaker/wire/reader.py."""
+    """The contract of readers: see sneaker/wire/stream_reader.py."""
 
     @property
     def trailing_data(self) -> bytes: ...

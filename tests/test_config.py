@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.config import CONFIG_NAME, load_config
 from sneaker.errors import ConfigError
+from sneaker.home.config import CONFIG_NAME, load_config
 
 ODD = {
     "not UTF-8": b"\xff",

@@ -88,8 +88,8 @@ def test_readme_lines_are_commands(tmp_path: Path) -> None:
 
 def test_specification_names_the_limits_of_the_code() -> None:
     from sneaker import limits
-    from sneaker.bundle import format as bundle_format
-    from sneaker.bundle import messages
+    from sneaker.bundle import frames as bundle_format
+    from sneaker.bundle import message_records as messages
 
     page = (ROOT / "bundles-format.md").read_text(encoding="utf-8")
     assert f"| payload | {bundle_format.MAX_PAYLOAD_BYTES >> 20} MiB |" in page

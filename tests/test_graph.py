@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sneaker.graph import EdgeState, FollowGraph, find_hops, replicated
 from sneaker.refs import FeedRef
+from sneaker.social import EdgeState, FollowGraph, find_hops, replicated
 from tests.feed.vectors import load
 
 CASES = load("hops.json")["cases"]

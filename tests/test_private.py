@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from nacl import bindings
 
 from sneaker.errors import PublishUnsafe
-from sneaker.feed.message import create_message
-from sneaker.private import MAX_RECIPIENTS, Opener, box, seal
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.private import MAX_RECIPIENTS, Opener, box, seal
 from sneaker.refs import FeedRef, decode_base64, encode_base64
 from tests.feed.forge import seeded
 from tests.feed.vectors import keypair, load

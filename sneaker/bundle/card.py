@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sneaker.bundle.format import Cursor, encode_varint
+from sneaker.bundle.frames import Cursor, encode_varint
 from sneaker.bundle.records import decode_clock, encode_clock
 from sneaker.errors import BundleDamaged, NotABundle
 from sneaker.keys import Keypair, verify_signature

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sneaker.bundle.messages import decode_messages
+from sneaker.bundle.message_records import decode_messages
 from sneaker.bundle.records import Header, Trailer, decode_blob
 from sneaker.feed.run import Run
 from sneaker.refs import BlobRef, FeedRef

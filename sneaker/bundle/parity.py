@@ -16,7 +16,7 @@ from struct import Struct
 
 import zfec
 
-from sneaker.bundle.format import (
+from sneaker.bundle.frames import (
     FRAME_BYTES,
     SYNC,
     Footer,

@@ -20,7 +20,7 @@ from sneaker.bundle.events import (
     Status,
     describe_lost,
 )
-from sneaker.bundle.format import (
+from sneaker.bundle.frames import (
     COVERED,
     FOOTER_BYTES,
     FOOTER_MAGIC,
@@ -51,7 +51,7 @@ from sneaker.bundle.records import (
     disagreement,
 )
 from sneaker.errors import BundleDamaged, BundleUnsupported
-from sneaker.events import NEED_DATA, NeedData
+from sneaker.need_data import NEED_DATA, NeedData
 from sneaker.refs import BlobRef
 
 __all__ = ["BundleReader"]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from sneaker.bundle.compression import compress, decompress
-from sneaker.bundle.format import (
+from sneaker.bundle.frames import (
     FRAME_BYTES,
     MAX_PAYLOAD_BYTES,
     MAX_RECORDS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sneaker.bundle.format import (
+from sneaker.bundle.frames import (
     FOOTER_BYTES,
     FRAME_BYTES,
     MAX_PAYLOAD_BYTES,

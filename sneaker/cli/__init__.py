@@ -23,7 +23,7 @@ def _run() -> int:
     import typer
 
     from sneaker.cli import commands
-    from sneaker.cli.show import Screen, clean, print_error
+    from sneaker.cli.printing import Screen, clean, print_error
 
     # Typer brings its own copy of click, whose base of usage errors it does not export under a name.
     usage_error = typer.BadParameter.__mro__[1]

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from sneaker.cli import bundles, demo, doctor, drives, identity, inspection, messages, network, services, setup, state
+from sneaker.cli import (
+    demo,
+    doctor,
+    identity,
+    import_export,
+    inspect_verify,
+    messages,
+    peer_connect,
+    setup,
+    state,
+    sticks,
+    watch_run,
+)
 from sneaker.cli.app import app
 
 __all__ = [
     "app",
-    "bundles",
     "demo",
     "doctor",
-    "drives",
     "identity",
-    "inspection",
+    "import_export",
+    "inspect_verify",
     "messages",
-    "network",
-    "services",
+    "peer_connect",
     "setup",
     "state",
+    "sticks",
+    "watch_run",
 ]
 
 # The order of 'sneaker --help': as a person meets them.  The tests hold it together with what is registered.

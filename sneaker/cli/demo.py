@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from sneaker.cli.app import JsonOption, command, settings
-from sneaker.cli.show import Output, counted
+from sneaker.cli.printing import Output, counted
 from sneaker.errors import SneakerError
 
 __all__: list[str] = []

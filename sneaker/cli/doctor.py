@@ -9,14 +9,14 @@ import typer
 
 from sneaker.caps import Caps
 from sneaker.cli.app import JsonOption, command, now_ms, settings
-from sneaker.cli.show import clean, counted, warn_if_forgetful
-from sneaker.config import default_memory, load_config
+from sneaker.cli.printing import clean, counted, warn_if_forgetful
 from sneaker.errors import ConfigError, ExitCode, HomeMissing, SneakerError, UsageError
+from sneaker.home.config import default_memory, load_config
 
 if TYPE_CHECKING:
-    from sneaker.exchange.doctor import Finding, ForkedPlace, OwnFeed
-    from sneaker.feed.message import Message
-    from sneaker.store.base import Claim, Store
+    from sneaker.doctor.examine import Finding, ForkedPlace, OwnFeed
+    from sneaker.feed.classic.message import Message
+    from sneaker.store.rows import Claim, Store
 
 __all__: list[str] = []
 
@@ -50,9 +50,9 @@ def doctor(
     shows that message, asks whether it is the newest one that there is, and wants its number typed; with --dismiss, too.
     """
     from sneaker.cli.hook import hook_problem
-    from sneaker.exchange.doctor import Finding, Level, error_finding, examine, examine_folder, own_feed, own_feed_json
-    from sneaker.exchange.home import open_home
-    from sneaker.exchange.standing import Standing
+    from sneaker.doctor.examine import Finding, Level, error_finding, examine, examine_folder, own_feed, own_feed_json
+    from sneaker.home.home import open_home
+    from sneaker.own_feed.fork_guard import Standing
 
     if last is not None:
         return _go_on_from(last, yes=yes, dismiss=dismiss, json=json)
@@ -97,9 +97,9 @@ def doctor(
 def _go_on_from(last: int, *, yes: bool, dismiss: bool, json: bool) -> int:
     """Take the person's word that message ``last`` is the last one, asked for once more with that message before their eyes."""
     from sneaker.cli.app import home
-    from sneaker.exchange.doctor import own_feed
-    from sneaker.exchange.publish import check_may_publish
-    from sneaker.exchange.standing import Standing
+    from sneaker.doctor.examine import own_feed
+    from sneaker.own_feed.fork_guard import Standing
+    from sneaker.own_feed.publish import check_may_publish
 
     with home() as opened:
         me, store = opened.keypair.public, opened.store
@@ -217,7 +217,7 @@ def _said(message: Message) -> str:
 
 
 def _when(message: Message) -> str:
-    from sneaker.exchange.doctor import day
+    from sneaker.doctor.examine import day
 
     return day(message.timestamp) if isinstance(message.timestamp, int | float) else "no known day"
 

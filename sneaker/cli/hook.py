@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from sneaker.config import CONFIG_NAME
-from sneaker.store.permissions import writable_by_others
+from sneaker.files.permissions import writable_by_others
+from sneaker.home.config import CONFIG_NAME
 
 __all__ = ["hook_problem"]
 

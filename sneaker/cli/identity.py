@@ -10,8 +10,8 @@ import typer
 
 from sneaker.caps import Caps, parse_cap
 from sneaker.cli.app import JsonOption, command, home, settings
-from sneaker.cli.show import warn_if_forgetful
-from sneaker.config import CONFIG_NAME, Config, default_memory, format_config
+from sneaker.cli.printing import warn_if_forgetful
+from sneaker.home.config import CONFIG_NAME, Config, default_memory, format_config
 
 __all__: list[str] = []
 
@@ -37,9 +37,9 @@ def init(
     With --secret the identity of an existing app, or of a lost home, is adopted. Bring its messages here before you publish
     anything, and never publish from two places: two machines that write with one key fork the feed.
     """
-    from sneaker.exchange.home import create_home
-    from sneaker.exchange.standing import Standing
+    from sneaker.home.home import create_home
     from sneaker.keys import Keypair, load_secret
+    from sneaker.own_feed.fork_guard import Standing
 
     caps = Caps()
     if network_key is not None or hmac_key is not None:

@@ -13,22 +13,22 @@ import orjson
 import typer
 
 from sneaker.cli.app import FeedArgument, JsonOption, command, home, now_ms, settings
-from sneaker.cli.show import clean, warn_if_forgetful
-from sneaker.config import default_memory
+from sneaker.cli.printing import clean, warn_if_forgetful
 from sneaker.errors import PublishUnsafe, UsageError
+from sneaker.escaping import escaped_json
+from sneaker.home.config import default_memory
 from sneaker.limits import MAX_JSON_LINE_BYTES
 from sneaker.refs import FeedRef
-from sneaker.screen import escaped_json
 
 if TYPE_CHECKING:
-    from sneaker.exchange.attachments import Attachments
-    from sneaker.exchange.home import Home
-    from sneaker.feed.message import Message
-    from sneaker.private import Opener
+    from sneaker.feed.classic.message import Message
+    from sneaker.feed.private import Opener
+    from sneaker.home.home import Home
+    from sneaker.own_feed.attachments import Attachments
 
 __all__: list[str] = []
 
-# As ``exchange.publish.WAIT_S``, which is not imported for every command.
+# As ``own_feed.publish.WAIT_S``, which is not imported for every command.
 _WAIT_S = 5.0
 WaitOption = Annotated[
     float, typer.Option("--wait", min=0, metavar="SECONDS", help="How long to wait if another sneaker is writing.")
@@ -40,7 +40,7 @@ def message_line(message: Message) -> bytes:
 
     The timestamp is the author's, so that equal stores print equal logs, whenever each machine got its messages.
     """
-    from sneaker.feed.canonical import format_json, parse_json
+    from sneaker.feed.classic.canonical import format_json, parse_json
 
     try:
         value = orjson.loads(message.text)
@@ -63,8 +63,8 @@ def _print_message(message: Message, json: bool) -> None:
 
 
 def _read_content(text: str | None, content: str | None) -> dict[str, Any]:
-    from sneaker.exchange.draft import parse_draft, read_text
-    from sneaker.exchange.sources import Source, open_source
+    from sneaker.own_feed.draft import parse_draft, read_text
+    from sneaker.transfer.sources import Source, open_source
 
     if (text is None) == (content is None):
         raise UsageError("publish takes either a text or --content")
@@ -84,7 +84,7 @@ def _read_stdin() -> bytes:
 
 def _read_some(file: BinaryIO, name: str) -> bytes:
     """Return all there is; raises PublishUnsafe if it is more than any message takes."""
-    from sneaker.exchange.sources import source_errors
+    from sneaker.transfer.sources import source_errors
 
     parts = []
     left = MAX_JSON_LINE_BYTES + 1
@@ -138,9 +138,9 @@ def publish(
     home was adopted, copied or restored and you have not said which message was your last, because that could fork the feed:
     see 'sneaker doctor'.
     """
-    from sneaker.exchange.attachments import read_attachments
-    from sneaker.feed.canonical import format_json
+    from sneaker.feed.classic.canonical import format_json
     from sneaker.feed.content import find_blobs
+    from sneaker.own_feed.attachments import read_attachments
 
     if text is not None and len(text) > 1:
         raise UsageError(
@@ -159,7 +159,7 @@ def publish(
 
 
 def _publish_contact(feed: str, json: bool, wait_s: float, **state: bool) -> None:
-    from sneaker.exchange.publish import contact_content
+    from sneaker.own_feed.publish import contact_content
 
     contact = FeedRef.parse(feed)
     with home() as opened:
@@ -175,8 +175,8 @@ def _publish(
     private_to: Sequence[FeedRef] = (),
     attachments: Attachments | None = None,
 ) -> Message:
-    from sneaker.exchange.publish import publish
-    from sneaker.exchange.standing import Standing
+    from sneaker.own_feed.fork_guard import Standing
+    from sneaker.own_feed.publish import publish
 
     def on_wait() -> None:
         settings.output(json).say(f"another sneaker is writing to the store; waiting up to {wait_s:g} s for it")
@@ -242,7 +242,7 @@ def log(
 
     All feeds are merged by the time their authors give. Private messages to you are decrypted, but not with --json: equal stores print equal logs, and 'sneaker log --json' can be imported by 'sneaker import -'.
     """
-    from sneaker.private import Opener
+    from sneaker.feed.private import Opener
 
     feeds = [FeedRef.parse(name) for name in feed] if feed else None
     with home() as opened:
@@ -259,7 +259,7 @@ def log(
 
 
 def _readable(message: Message, opener: Opener) -> str:
-    from sneaker.feed.canonical import format_json
+    from sneaker.feed.classic.canonical import format_json
 
     try:
         when = datetime.fromtimestamp(message.timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M")

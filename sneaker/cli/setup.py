@@ -14,9 +14,9 @@ from typing import Annotated
 import typer
 
 from sneaker.cli.app import JsonOption, command, settings
-from sneaker.cli.show import Output, clean
-from sneaker.config import default_home, load_config
+from sneaker.cli.printing import Output, clean
 from sneaker.errors import OutputError, UsageError
+from sneaker.home.config import default_home, load_config
 
 __all__: list[str] = []
 
@@ -220,7 +220,7 @@ def _remove(files: Sequence[_File], output: Output, *, root: Path | None, system
 
 
 def _write(file: _File) -> None:
-    from sneaker.exchange.output import new_file
+    from sneaker.files.atomic_write import new_file
 
     try:
         file.path.parent.mkdir(parents=True, exist_ok=True)

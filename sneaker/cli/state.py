@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sneaker.cli.app import JsonOption, command, home, now_ms, settings
-from sneaker.cli.show import amount, clean, counted
+from sneaker.cli.printing import amount, clean, counted
 from sneaker.errors import ExitCode, StoreDamaged
 
 __all__: list[str] = []
@@ -25,10 +25,10 @@ def status(
     json: JsonOption = False,
 ) -> None:
     """Say what is here, and what others are known to have."""
-    from sneaker.exchange.cards import missing_blobs
-    from sneaker.exchange.home import STORE_NAME
-    from sneaker.exchange.stick import base32
-    from sneaker.store.drives import DriveTables
+    from sneaker.home.home import STORE_NAME
+    from sneaker.stick.layout import base32
+    from sneaker.stick.own_card import missing_blobs
+    from sneaker.store.sticks import DriveTables
 
     with home() as opened:
         counts = opened.store.counts()
@@ -101,7 +101,7 @@ def clock(
 
     Another machine needs it to write only what you lack: 'sneaker export DEST --for FILE'.
     """
-    from sneaker.exchange.cards import write_card
+    from sneaker.stick.own_card import write_card
 
     output = settings.output(json)
     with home() as opened:
@@ -134,9 +134,9 @@ def check(
 
     The file, every message's chain, key and signature, all that is derived from messages, and every blob's hash.
     """
-    from sneaker.exchange.rebuilding import rebuild
-    from sneaker.store.blobcheck import check_blobs
+    from sneaker.ingest.rebuild_store import rebuild
     from sneaker.store.check import check as check_store
+    from sneaker.store.check_blobs import check_blobs
 
     output = settings.output(json)
     with _beyond_repair() if repair else contextlib.nullcontext(), home() as opened:

@@ -11,8 +11,8 @@ from sneaker.errors import CallRefused, ConnectionLost, RemoteProtocolError, Sne
 from sneaker.limits import MAX_BLOB_CHUNK_BYTES
 from sneaker.net.receivers import Silent
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.store.base import Store
 from sneaker.store.blobs import BlobStore
+from sneaker.store.rows import Store
 from sneaker.wire.blobs import (
     NO_BLOB_TEXT,
     BlobExchange,
@@ -22,8 +22,8 @@ from sneaker.wire.blobs import (
     format_get_arguments,
     parse_get_arguments,
 )
-from sneaker.wire.calls import CallKind, PeerError, RequestReceived
-from sneaker.wire.packets import BodyKind
+from sneaker.wire.muxrpc.calls import CallKind, PeerError, RequestReceived
+from sneaker.wire.muxrpc.packets import BodyKind
 
 if TYPE_CHECKING:
     from sneaker.net.meeting import Meeting

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from sneaker.errors import CallRefused, LocalProtocolError, NetworkError
-from sneaker.exchange.home import Home
+from sneaker.escaping import escaped_json
+from sneaker.home.home import Home
 from sneaker.net.connection import Connection
 from sneaker.net.service import calling
-from sneaker.screen import escaped_json
 from sneaker.wire.address import Address
-from sneaker.wire.calls import CallKind, PeerError
-from sneaker.wire.jsontext import encode_json, parse_json
-from sneaker.wire.muxrpc import CLOSED_TEXT
-from sneaker.wire.packets import BodyKind
+from sneaker.wire.json_text import encode_json, parse_json
+from sneaker.wire.muxrpc.calls import CallKind, PeerError
+from sneaker.wire.muxrpc.packets import BodyKind
+from sneaker.wire.muxrpc.session import CLOSED_TEXT
 
 __all__ = ["call_peer"]
 

@@ -16,7 +16,8 @@ from sneaker.errors import CallRefused, ConnectionLost, LocalProtocolError, Netw
 from sneaker.net.receivers import Receiver
 from sneaker.refs import FeedRef
 from sneaker.wire.boxstream import Boxer, Unboxer
-from sneaker.wire.calls import (
+from sneaker.wire.handshake import BoxKeys
+from sneaker.wire.muxrpc.calls import (
     AnswerReceived,
     CallKind,
     EndReceived,
@@ -26,10 +27,9 @@ from sneaker.wire.calls import (
     RequestReceived,
     SessionEnded,
 )
-from sneaker.wire.handshake import BoxKeys
-from sneaker.wire.muxrpc import CLOSED_TEXT, Session
-from sneaker.wire.packets import BodyKind
-from sneaker.wire.reader import GOODBYE, NEED_DATA
+from sneaker.wire.muxrpc.packets import BodyKind
+from sneaker.wire.muxrpc.session import CLOSED_TEXT, Session
+from sneaker.wire.stream_reader import GOODBYE, NEED_DATA
 
 __all__ = ["Connection"]
 

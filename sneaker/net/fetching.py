@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from sneaker.errors import RemoteProtocolError
 from sneaker.net.intake import Offer, Outcome
 from sneaker.refs import FeedRef
-from sneaker.wire.calls import CallKind, PeerError
-from sneaker.wire.ebt import EbtConnection
+from sneaker.wire.ebt.connection import EbtConnection
+from sneaker.wire.ebt.notes import MessageItem, parse_item
 from sneaker.wire.history import HistoryQuery, ReorderBuffer, format_history_arguments, history_message
-from sneaker.wire.manifest import is_unknown_method
-from sneaker.wire.notes import MessageItem, parse_item
-from sneaker.wire.packets import BodyKind
+from sneaker.wire.muxrpc.calls import CallKind, PeerError
+from sneaker.wire.muxrpc.manifest import is_unknown_method
+from sneaker.wire.muxrpc.packets import BodyKind
 
 if TYPE_CHECKING:
     from sneaker.net.meeting import Meeting

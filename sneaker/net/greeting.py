@@ -17,8 +17,8 @@ from sneaker.net.reasons import reason_of
 from sneaker.refs import FeedRef
 from sneaker.wire.address import Address
 from sneaker.wire.handshake import ClientAuthenticated, ClientHandshake, HandshakeDone, ServerHandshake
-from sneaker.wire.muxrpc import Session
-from sneaker.wire.reader import NEED_DATA
+from sneaker.wire.muxrpc.session import Session
+from sneaker.wire.stream_reader import NEED_DATA
 
 __all__ = ["HANDSHAKE_TIMEOUT_S", "STREAM_LIMIT_BYTES", "accept", "dial"]
 

@@ -11,12 +11,12 @@ from sneaker.errors import StoreDamaged
 from sneaker.net.receivers import Silent
 from sneaker.net.replication import read_run
 from sneaker.refs import FeedRef
-from sneaker.wire.calls import PeerError, RequestReceived
 from sneaker.wire.history import (
     HistoryQuery,
     encode_history_item,
     parse_history_arguments,
 )
+from sneaker.wire.muxrpc.calls import PeerError, RequestReceived
 
 if TYPE_CHECKING:
     from sneaker.net.meeting import Meeting

@@ -17,16 +17,16 @@ from typing import NamedTuple, Protocol
 
 from sneaker.caps import Caps
 from sneaker.errors import InvalidMessage, SneakerError, StoreLocked
-from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.reports import Code, Refusal
-from sneaker.feed.compact import Compact
-from sneaker.feed.message import Message
-from sneaker.feed.quick import quick_message
-from sneaker.feed.validate import parse_message
+from sneaker.feed.classic.compact import Compact
+from sneaker.feed.classic.message import Message
+from sneaker.feed.classic.quick_parse import quick_message
+from sneaker.feed.classic.validate import parse_message
+from sneaker.ingest.ingest import Ingest
+from sneaker.ingest.reports import Code, Refusal
 from sneaker.net.connection import Connection
 from sneaker.refs import FeedRef
-from sneaker.store.base import Store
-from sneaker.store.verification import PROCESSES_FROM, Verifier
+from sneaker.signatures.pool import PROCESSES_FROM, Verifier
+from sneaker.store.rows import Store
 
 __all__ = ["MAX_WAITING_BYTES", "Intake", "Offer", "Outcome", "Source"]
 

@@ -17,11 +17,11 @@ from sneaker.net.methods import Methods
 from sneaker.net.ownmessages import OwnMessages
 from sneaker.net.replication import EbtStream
 from sneaker.refs import FeedRef
-from sneaker.store.base import Note
-from sneaker.wire.calls import PeerError, RequestReceived
+from sneaker.store.rows import Note
+from sneaker.wire.ebt.notes import parse_replicate_arguments
 from sneaker.wire.history import ReorderRoom
-from sneaker.wire.manifest import Permission, is_unknown_method, refusal
-from sneaker.wire.notes import parse_replicate_arguments
+from sneaker.wire.muxrpc.calls import PeerError, RequestReceived
+from sneaker.wire.muxrpc.manifest import Permission, is_unknown_method, refusal
 
 if TYPE_CHECKING:
     from sneaker.net.node import Node

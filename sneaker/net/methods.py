@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 from sneaker.errors import CallRefused, RefError, SneakerError
 from sneaker.refs import BlobRef
 from sneaker.wire.blobs import parse_has_arguments
-from sneaker.wire.calls import PeerError, RequestReceived
-from sneaker.wire.jsontext import encode_json
-from sneaker.wire.manifest import manifest
-from sneaker.wire.packets import BodyKind
+from sneaker.wire.json_text import encode_json
+from sneaker.wire.muxrpc.calls import PeerError, RequestReceived
+from sneaker.wire.muxrpc.manifest import manifest
+from sneaker.wire.muxrpc.packets import BodyKind
 
 if TYPE_CHECKING:
     from sneaker.net.meeting import Meeting

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sneaker.bugs import Reporter
 from sneaker.errors import NetworkError, SneakerError
-from sneaker.exchange.home import Home, reopen_store
+from sneaker.home.home import Home, reopen_store
 from sneaker.net.admission import find_place, keeps_old
 from sneaker.net.blobs import Blobs
 from sneaker.net.connection import Connection
@@ -23,8 +23,8 @@ from sneaker.net.ownkey import OwnKeyWatch
 from sneaker.net.peerclocks import PeerClocks
 from sneaker.net.policy import DEFAULT_HOPS, Policy, read_policy
 from sneaker.refs import FeedRef
-from sneaker.store.base import Store
-from sneaker.wire.replicator import Replicator
+from sneaker.store.rows import Store
+from sneaker.wire.ebt.replicator import Replicator
 
 __all__ = ["Node"]
 

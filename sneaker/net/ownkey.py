@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sneaker.errors import SneakerError
-from sneaker.exchange.home import Home
+from sneaker.home.home import Home
 from sneaker.net.connection import Connection
 from sneaker.net.greeting import dial
 from sneaker.net.interfaces import is_own_address

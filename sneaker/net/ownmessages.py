@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sneaker.limits import MAX_JSON_LINE_BYTES
 from sneaker.net.intake import Offer, Outcome
-from sneaker.wire.notes import MessageItem
+from sneaker.wire.ebt.notes import MessageItem
 
 if TYPE_CHECKING:
     from sneaker.net.meeting import Meeting

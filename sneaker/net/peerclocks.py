@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sneaker.errors import SneakerError
 from sneaker.refs import FeedRef
-from sneaker.store.base import Note, Peer, PeerKind, Store
+from sneaker.store.rows import Note, Peer, PeerKind, Store
 
 if TYPE_CHECKING:
     from sneaker.net.meeting import Meeting

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sneaker.graph import NEAR_HOPS, EdgeState, find_hops
 from sneaker.refs import FeedRef
-from sneaker.store.base import Store
+from sneaker.social import NEAR_HOPS, EdgeState, find_hops
+from sneaker.store.rows import Store
 
 __all__ = ["DEFAULT_HOPS", "Policy", "read_policy"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sneaker.wire.calls import PeerError
-from sneaker.wire.packets import BodyKind
+from sneaker.wire.muxrpc.calls import PeerError
+from sneaker.wire.muxrpc.packets import BodyKind
 
 __all__ = ["Receiver", "Silent"]
 

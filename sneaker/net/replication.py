@@ -6,17 +6,17 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from sneaker.errors import RemoteProtocolError, StoreDamaged
-from sneaker.feed.compact import expand_run
-from sneaker.feed.message import Message
+from sneaker.feed.classic.compact import expand_run
+from sneaker.feed.classic.message import Message
 from sneaker.net.fetching import OverdueFetcher
 from sneaker.net.intake import Offer, Outcome
 from sneaker.refs import FeedRef
-from sneaker.store.base import Store
-from sneaker.wire.calls import CallKind, PeerError
-from sneaker.wire.ebt import ClockReceived, OwnMessageSeen
-from sneaker.wire.notes import MessageItem
-from sneaker.wire.packets import BodyKind
-from sneaker.wire.replicator import RECONNECTED_TEXT
+from sneaker.store.rows import Store
+from sneaker.wire.ebt.connection import ClockReceived, OwnMessageSeen
+from sneaker.wire.ebt.notes import MessageItem
+from sneaker.wire.ebt.replicator import RECONNECTED_TEXT
+from sneaker.wire.muxrpc.calls import CallKind, PeerError
+from sneaker.wire.muxrpc.packets import BodyKind
 
 if TYPE_CHECKING:
     from sneaker.net.meeting import Meeting

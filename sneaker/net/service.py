@@ -11,7 +11,7 @@ from typing import Any
 
 from sneaker.bugs import what_went_wrong
 from sneaker.errors import CallRefused, NetworkError, SneakerError
-from sneaker.exchange.home import Home
+from sneaker.home.home import Home
 from sneaker.net.connection import Connection
 from sneaker.net.discovery import Discovery
 from sneaker.net.interfaces import find_interfaces

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sneaker.errors import BlobError, StoreError, StoreFull
+from sneaker.files.permissions import make_private_folder
 from sneaker.limits import MAX_BLOB_BYTES, MIN_FREE_BESIDE_EARLY_BLOBS_BYTES
 from sneaker.refs import BlobRef
-from sneaker.store.permissions import make_private_folder
 
 __all__ = ["BlobCounts", "BlobStore"]
 

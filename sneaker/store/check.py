@@ -20,15 +20,15 @@ from typing import Any
 
 from sneaker.caps import MAIN_CAPS, Caps
 from sneaker.errors import InvalidMessage, StoreError
-from sneaker.feed.compact import Compact, expand, expand_run
+from sneaker.feed.classic.compact import Compact, expand, expand_run
+from sneaker.feed.classic.message import Message, signed_bytes
 from sneaker.feed.content import Facts, FactsReader
-from sneaker.feed.message import Message, signed_bytes
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.base import SEQUENCE_BITS, SEQUENCE_MASK, Store
+from sneaker.signatures.pool import Check, Verifier
 from sneaker.store.database import WriterLock, connect, store_errors
 from sneaker.store.repair import CheckedFeed, compare_derived, make_scratch, mend, write_scratch
-from sneaker.store.sqlite import SqliteStore
-from sneaker.store.verification import Check, Verifier
+from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK, Store
+from sneaker.store.store import SqliteStore
 
 __all__ = ["CheckReport", "Problem", "check"]
 
@@ -68,7 +68,7 @@ class CheckReport:
     found: int = 0
     problems: list[Problem] = field(default_factory=list)
     repaired: bool = False
-    #: The file itself is damaged: only ``exchange.rebuilding`` can mend that.
+    #: The file itself is damaged: only ``ingest.rebuild_store`` can mend that.
     file_damaged: bool = False
     #: Messages that the repair took out of their feeds: kept aside, or waiting for what is missing before them.
     removed: int = 0

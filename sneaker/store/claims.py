@@ -15,10 +15,10 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from sneaker.graph import NEAR_HOPS, replicated
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.base import Claim
+from sneaker.social import NEAR_HOPS, replicated
+from sneaker.store.rows import Claim
 
 __all__ = ["MAX_CLAIMS", "Hops", "may_be_wrong", "superfluous", "weigh", "write_claim"]
 

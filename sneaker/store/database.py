@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sneaker.errors import SneakerError, StoreDamaged, StoreError, StoreFull, StoreLocked
-from sneaker.store.schema import migrate
+from sneaker.store.migrations import migrate
 
 __all__ = ["WriterLock", "connect", "distrust", "store_errors", "transaction"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sneaker.feed.content import Facts
-from sneaker.store.base import SEQUENCE_BITS, SEQUENCE_MASK
+from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK
 
 __all__ = ["Derived", "derive"]
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from sneaker.limits import MAX_CLOCK_FEEDS, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.base import SEQUENCE_BITS, Claim, Note, OwnKeyElsewhere, Peer, PeerKind
 from sneaker.store.claims import MAX_CLAIMS, may_be_wrong, superfluous, weigh, write_claim
 from sneaker.store.database import store_errors, transaction
+from sneaker.store.rows import SEQUENCE_BITS, Claim, Note, OwnKeyElsewhere, Peer, PeerKind
 
 __all__ = ["PeerTables"]
 

@@ -13,11 +13,11 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed.compact import Compact, expand
+from sneaker.feed.classic.compact import Compact, expand
 from sneaker.feed.content import Facts, FactsReader
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.base import SEQUENCE_BITS, SEQUENCE_MASK
 from sneaker.store.claims import write_claim
+from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK
 from sneaker.store.writer import ROW_BYTES, write_derived
 
 __all__ = ["CheckedFeed", "compare_derived", "make_scratch", "mend", "write_scratch"]

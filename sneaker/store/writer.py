@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Self
 
 from sneaker.errors import InvalidMessage, StoreDamaged
-from sneaker.feed.compact import Compact, expand
+from sneaker.feed.classic.compact import Compact, expand
 from sneaker.feed.content import Facts, FactsReader
 from sneaker.limits import MAX_WAITING_BYTES
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.base import (
+from sneaker.store.database import WriterLock, connect, store_errors, transaction
+from sneaker.store.derived import derive
+from sneaker.store.rows import (
     SEQUENCE_BITS,
     SEQUENCE_MASK,
     Batch,
@@ -25,8 +27,6 @@ from sneaker.store.base import (
     MessageRow,
     WaitingRow,
 )
-from sneaker.store.database import WriterLock, connect, store_errors, transaction
-from sneaker.store.derived import derive
 
 __all__ = ["ROW_BYTES", "SqliteWriter", "write_derived"]
 
@@ -65,7 +65,7 @@ def write_derived(connection: sqlite3.Connection, facts: Iterable[tuple[int, Fac
 
 
 class SqliteWriter:
-    """See ``store.base.Writer``.  Made by ``SqliteStore.writer``."""
+    """See ``store.rows.Writer``.  Made by ``SqliteStore.writer``."""
 
     def __init__(
         self,
@@ -96,12 +96,12 @@ class SqliteWriter:
     # -- taking turns
 
     def pause(self) -> None:
-        """Let others write until ``resume``; see ``store.base.Writer``. What a dry run has seen is only there while it lasts."""
+        """Let others write until ``resume``; see ``store.rows.Writer``. What a dry run has seen is only there while it lasts."""
         if not self._dry_run:
             self._lock.release()
 
     def resume(self, timeout_s: float = 5.0) -> bool:
-        """Become the one writer again, and say whether anybody has written meanwhile; see ``store.base.Writer``."""
+        """Become the one writer again, and say whether anybody has written meanwhile; see ``store.rows.Writer``."""
         if self._lock.is_held:
             return False
         self._lock.acquire(timeout_s)
@@ -156,7 +156,7 @@ class SqliteWriter:
     # -- writing
 
     def commit(self, batch: Batch, idle: Callable[[], None] | None = None) -> Committed:
-        """Write a batch in one transaction; see ``store.base.Writer``."""
+        """Write a batch in one transaction; see ``store.rows.Writer``."""
         if self._dry_run:
             with store_errors():
                 return self._write(batch, idle)

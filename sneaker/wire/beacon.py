@@ -19,7 +19,7 @@ from sneaker.keys import Keypair, verify_signature
 from sneaker.limits import MAX_BEACON_BYTES, MAX_LEGACY_BEACON_BYTES
 from sneaker.refs import FeedRef
 from sneaker.wire.address import Address, format_addresses, parse_addresses
-from sneaker.wire.jsontext import encode_json, parse_json
+from sneaker.wire.json_text import encode_json, parse_json
 
 __all__ = [
     "LEGACY_PORT",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sneaker.errors import CallRefused, LocalProtocolError, RefError, RemoteProtocolError
 from sneaker.limits import MAX_BLOB_BYTES, MAX_BLOB_CHUNK_BYTES, MAX_BLOB_WANTS, MAX_NOTES_PER_PACKET
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.wire.jsontext import parse_json, shown, whole_number
+from sneaker.wire.json_text import parse_json, shown, whole_number
 
 __all__ = [
     "BlobExchange",

@@ -17,7 +17,7 @@ from nacl.exceptions import CryptoError
 
 from sneaker.errors import LocalProtocolError, RemoteProtocolError
 from sneaker.limits import MAX_BOX_BYTES
-from sneaker.wire.reader import GOODBYE, NEED_DATA, Goodbye, NeedData, Reader
+from sneaker.wire.stream_reader import GOODBYE, NEED_DATA, Goodbye, NeedData, Reader
 
 __all__ = ["Boxer", "Unboxer"]
 

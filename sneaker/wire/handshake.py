@@ -30,7 +30,7 @@ from sneaker.caps import auth
 from sneaker.errors import HandshakeError, LocalProtocolError
 from sneaker.keys import Keypair, verify_signature
 from sneaker.refs import FeedRef
-from sneaker.wire.reader import NEED_DATA, NeedData, Reader
+from sneaker.wire.stream_reader import NEED_DATA, NeedData, Reader
 
 __all__ = ["BoxKeys", "ClientAuthenticated", "ClientHandshake", "HandshakeDone", "ServerHandshake"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sneaker.errors import CallRefused, LocalProtocolError, RefError, RemoteProtocolError
 from sneaker.limits import MAX_REORDER_BYTES, MAX_REORDER_MESSAGES, MAX_SEQUENCE
 from sneaker.refs import FeedRef
-from sneaker.wire.jsontext import encode_json, members, parse_json
+from sneaker.wire.json_text import encode_json, members, parse_json
 
 __all__ = [
     "HistoryQuery",

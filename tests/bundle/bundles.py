@@ -10,7 +10,7 @@ from typing import Any
 
 from sneaker.bundle.compression import DEFAULT_LEVEL
 from sneaker.bundle.events import BlobRead, Damage, End, Event, HeaderRead, MessagesRead, Status
-from sneaker.bundle.format import (
+from sneaker.bundle.frames import (
     FOOTER_BYTES,
     FRAME_BYTES,
     PREAMBLE,
@@ -22,7 +22,7 @@ from sneaker.bundle.format import (
     parse_frame,
     payload_digest,
 )
-from sneaker.bundle.messages import encode_messages
+from sneaker.bundle.message_records import encode_messages
 from sneaker.bundle.reader import BundleReader
 from sneaker.bundle.records import (
     FeedEntry,
@@ -39,13 +39,13 @@ from sneaker.bundle.records import (
 from sneaker.bundle.writer import BundleWriter
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import BundleDamaged
-from sneaker.events import NEED_DATA
-from sneaker.feed.canonical import format_json
-from sneaker.feed.compact import compact, expand_run
-from sneaker.feed.message import Message
+from sneaker.feed.classic.canonical import format_json
+from sneaker.feed.classic.compact import compact, expand_run
+from sneaker.feed.classic.message import Message
+from sneaker.feed.classic.validate import parse_message, verify_message_signature
 from sneaker.feed.run import Run
-from sneaker.feed.validate import parse_message, verify_message_signature
 from sneaker.keys import Keypair
+from sneaker.need_data import NEED_DATA
 from sneaker.refs import BlobRef, FeedRef, encode_base64
 
 CREATED_MS = 1_700_000_000_000

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sneaker.bundle.card import CARD_MAGIC, MAX_CARD_BYTES, Card, decode_card, encode_card
-from sneaker.bundle.format import encode_varint
+from sneaker.bundle.frames import encode_varint
 from sneaker.errors import BundleDamaged, NotABundle
 from sneaker.keys import Keypair
 from sneaker.limits import MAX_CLOCK_FEEDS, MAX_SEQUENCE

@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from sneaker.bundle.file import open_indexed
-from sneaker.bundle.format import FOOTER_BYTES, FRAME_BYTES, Footer, RecordType, encode_footer, encode_preamble
-from sneaker.bundle.messages import decode_messages
+from sneaker.bundle.frames import FOOTER_BYTES, FRAME_BYTES, Footer, RecordType, encode_footer, encode_preamble
+from sneaker.bundle.indexed_file import open_indexed
+from sneaker.bundle.message_records import decode_messages
 from sneaker.errors import BundleDamaged, BundleUnsupported
 from tests.bundle.bundles import Parts, keypair, make_bundle, make_header, posts, record_of, small_parts
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from sneaker import limits
-from sneaker.bundle import card, compression, messages, records
-from sneaker.bundle import format as frames
+from sneaker.bundle import card, compression, frames, records
+from sneaker.bundle import message_records as messages
 from tests.bundle.vectors import ROOT
 
 PAGE = (ROOT / "bundles-format.md").read_text(encoding="utf-8")

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sneaker.bundle.compression import compress, decompress
-from sneaker.bundle.format import Cursor, encode_varint
-from sneaker.bundle.messages import (
+from sneaker.bundle.frames import Cursor, encode_varint
+from sneaker.bundle.message_records import (
     MAX_COLUMN_BYTES,
     MAX_RECORD_MESSAGES,
     decode_messages,
@@ -22,7 +22,7 @@ from sneaker.bundle.messages import (
     split_runs,
 )
 from sneaker.errors import BundleDamaged
-from sneaker.feed.compact import KIND_BOX, KIND_BOX2, KIND_JSON, KIND_RAW, Compact, compact, expand_run
+from sneaker.feed.classic.compact import KIND_BOX, KIND_BOX2, KIND_JSON, KIND_RAW, Compact, compact, expand_run
 from sneaker.feed.run import Run
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef

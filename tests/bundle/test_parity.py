@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 
 from sneaker.bundle.events import Status
-from sneaker.bundle.format import FOOTER_BYTES, RecordType, encode_record, parse_footer
+from sneaker.bundle.frames import FOOTER_BYTES, RecordType, encode_record, parse_footer
 from sneaker.bundle.parity import (
     _HEAD,
     MAX_PERCENT,

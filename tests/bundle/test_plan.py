@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sneaker.bundle.plan import BREADTH_CHUNK, Order, Range, joined, plan, slowest
+from sneaker.planning.send_order import BREADTH_CHUNK, Order, Range, joined, plan, slowest
 from sneaker.refs import FeedRef
 
 A, B, C, D = (FeedRef(bytes([number]) * 32) for number in range(1, 5))

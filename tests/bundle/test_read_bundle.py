@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.feed.canonical import canonical_text
+from sneaker.feed.classic.canonical import canonical_text
 from tests.bundle.bundles import make_bundle, records_of, small_parts
 from tests.bundle.test_vectors import read_vector
 from tests.bundle.vectors import ROOT, Vector, digest_of, load_script, load_vectors

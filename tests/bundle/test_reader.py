@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from sneaker.bundle import reader as reader_module
 from sneaker.bundle.compression import compress
 from sneaker.bundle.events import Damage, End, Event, HeaderRead, Lost, MessagesRead, Status
-from sneaker.bundle.file import open_indexed
-from sneaker.bundle.format import (
+from sneaker.bundle.frames import (
     FOOTER_BYTES,
     FRAME_BYTES,
     MAX_PAYLOAD_BYTES,
@@ -31,7 +30,8 @@ from sneaker.bundle.format import (
     encode_varint,
     parse_frame,
 )
-from sneaker.bundle.messages import encode_messages
+from sneaker.bundle.indexed_file import open_indexed
+from sneaker.bundle.message_records import encode_messages
 from sneaker.bundle.reader import BundleReader
 from sneaker.bundle.records import (
     Index,
@@ -41,7 +41,7 @@ from sneaker.bundle.records import (
     encode_index,
 )
 from sneaker.bundle.writer import BundleWriter
-from sneaker.events import NEED_DATA, NeedData
+from sneaker.need_data import NEED_DATA, NeedData
 from sneaker.refs import BlobRef
 from tests.bundle.bundles import (
     HEADER,

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sneaker.bundle.compression import compress
-from sneaker.bundle.format import MAX_PAYLOAD_BYTES, MAX_RECORDS, RecordType, encode_varint
-from sneaker.bundle.messages import encode_messages
+from sneaker.bundle.frames import MAX_PAYLOAD_BYTES, MAX_RECORDS, RecordType, encode_varint
+from sneaker.bundle.message_records import encode_messages
 from sneaker.bundle.records import (
     MAX_SEGMENTS,
     BlobEntry,

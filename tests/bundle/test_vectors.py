@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sneaker.bundle.events import Status
-from sneaker.bundle.file import open_indexed
-from sneaker.bundle.messages import decode_messages
+from sneaker.bundle.indexed_file import open_indexed
+from sneaker.bundle.message_records import decode_messages
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import BundleError
 from tests.bundle.bundles import Outcome, read_bundle

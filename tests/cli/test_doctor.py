@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from sneaker.config import CONFIG_NAME, Config, default_memory, format_config
-from sneaker.exchange.doctor import Level, examine, examine_folder, own_feed
-from sneaker.exchange.enrolment import enrol
-from sneaker.exchange.home import create_home
-from sneaker.exchange.standing import Standing
-from sneaker.feed.message import Head
+from sneaker.doctor.examine import Level, examine, examine_folder, own_feed
+from sneaker.feed.classic.message import Head
+from sneaker.home.config import CONFIG_NAME, Config, default_memory, format_config
+from sneaker.home.home import create_home
 from sneaker.keys import Keypair
-from sneaker.store.base import Note, Peer, PeerKind
+from sneaker.own_feed.fork_guard import Standing
+from sneaker.stick.enrolment import enrol
 from sneaker.store.check import check
+from sneaker.store.rows import Note, Peer, PeerKind
 from tests.homes import NOW_MS, Done, home, pack, take
 from tests.homes import sneaker as run_sneaker
 
@@ -34,7 +34,7 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 
 def say(path: Path, text: str, clock_ms: int | None = None) -> None:
-    from sneaker.exchange.publish import publish
+    from sneaker.own_feed.publish import publish
 
     with home(path) as opened:
         content = {"type": "post", "text": text}

@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from sneaker.cli import running
-from sneaker.cli.running import run_services
+from sneaker.cli import event_loop as running
+from sneaker.cli.event_loop import run_services
 from sneaker.desktop.sdnotify import ServiceManager
 from sneaker.errors import StoreFull
 

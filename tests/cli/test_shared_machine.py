@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import SourceError
-from sneaker.exchange.folder import Folder
+from sneaker.stick.safe_folder import Folder
 from tests.homes import sneaker
 
 

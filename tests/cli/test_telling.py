@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.cli import telling
-from sneaker.cli.show import Output
-from sneaker.cli.telling import Reporter
-from sneaker.config import NotifySettings
+from sneaker.cli import watch_messages as telling
+from sneaker.cli.printing import Output
+from sneaker.cli.watch_messages import Reporter
 from sneaker.desktop.notify import Notification
 from sneaker.desktop.sdnotify import ServiceManager
-from sneaker.drives.events import (
+from sneaker.devices.events import (
     DriveRemoved,
     Trouble,
     UnknownStick,
@@ -26,8 +25,9 @@ from sneaker.drives.events import (
     VisitSummary,
     WatchEvent,
 )
-from sneaker.drives.inbox import InboxFailed, InboxTaken, Taken
+from sneaker.devices.inbox import InboxFailed, InboxTaken, Taken
 from sneaker.errors import DriveError
+from sneaker.home.config import NotifySettings
 from tests.drives.fakes import make_drive
 
 # A label becomes the last part of the mount point; this one would like to be more.

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.feed.message import Head, Message, create_message
+from sneaker.escaping import escaped, escaped_json
+from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.feed.private import Opener, seal
 from sneaker.keys import Keypair
-from sneaker.private import Opener, seal
 from sneaker.refs import FeedRef, encode_base64
-from sneaker.screen import escaped, escaped_json
 from tests.homes import Done, home, pack, sneaker, take
 
 EVIL = "\x1b]0;owned\x07\r\x7f\x85\x9b31m\u200b\u202egnp\u2066\u2028\ufeff\U000e0041"

@@ -86,7 +86,7 @@ def test_a_person_installs_and_removes(
 ) -> None:
     """Enabling goes without a user manager, as after ``su``; what needs one is tried, and its failure said."""
     from sneaker.cli import setup as module
-    from sneaker.cli.show import Output
+    from sneaker.cli.printing import Output
 
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(module, "_unit", lambda for_everybody: "[Service]\n")

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sneaker.drives.drive import MountedDrive
-from sneaker.drives.events import Enrolment, VisitSummary, WatchEvent
-from sneaker.drives.udev import BlockDevice
-from sneaker.drives.watch import Watcher, WatchSettings
+from sneaker.devices.device import MountedDrive
+from sneaker.devices.events import Enrolment, VisitSummary, WatchEvent
+from sneaker.devices.udev import BlockDevice
+from sneaker.devices.watch import Watcher, WatchSettings
 from sneaker.errors import DriveError
 
 QUICK = WatchSettings(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.drives.inbox import Inbox, InboxFailed, InboxSettings, InboxTaken, Taken, is_shared
+from sneaker.devices.inbox import Inbox, InboxFailed, InboxSettings, InboxTaken, Taken, is_shared
 from sneaker.errors import NotABundle, StoreLocked
 
 QUICK = InboxSettings(after_close_s=0.05, quiet_s=0.3, stuck_s=2, poll_s=0.1, heal_s=30, retry_s=0.2)
@@ -373,8 +373,8 @@ def test_which_folders_are_shared(tmp_path: Path) -> None:
 
 def test_fuse_folders_are_polled() -> None:
     """sshfs and other network folders of desktops are FUSE."""
-    from sneaker.drives import inbox
-    from sneaker.drives.mounts import MountTable, parse_mountinfo
+    from sneaker.devices import inbox
+    from sneaker.devices.mounts import MountTable, parse_mountinfo
 
     table = MountTable(
         tuple(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sneaker.drives.mounts import (
+from sneaker.devices.mounts import (
     Mount,
     MountTable,
     MountWatch,

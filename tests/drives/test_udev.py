@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.drives.drive import SystemDrives
-from sneaker.drives.events import (
+from sneaker.devices.device import SystemDrives
+from sneaker.devices.events import (
     DriveRemoved,
     UnknownStick,
     VisitDone,
     VisitFailed,
     VisitStarted,
 )
-from sneaker.drives.udev import UdevWatch, block_device, block_devices
-from sneaker.drives.watch import Watcher, WatchSettings
+from sneaker.devices.udev import UdevWatch, block_device, block_devices
+from sneaker.devices.watch import Watcher, WatchSettings
 from tests.drives.fakes import FileVisitor, Running, Told
 from tests.drives.loop import LoopStick, make_image, run, udev_daemon
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sneaker.drives.udev import BlockDevice
-from sneaker.drives.udisks import UdisksMounter
+from sneaker.devices.udev import BlockDevice
+from sneaker.devices.udisks import UdisksMounter
 from sneaker.errors import DriveError
 from tests.desktop.bus import BusError, Service, message_bus
 from tests.drives.fakes import make_drive

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.drives.drive import MountedDrive
-from sneaker.drives.events import (
+from sneaker.devices.device import MountedDrive
+from sneaker.devices.events import (
     DriveRemoved,
     Trouble,
     UnknownStick,
@@ -21,8 +21,8 @@ from sneaker.drives.events import (
     VisitStarted,
     VisitSummary,
 )
-from sneaker.drives.udev import BlockDevice
-from sneaker.drives.watch import Watcher
+from sneaker.devices.udev import BlockDevice
+from sneaker.devices.watch import Watcher
 from sneaker.errors import DriveError, NetworkKeyMismatch, StoreLocked
 from tests.drives.fakes import QUICK, FakeDrives, FileVisitor, Running, Told, make_drive
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from sneaker.bundle.card import decode_card
-from sneaker.bundle.file import open_indexed
+from sneaker.bundle.indexed_file import open_indexed
 from sneaker.errors import DriveError
-from sneaker.exchange.visit import VisitReport
+from sneaker.stick.visit import VisitReport
 from sneaker.store.check import check
 from tests.drives_hostile.fuse import WRITES, Fault, Mount, mounted
 from tests.exchange.sticks import Machine, bundles, cards, machines, names, snapshot

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import DriveError
-from sneaker.exchange import folder as folder_module
-from sneaker.exchange.stick import base32
-from sneaker.exchange.stickinfo import describe
-from sneaker.exchange.visit import VisitOptions, visit
+from sneaker.stick import safe_folder as folder_module
+from sneaker.stick.info import describe
+from sneaker.stick.layout import base32
+from sneaker.stick.visit import VisitOptions, visit
 from tests.drives_hostile.fuse import mounted
 from tests.exchange.sticks import SMALL, Machine, bundles, cards, machines, names, snapshot
 from tests.homes import NOW_MS, sneaker

@@ -141,8 +141,8 @@ def _follow(pid: int, kill: int | None) -> tuple[list[Call], bool]:
 
 def _visit(home: str, stick: str, now_ms: int) -> None:
     from sneaker.caps import MAIN_CAPS
-    from sneaker.exchange.home import open_home
-    from sneaker.exchange.visit import VisitOptions, visit
+    from sneaker.home.home import open_home
+    from sneaker.stick.visit import VisitOptions, visit
 
     opened = open_home(Path(home), MAIN_CAPS)
     report = visit(opened, Path(stick), VisitOptions(min_free_bytes=0), now_ms=lambda: now_ms, random_bytes=os.urandom)
@@ -152,9 +152,9 @@ def _visit(home: str, stick: str, now_ms: int) -> None:
 
 def main() -> None:
     """Answer each line on standard input."""
-    import sneaker.exchange.encryption
-    import sneaker.exchange.visit
-    import sneaker.store.sqlite  # noqa: F401
+    import sneaker.stick.visit
+    import sneaker.store.store
+    import sneaker.transfer.age  # noqa: F401
 
     for line in sys.stdin:
         home, stick, now_ms, kill = json.loads(line)

@@ -11,15 +11,15 @@ from typing import Any
 
 from sneaker.bundle.card import Card, encode_card
 from sneaker.caps import MAIN_CAPS
-from sneaker.exchange.enrolment import enrol, trust
-from sneaker.exchange.home import Home
-from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.publish import check_may_publish
-from sneaker.exchange.stick import base32
-from sneaker.exchange.visit import VisitOptions, VisitReport, visit
-from sneaker.feed.message import Head, create_message
+from sneaker.feed.classic.message import Head, create_message
+from sneaker.home.home import Home
+from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
+from sneaker.own_feed.publish import check_may_publish
 from sneaker.refs import FeedRef
+from sneaker.stick.enrolment import enrol, trust
+from sneaker.stick.layout import base32
+from sneaker.stick.visit import VisitOptions, VisitReport, visit
 from tests.homes import NOW_MS, home
 
 # Tests with small sticks leave no room free on them.

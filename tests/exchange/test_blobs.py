@@ -12,12 +12,12 @@ import pytest
 from sneaker.bundle.records import Header, encode_blob
 from sneaker.bundle.writer import BundleWriter
 from sneaker.errors import BlobError
-from sneaker.exchange.attachments import read_attachments
-from sneaker.exchange.cards import wanted_blobs
-from sneaker.exchange.home import Home
-from sneaker.exchange.publish import contact_content, publish
+from sneaker.home.home import Home
 from sneaker.limits import MAX_BLOB_BYTES, MAX_EARLY_BLOB_AGE_S
+from sneaker.own_feed.attachments import read_attachments
+from sneaker.own_feed.publish import contact_content, publish
 from sneaker.refs import BlobRef
+from sneaker.stick.own_card import wanted_blobs
 from sneaker.store.blobs import BlobStore
 from tests.homes import NOW_MS, fixture_log, home, pack, sneaker, take
 

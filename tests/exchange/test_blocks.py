@@ -11,16 +11,16 @@ import pytest
 
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import UsageError
-from sneaker.exchange.cards import write_card
-from sneaker.exchange.encryption import format_recipient
-from sneaker.exchange.home import Home
-from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.publish import contact_content, publish
-from sneaker.exchange.rebuilding import rebuild
-from sneaker.feed.message import Message
+from sneaker.feed.classic.message import Message
+from sneaker.home.home import Home
+from sneaker.ingest.ingest import Ingest
+from sneaker.ingest.rebuild_store import rebuild
 from sneaker.net.policy import read_policy
+from sneaker.own_feed.publish import contact_content, publish
 from sneaker.refs import FeedRef
-from sneaker.wire.replicator import Replicator
+from sneaker.stick.own_card import write_card
+from sneaker.transfer.age import format_recipient
+from sneaker.wire.ebt.replicator import Replicator
 from tests.exchange.sticks import SMALL, Machine
 from tests.homes import NOW_MS, home, log_lines, pack, take
 

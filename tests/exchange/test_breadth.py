@@ -7,12 +7,12 @@ import random
 from base64 import b64encode
 from pathlib import Path
 
-from sneaker.bundle.file import open_indexed
-from sneaker.bundle.format import RecordType
-from sneaker.bundle.plan import BREADTH_CHUNK, Order
-from sneaker.exchange.ingest import Ingest
-from sneaker.feed.message import Head, create_message
+from sneaker.bundle.frames import RecordType
+from sneaker.bundle.indexed_file import open_indexed
+from sneaker.feed.classic.message import Head, create_message
+from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
+from sneaker.planning.send_order import BREADTH_CHUNK, Order
 from sneaker.store.check import check
 from tests.homes import NOW_MS, home, pack, take
 

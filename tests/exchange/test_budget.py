@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.bundle.plan import Order, Range, plan
-from sneaker.exchange.attachments import Attachments, read_attachments
-from sneaker.exchange.home import Home
-from sneaker.exchange.packing import MIN_VOLUME_BYTES
-from sneaker.exchange.publish import contact_content, publish
+from sneaker.home.home import Home
+from sneaker.own_feed.attachments import Attachments, read_attachments
+from sneaker.own_feed.publish import contact_content, publish
+from sneaker.planning.send_order import Order, Range, plan
 from sneaker.refs import FeedRef
+from sneaker.transfer.pack import MIN_VOLUME_BYTES
 from tests.homes import NOW_MS, fixture_log, home, log_lines, pack, sneaker, take
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.bundle import messages as bundle_messages
+from sneaker.bundle import message_records as bundle_messages
 from sneaker.bundle.events import Damage, End, MessagesRead, Status
-from sneaker.bundle.format import FRAME_BYTES, PREAMBLE_BYTES, parse_frame
+from sneaker.bundle.frames import FRAME_BYTES, PREAMBLE_BYTES, parse_frame
 from sneaker.bundle.reader import BundleReader
 from sneaker.caps import Caps
 from sneaker.errors import BundleDamaged, NetworkKeyMismatch
-from sneaker.events import NeedData
-from sneaker.feed.compact import Compact
-from sneaker.feed.message import Head, create_message
+from sneaker.feed.classic.compact import Compact
+from sneaker.feed.classic.message import Head, create_message
 from sneaker.keys import Keypair
+from sneaker.need_data import NeedData
 from sneaker.refs import FeedRef
 from tests.bundle.bundles import strange_bundles
 from tests.homes import fixture_log, home, log_lines, pack, sneaker, take
@@ -80,7 +80,7 @@ def read(data: bytes) -> tuple[dict[tuple[FeedRef, int], Compact], dict[int, int
 
 def ends(data: bytes, records: dict[int, int]) -> dict[int, int]:
     """Return for each record's offset where the next thing begins."""
-    from sneaker.bundle.format import FRAME_BYTES, parse_frame
+    from sneaker.bundle.frames import FRAME_BYTES, parse_frame
 
     found = {}
     for offset in records:

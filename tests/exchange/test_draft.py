@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from sneaker.errors import PublishUnsafe, UsageError
-from sneaker.exchange.draft import parse_draft, read_text
-from sneaker.exchange.publish import contact_content, publish
+from sneaker.feed.private import Opener
 from sneaker.keys import Keypair
-from sneaker.private import Opener
+from sneaker.own_feed.draft import parse_draft, read_text
+from sneaker.own_feed.publish import contact_content, publish
 from sneaker.refs import FeedRef
 from tests.homes import NOW_MS, home, sneaker
 

@@ -12,10 +12,10 @@ import pyrage
 import pytest
 
 from sneaker.errors import DecryptionError, UsageError
-from sneaker.exchange.encryption import decrypting, encrypting, format_identity, format_recipient, parse_recipient
-from sneaker.exchange.export import padded_size
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
+from sneaker.transfer.age import decrypting, encrypting, format_identity, format_recipient, parse_recipient
+from sneaker.transfer.export import padded_size
 from tests.homes import fixture_log, home, log_lines, pack, sneaker, take
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.config import CONFIG_NAME, Config, format_config
 from sneaker.errors import KeysError, OutputError
-from sneaker.exchange.home import create_home
+from sneaker.home.config import CONFIG_NAME, Config, format_config
+from sneaker.home.home import create_home
 from sneaker.keys import Keypair, load_secret, save_secret
 from tests.homes import home, sneaker
 

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from sneaker.caps import MAIN_CAPS, Caps
 from sneaker.errors import StoreFull, StoreLocked
-from sneaker.exchange import ingest as ingest_module
-from sneaker.exchange import proving
-from sneaker.exchange.ingest import Ingest, IngestReport, Run
-from sneaker.feed.compact import Compact, compact
-from sneaker.feed.message import Message, create_message
+from sneaker.feed.classic.compact import Compact, compact
+from sneaker.feed.classic.message import Message, create_message
+from sneaker.ingest import batches as proving
+from sneaker.ingest import ingest as ingest_module
+from sneaker.ingest.ingest import Ingest, IngestReport, Run
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.base import Store
 from sneaker.store.check import check
-from sneaker.store.sqlite import SqliteStore
+from sneaker.store.rows import Store
+from sneaker.store.store import SqliteStore
 from tests.store.memory import MemoryStore
 from tests.store.worlds import NOW_MS, compacts, contents, feed, keypair, run
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from sneaker.caps import MAIN_CAPS
-from sneaker.exchange.ingest import Ingest
+from sneaker.ingest.ingest import Ingest
 from sneaker.store.check import check
-from sneaker.store.sqlite import SqliteStore
+from sneaker.store.store import SqliteStore
 from tests.homes import fixture_log
 from tests.store.worlds import NOW_MS, contents
 
@@ -22,11 +22,11 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from sneaker.caps import MAIN_CAPS
-from sneaker.exchange import proving
-from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.logs import read_log
-from sneaker.store import verification
-from sneaker.store.sqlite import SqliteStore
+from sneaker.ingest import batches as proving
+from sneaker.ingest.ingest import Ingest
+from sneaker.transfer.read_log import read_log
+from sneaker.signatures import pool as verification
+from sneaker.store.store import SqliteStore
 
 proving._MIN_BATCH = proving._MAX_BATCH = 150
 verification.PROCESSES_FROM = 400

@@ -14,15 +14,15 @@ from typing import Any
 import orjson
 import pytest
 
-from sneaker.bundle.file import open_indexed
-from sneaker.bundle.format import FRAME_BYTES, MAX_PAYLOAD_BYTES
-from sneaker.bundle.messages import decode_messages, encode_messages
+from sneaker.bundle.frames import FRAME_BYTES, MAX_PAYLOAD_BYTES
+from sneaker.bundle.indexed_file import open_indexed
+from sneaker.bundle.message_records import decode_messages, encode_messages
 from sneaker.bundle.records import decode_blob, encode_blob
 from sneaker.bundle.writer import BundleWriter
-from sneaker.exchange.export import DEFAULT_VOLUME_BYTES
-from sneaker.exchange.publish import publish
 from sneaker.limits import MAX_BLOB_BYTES
+from sneaker.own_feed.publish import publish
 from sneaker.refs import BlobRef
+from sneaker.transfer.export import DEFAULT_VOLUME_BYTES
 from tests.bundle.bundles import EXPORTER, keypair, make_header, posts, run_of, without_keys
 from tests.homes import NOW_MS, home
 

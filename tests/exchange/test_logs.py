@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 
 from sneaker.caps import MAIN_CAPS
-from sneaker.cli.bundles import import_json
-from sneaker.exchange.importing import import_sources, importing
-from sneaker.exchange.inspecting import inspect
-from sneaker.exchange.logs import read_log
-from sneaker.exchange.publish import publish
-from sneaker.exchange.reports import SourceReport
-from sneaker.exchange.verifying import verify
-from sneaker.feed.canonical import format_json
-from sneaker.feed.message import Head, Message, create_message
+from sneaker.cli.import_export import import_json
+from sneaker.feed.classic.canonical import format_json
+from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.feed.private import box
+from sneaker.ingest.reports import SourceReport
 from sneaker.keys import Keypair, load_secret
-from sneaker.private import box
+from sneaker.own_feed.publish import publish
 from sneaker.refs import FeedRef
+from sneaker.transfer.import_files import import_sources, importing
+from sneaker.transfer.inspect import inspect
+from sneaker.transfer.read_log import read_log
+from sneaker.transfer.verify import verify
 from tests import js_oracle
 from tests.homes import NOW_MS, home, log_lines, sneaker, take
 from tests.net.machines import wait_for

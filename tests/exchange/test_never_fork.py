@@ -15,19 +15,19 @@ from pathlib import Path
 import pytest
 
 from sneaker.bundle.card import Card, decode_card, encode_card
+from sneaker.doctor.examine import own_feed
 from sneaker.errors import ForkError
-from sneaker.exchange.claims import contradicting
-from sneaker.exchange.doctor import own_feed
-from sneaker.exchange.enrolment import enrol
-from sneaker.exchange.home import Home
-from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.publish import check_may_publish, contact_content, publish
-from sneaker.exchange.stick import BUNDLES, CARDS, FOLDER, base32
-from sneaker.exchange.visit import VisitOptions, VisitReport, visit
-from sneaker.feed.message import Message, create_message
+from sneaker.feed.classic.message import Message, create_message
+from sneaker.home.home import Home
+from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
-from sneaker.store.base import Note
+from sneaker.own_feed.claims import contradicting
+from sneaker.own_feed.publish import check_may_publish, contact_content, publish
+from sneaker.stick.enrolment import enrol
+from sneaker.stick.layout import BUNDLES, CARDS, FOLDER, base32
+from sneaker.stick.visit import VisitOptions, VisitReport, visit
 from sneaker.store.check import check
+from sneaker.store.rows import Note
 from tests.homes import home, pack, take
 
 ADA = Keypair.from_seed(b"a" * 32)
@@ -651,9 +651,9 @@ def test_as_many_messages_but_others(twins: tuple[Path, Path, Path], tmp_path: P
 _PUBLISHER = """
 import os, sys, time
 from pathlib import Path
-from sneaker.config import load_config
-from sneaker.exchange.home import open_home
-from sneaker.exchange.publish import publish
+from sneaker.home.config import load_config
+from sneaker.home.home import open_home
+from sneaker.own_feed.publish import publish
 path, count = Path(sys.argv[1]), int(sys.argv[2])
 home = open_home(path, load_config(path).caps)
 print("ready", flush=True)

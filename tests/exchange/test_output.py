@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import OutputError
-from sneaker.exchange.output import new_file
+from sneaker.files.atomic_write import new_file
 from tests.homes import sneaker
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import PublishUnsafe
-from sneaker.exchange.attachments import read_attachments
-from sneaker.exchange.ownsecret import check_content
-from sneaker.exchange.publish import publish
+from sneaker.home.secret_guard import check_content
 from sneaker.keys import Keypair, format_secret
+from sneaker.own_feed.attachments import read_attachments
+from sneaker.own_feed.publish import publish
 from tests.homes import NOW_MS, home, sneaker
 
 ME = Keypair.from_seed(b"\xfb\xff" + bytes(range(30)))

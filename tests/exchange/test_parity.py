@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sneaker.bundle import parity
-from sneaker.bundle.format import FOOTER_BYTES, FRAME_BYTES
+from sneaker.bundle.frames import FOOTER_BYTES, FRAME_BYTES
 from sneaker.bundle.parity import SECTOR_BYTES, Layout
-from sneaker.exchange.repairing import repaired_file
+from sneaker.transfer.parity_files import repaired_file
 from tests.homes import fixture_log, home, log_lines, pack, sneaker, take
 
 

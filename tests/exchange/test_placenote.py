@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import pytest
 
-from sneaker.exchange import placenote
-from sneaker.exchange.placenote import read_note, write_note
+from sneaker.home import copy_detection as placenote
+from sneaker.home.copy_detection import read_note, write_note
 
 
 class Machine:

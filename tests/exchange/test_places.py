@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.bundle.messages import encode_messages
+from sneaker.bundle.message_records import encode_messages
 from sneaker.bundle.writer import BundleWriter
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import StoreFull
-from sneaker.exchange import places
-from sneaker.exchange.inspecting import InspectReport, inspect
-from sneaker.exchange.places import Ranges, SignedMessages
-from sneaker.exchange.verifying import VerifyReport, verify
-from sneaker.feed.message import Head, Message, create_message
+from sneaker.feed.classic.message import Head, Message, create_message
 from sneaker.refs import FeedRef
+from sneaker.transfer import message_places as places
+from sneaker.transfer.inspect import InspectReport, inspect
+from sneaker.transfer.message_places import Ranges, SignedMessages
+from sneaker.transfer.verify import VerifyReport, verify
 from tests.bundle.bundles import EXPORTER, make_header, run_of
 from tests.exchange.test_logs import AUTHOR, line, own_messages
 from tests.homes import NOW_MS, home, sneaker, take

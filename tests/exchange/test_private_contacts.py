@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sneaker.exchange.home import Home
-from sneaker.exchange.publish import contact_content, publish
-from sneaker.exchange.rebuilding import rebuild
-from sneaker.feed.message import Message
-from sneaker.graph import EdgeState
+from sneaker.feed.classic.message import Message
+from sneaker.home.home import Home
+from sneaker.ingest.rebuild_store import rebuild
 from sneaker.keys import Keypair
+from sneaker.own_feed.publish import contact_content, publish
 from sneaker.refs import BlobRef, FeedRef
+from sneaker.social import EdgeState
 from sneaker.store.check import check
 from tests.homes import NOW_MS, home, log_lines, pack, take
 

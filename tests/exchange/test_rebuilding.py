@@ -11,11 +11,11 @@ import pytest
 
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import StoreDamaged, StoreError, StoreLocked
-from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.rebuilding import rebuild
-from sneaker.store.base import Note, Peer, PeerKind
+from sneaker.ingest.ingest import Ingest
+from sneaker.ingest.rebuild_store import rebuild
 from sneaker.store.check import check
-from sneaker.store.sqlite import SqliteStore
+from sneaker.store.rows import Note, Peer, PeerKind
+from sneaker.store.store import SqliteStore
 from tests.store.memory import MemoryStore
 from tests.store.worlds import NOW_MS, contents, feed, keypair, run
 

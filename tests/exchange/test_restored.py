@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import ForkError
-from sneaker.exchange import placenote
-from sneaker.exchange.publish import publish
-from sneaker.exchange.standing import Doubt, Standing
+from sneaker.home import copy_detection as placenote
+from sneaker.own_feed.fork_guard import Doubt, Standing
+from sneaker.own_feed.publish import publish
 from tests.exchange.sticks import Machine, cards, names
 from tests.homes import sneaker, take
 
@@ -181,7 +181,7 @@ def test_nothing_is_asked_on_ordinary_rounds(ada: Ada, tmp_path: Path) -> None:
 
 def test_a_rebuilt_store_still_knows_its_cards(ada: Ada, tmp_path: Path) -> None:
     from sneaker.caps import MAIN_CAPS
-    from sneaker.exchange.rebuilding import rebuild
+    from sneaker.ingest.rebuild_store import rebuild
 
     ada.sync(tmp_path / "boat")
     ada.sync(tmp_path / "island")

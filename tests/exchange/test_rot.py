@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.bundle.card import decode_card
-from sneaker.exchange.stick import BUNDLES, CARDS, FOLDER
+from sneaker.stick.layout import BUNDLES, CARDS, FOLDER
 from tests.exchange.test_never_fork import ADA, BEN, EVE, bundles, held, say, sync
 from tests.homes import home
 

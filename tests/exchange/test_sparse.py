@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from sneaker.exchange.importing import importing
-from sneaker.exchange.reports import ImportReport, SourceReport
+from sneaker.ingest.reports import ImportReport, SourceReport
+from sneaker.transfer.import_files import importing
 from tests.homes import NOW_MS, fixture_log, home, log_lines, pack, take
 
 
@@ -29,7 +29,7 @@ def import_counting(path: Path, data: bytes) -> tuple[ImportReport, int]:
 
 
 def many_small_records(tmp_path: Path) -> bytes:
-    from sneaker.bundle import messages
+    from sneaker.bundle import message_records as messages
 
     default = messages.split_runs.__defaults__
     messages.split_runs.__defaults__ = (8 * 1024,)

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.config import CONFIG_NAME, Config, format_config
 from sneaker.errors import ForkError, StoreFull, StoreLocked, UsageError
-from sneaker.exchange import placenote
-from sneaker.exchange.home import create_home
-from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.publish import publish
-from sneaker.exchange.standing import Doubt, Standing
+from sneaker.home import copy_detection as placenote
+from sneaker.home.config import CONFIG_NAME, Config, format_config
+from sneaker.home.home import create_home
+from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair, save_secret
+from sneaker.own_feed.fork_guard import Doubt, Standing
+from sneaker.own_feed.publish import publish
 from tests.homes import NOW_MS, home, pack, take
 from tests.homes import sneaker as run_sneaker
 

@@ -10,9 +10,9 @@ import pytest
 
 from sneaker.bundle.card import MAX_CARD_BYTES, decode_card
 from sneaker.caps import Caps
-from sneaker.exchange.stick import base32
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import BlobRef, FeedRef
+from sneaker.stick.layout import base32
 from tests.exchange.sticks import Machine, bundles, cards, machines, names, snapshot
 from tests.homes import NOW_MS, sneaker
 
@@ -269,7 +269,7 @@ def test_a_card_of_very_many_feeds(tmp_path: Path) -> None:
 
 def test_very_many_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stranger can make any number of cards: those of known machines are looked at first, and the report says so."""
-    from sneaker.exchange import stickcards
+    from sneaker.stick import cards as stickcards
 
     monkeypatch.setattr(stickcards, "_MAX_MACHINES", 5)
     stick = tmp_path / "stick"
@@ -292,7 +292,7 @@ def test_a_machine_that_blocks_somebody_does_not_keep_their_messages_here(tmp_pa
     stick = tmp_path / "stick"
     (first, second, third) = machines(tmp_path, stick, "ABC")
     level(stick, first, second, third)
-    from sneaker.exchange.publish import contact_content, publish
+    from sneaker.own_feed.publish import contact_content, publish
     from tests.homes import home
 
     with home(second.path) as opened:

@@ -11,8 +11,8 @@ import pytest
 
 from sneaker.caps import Caps
 from sneaker.errors import DriveError, NetworkKeyMismatch
-from sneaker.exchange.enrolment import enrol, trust
-from sneaker.exchange.stick import Stick
+from sneaker.stick.enrolment import enrol, trust
+from sneaker.stick.layout import Stick
 from tests.exchange.sticks import Machine, bundles, cards, machines, names, snapshot
 from tests.homes import home, sneaker
 
@@ -88,7 +88,7 @@ def test_another_network(tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     machines(tmp_path, stick, "A")
     with home(tmp_path / "other", caps=Caps(bytes(32))) as other:
-        from sneaker.exchange.enrolment import trust
+        from sneaker.stick.enrolment import trust
 
         with pytest.raises(NetworkKeyMismatch):
             trust(other, stick, "", now_ms=0)

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import ForkError, StoreLocked
-from sneaker.exchange.export import ExportOptions, export
-from sneaker.exchange.importing import importing as import_session
-from sneaker.exchange.publish import publish
-from sneaker.exchange.reports import SourceReport
-from sneaker.exchange.sources import READ_BYTES
-from sneaker.feed.message import Head, Message, create_message
+from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.ingest.reports import SourceReport
+from sneaker.own_feed.publish import publish
 from sneaker.store.database import WriterLock
+from sneaker.transfer.export import ExportOptions, export
+from sneaker.transfer.import_files import importing as import_session
+from sneaker.transfer.sources import READ_BYTES
 from tests.homes import NOW_MS, fixture_log, home, sneaker, take
 
 # Long enough for a slow machine that does other things, and never waited for when all is well.

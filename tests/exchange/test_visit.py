@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.bundle.coverage import Coverage, index_coverage, reach
-from sneaker.bundle.file import open_indexed
-from sneaker.bundle.plan import Range
-from sneaker.config import load_config
+from sneaker.bundle.indexed_file import open_indexed
 from sneaker.errors import ConfigError
-from sneaker.exchange import leaving
+from sneaker.home.config import load_config
+from sneaker.planning.coverage import Coverage, index_coverage, reach
+from sneaker.planning.send_order import Range
 from sneaker.refs import BlobRef, FeedRef
+from sneaker.stick import send as leaving
 from tests.exchange.sticks import Machine, bundles, cards, machines, names, snapshot
 from tests.homes import NOW_MS, home, log_lines, sneaker
 
@@ -111,7 +111,7 @@ def test_budget_by_importance(tmp_path: Path) -> None:
     """Own messages and those of friends go first, without gaps; the report says what stayed behind; the rest comes later."""
     stick = tmp_path / "stick"
     (first, friend, stranger) = machines(tmp_path, stick, "AFS")
-    from sneaker.exchange.publish import contact_content, publish
+    from sneaker.own_feed.publish import contact_content, publish
 
     with first.opened() as opened:
         publish(
@@ -154,7 +154,7 @@ def test_blobs_that_are_wanted(tmp_path: Path) -> None:
     with first.opened() as opened:
         blob, _ = opened.blobs.add(b"a picture" * 1000)
         late = BlobRef.of(b"a late picture")
-        from sneaker.exchange.publish import publish
+        from sneaker.own_feed.publish import publish
 
         for ref in (blob, late):
             publish(
@@ -325,8 +325,8 @@ def test_gc(tmp_path: Path) -> None:
 
 def first_mtime(machine: Machine, path: Path) -> int:
     """Return the time of modification that a machine remembers of a file: bits rot without changing it."""
-    from sneaker.exchange.home import STORE_NAME
-    from sneaker.store.drives import DriveTables
+    from sneaker.home.home import STORE_NAME
+    from sneaker.store.sticks import DriveTables
 
     with DriveTables.open(machine.path / STORE_NAME) as tables:
         [drive] = tables.drives()
@@ -384,7 +384,7 @@ def test_reach() -> None:
 
 def test_home_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's disk is full: said so, and taken in when there is room again."""
-    from sneaker.exchange import staging
+    from sneaker.transfer import staging
 
     stick = tmp_path / "stick"
     (first, second) = machines(tmp_path, stick, "AB")

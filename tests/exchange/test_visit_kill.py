@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.bundle.card import decode_card
-from sneaker.bundle.file import open_indexed
+from sneaker.bundle.indexed_file import open_indexed
 from sneaker.store.check import check
 from tests.exchange.killing import Call, Killer, killer
 from tests.exchange.sticks import bundles, cards, machines, names

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sneaker.bundle.messages import encode_messages
+from sneaker.bundle.message_records import encode_messages
 from sneaker.bundle.records import Header
 from sneaker.bundle.writer import BundleWriter
 from sneaker.caps import MAIN_CAPS
-from sneaker.exchange.doubting import packed_by
-from sneaker.exchange.folder import Folder
-from sneaker.exchange.stick import base32, from_base32
 from sneaker.feed.run import Run
+from sneaker.stick.layout import base32, from_base32
+from sneaker.stick.reread import packed_by
+from sneaker.stick.safe_folder import Folder
 from tests.exchange.sticks import Machine, bundles, machines
 
 

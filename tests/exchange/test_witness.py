@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.bundle.file import open_indexed
-from sneaker.exchange.stick import base32
-from sneaker.exchange.witness import contested, find_witnesses
+from sneaker.bundle.indexed_file import open_indexed
+from sneaker.stick.fork_proofs import contested, find_witnesses
+from sneaker.stick.layout import base32
 from sneaker.store.check import check
 from tests.exchange.sticks import Machine, bundles, names, snapshot
 from tests.homes import pack, take

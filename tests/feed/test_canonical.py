@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed import canonical
-from sneaker.feed.canonical import (
+from sneaker.feed.classic import canonical
+from sneaker.feed.classic.canonical import (
     canonical_text,
     format_json,
     format_number,

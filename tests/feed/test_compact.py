@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed.canonical import format_json
-from sneaker.feed.compact import (
+from sneaker.feed.classic.canonical import format_json
+from sneaker.feed.classic.compact import (
     AUTHOR_FIRST,
     KIND_BOX,
     KIND_BOX2,
@@ -24,8 +24,8 @@ from sneaker.feed.compact import (
     expand_run,
     kind_of,
 )
-from sneaker.feed.message import Head, Message
-from sneaker.feed.validate import check_message, parse_message
+from sneaker.feed.classic.message import Head, Message
+from sneaker.feed.classic.validate import check_message, parse_message
 from sneaker.refs import FeedRef, MessageRef, encode_base64
 from tests.feed.forge import Pairs, any_content, forge_many, seeded, sign, spell
 from tests.feed.test_canonical import JSON

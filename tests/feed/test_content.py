@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sneaker.feed.classic.message import create_message
 from sneaker.feed.content import (
     about_name,
     contact_edge,
@@ -15,10 +16,9 @@ from sneaker.feed.content import (
     is_private,
     read_facts,
 )
-from sneaker.feed.message import create_message
-from sneaker.graph import EdgeState
-from sneaker.private import box
+from sneaker.feed.private import box
 from sneaker.refs import BlobRef, FeedRef
+from sneaker.social import EdgeState
 from tests.feed.forge import seeded
 from tests.feed.test_canonical import JSON
 

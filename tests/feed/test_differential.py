@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed.canonical import canonical_text, utf16_units
-from sneaker.feed.compact import compact, expand, expand_run
-from sneaker.feed.message import Message
+from sneaker.feed.classic.canonical import canonical_text, utf16_units
+from sneaker.feed.classic.compact import compact, expand, expand_run
+from sneaker.feed.classic.message import Message
 from sneaker.refs import encode_base64
 from tests.feed.forge import Forged, forge_many
 from tests.feed.vectors import judge

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sneaker.feed import jsonstream
-from sneaker.feed.jsonstream import JsonObject, NotJson, looks_like_objects, read_objects
+from sneaker.feed import json_stream as jsonstream
+from sneaker.feed.json_stream import JsonObject, NotJson, looks_like_objects, read_objects
 
 LIMIT = 4096
 MESSAGES: list[dict[str, Any]] = [

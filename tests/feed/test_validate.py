@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed.compact import KIND_RAW, compact, expand, expand_run, kind_of
-from sneaker.feed.message import Head, Message, create_message, signed_bytes, signed_text
-from sneaker.feed.validate import (
+from sneaker.feed.classic.compact import KIND_RAW, compact, expand, expand_run, kind_of
+from sneaker.feed.classic.message import Head, Message, create_message, signed_bytes, signed_text
+from sneaker.feed.classic.validate import (
     Standing,
     check_chain,
     check_message,

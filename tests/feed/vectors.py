@@ -9,8 +9,8 @@ from typing import Any
 
 from sneaker.caps import parse_cap
 from sneaker.errors import CapsError, InvalidMessage
-from sneaker.feed.message import Head, Message
-from sneaker.feed.validate import check_message, parse_message
+from sneaker.feed.classic.message import Head, Message
+from sneaker.feed.classic.validate import check_message, parse_message
 from sneaker.keys import Keypair
 from sneaker.refs import MessageRef, decode_base64
 

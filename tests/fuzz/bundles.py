@@ -12,8 +12,7 @@ from dataclasses import replace
 from sneaker.bundle.card import Card, decode_card, encode_card
 from sneaker.bundle.compression import compress, decompress
 from sneaker.bundle.events import BlobRead, Damage, End, Event, MessagesRead, Status
-from sneaker.bundle.file import open_indexed
-from sneaker.bundle.format import (
+from sneaker.bundle.frames import (
     FRAME_BYTES,
     PREAMBLE,
     Cursor,
@@ -26,7 +25,8 @@ from sneaker.bundle.format import (
     parse_frame,
     payload_digest,
 )
-from sneaker.bundle.messages import decode_messages, encode_messages
+from sneaker.bundle.indexed_file import open_indexed
+from sneaker.bundle.message_records import decode_messages, encode_messages
 from sneaker.bundle.parity import SECTOR_BYTES, find_layout, overlaid, repair
 from sneaker.bundle.reader import BundleReader
 from sneaker.bundle.records import (
@@ -48,10 +48,10 @@ from sneaker.bundle.records import (
     encode_trailer,
 )
 from sneaker.errors import BundleDamaged, BundleUnsupported, InvalidMessage, NotABundle
-from sneaker.events import NEED_DATA
-from sneaker.feed.compact import compact, expand, expand_run
+from sneaker.feed.classic.compact import compact, expand, expand_run
+from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.run import Run
-from sneaker.feed.validate import parse_message
+from sneaker.need_data import NEED_DATA
 from sneaker.refs import BlobRef, FeedRef, MessageRef
 from tests.bundle.bundles import EXPORTER, keypair, make_header, records_of
 from tests.bundle.vectors import load_vectors

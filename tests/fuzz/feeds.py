@@ -13,17 +13,17 @@ import zstandard
 
 from sneaker.cli.messages import _readable
 from sneaker.errors import InvalidMessage
-from sneaker.feed.canonical import canonical_text, format_json, parse_canonical, parse_json
-from sneaker.feed.compact import AUTHOR_FIRST, KIND_RAW, Compact, compact, expand, expand_run, kind_of
+from sneaker.escaping import escaped, escaped_json
+from sneaker.feed.classic.canonical import canonical_text, format_json, parse_canonical, parse_json
+from sneaker.feed.classic.compact import AUTHOR_FIRST, KIND_RAW, Compact, compact, expand, expand_run, kind_of
+from sneaker.feed.classic.message import Message
+from sneaker.feed.classic.quick_parse import quick_message, quick_place
+from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.content import facts_in, read_facts
-from sneaker.feed.message import Message
-from sneaker.feed.quick import quick_message, quick_place
-from sneaker.feed.validate import parse_message
+from sneaker.feed.private import Opener, seal
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_MESSAGE_UNITS
-from sneaker.private import Opener, seal
 from sneaker.refs import MessageRef, encode_base64
-from sneaker.screen import escaped, escaped_json
-from sneaker.wire.jsontext import encode_json
+from sneaker.wire.json_text import encode_json
 from tests.bundle.bundles import CREATED_MS, keypair, make_feed
 from tests.bundle.vectors import ROOT
 from tests.fuzz.rules import Failed, Taker, Target, raised

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from sneaker.clock import format_clock, parse_clock
-from sneaker.config import Config, format_config, load_config
-from sneaker.drives.mounts import MountTable, drive_mounts, parse_mountinfo
+from sneaker.devices.mounts import MountTable, drive_mounts, parse_mountinfo
 from sneaker.errors import ClockError, ConfigError, DecryptionError, DriveError, InvalidMessage, KeysError, RefError
-from sneaker.exchange.encryption import decrypting, encrypting
-from sneaker.exchange.logs import LogTally, read_log
-from sneaker.exchange.placenote import read_note
-from sneaker.exchange.stick import Marker, format_marker, parse_marker
-from sneaker.feed.canonical import parse_json
-from sneaker.feed.jsonstream import JsonObject, looks_like_objects, read_objects
-from sneaker.feed.validate import parse_message
+from sneaker.feed.classic.canonical import parse_json
+from sneaker.feed.classic.validate import parse_message
+from sneaker.feed.json_stream import JsonObject, looks_like_objects, read_objects
+from sneaker.home.config import Config, format_config, load_config
+from sneaker.home.copy_detection import read_note
 from sneaker.keys import Keypair, format_secret, load_secret
 from sneaker.refs import FeedRef, Ref, parse_ref
+from sneaker.stick.layout import Marker, format_marker, parse_marker
+from sneaker.transfer.age import decrypting, encrypting
+from sneaker.transfer.read_log import LogTally, read_log
 from tests.bundle.bundles import keypair
 from tests.bundle.vectors import ROOT
 from tests.fuzz.feeds import log_lines, same, sample_messages

@@ -29,7 +29,7 @@ class Target(NamedTuple):
 
 
 class StreamReader(Protocol):
-    """The contract of readers: see sneaker/wire/reader.py."""
+    """The contract of readers: see sneaker/wire/stream_reader.py."""
 
     @property
     def trailing_data(self) -> bytes: ...

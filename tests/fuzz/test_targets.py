@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sneaker.bundle.format import encode_varint
+from sneaker.bundle.frames import encode_varint
 from tests.bundle.bundles import read_bundle
 from tests.bundle.vectors import Vector, load_vectors
 from tests.fuzz.corpus import saved

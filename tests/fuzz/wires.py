@@ -12,23 +12,23 @@ from nacl import bindings
 
 from sneaker.caps import MAIN_NETWORK_KEY, auth
 from sneaker.errors import AddressError, CallRefused, HandshakeError, InvalidMessage, RemoteProtocolError
-from sneaker.feed.message import Message
-from sneaker.feed.validate import parse_message
+from sneaker.feed.classic.message import Message
+from sneaker.feed.classic.validate import parse_message
 from sneaker.limits import MAX_BOX_BYTES, MAX_LEGACY_BEACON_BYTES, MAX_SEQUENCE
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.wire.address import format_addresses, parse_addresses
 from sneaker.wire.beacon import Beacon, decode_legacy, decode_normal, encode_legacy, encode_normal
 from sneaker.wire.blobs import BlobExchange, BlobReceiver, parse_get_arguments, parse_has_arguments
 from sneaker.wire.boxstream import Boxer, Unboxer
-from sneaker.wire.calls import CallKind, EndReceived, ItemReceived, RequestReceived, SessionEnded
+from sneaker.wire.ebt.notes import MessageItem, NotesItem, parse_item, parse_replicate_arguments
+from sneaker.wire.ebt.replicator import Replicator
 from sneaker.wire.handshake import ClientAuthenticated, ClientHandshake, HandshakeDone, ServerHandshake
 from sneaker.wire.history import ReorderBuffer, ReorderRoom, history_message, parse_history_arguments
-from sneaker.wire.jsontext import encode_json, members, parse_json, shown
-from sneaker.wire.muxrpc import Session
-from sneaker.wire.notes import MessageItem, NotesItem, parse_item, parse_replicate_arguments
-from sneaker.wire.packets import PacketReader, encode_packet
-from sneaker.wire.reader import GOODBYE, NEED_DATA
-from sneaker.wire.replicator import Replicator
+from sneaker.wire.json_text import encode_json, members, parse_json, shown
+from sneaker.wire.muxrpc.calls import CallKind, EndReceived, ItemReceived, RequestReceived, SessionEnded
+from sneaker.wire.muxrpc.packets import PacketReader, encode_packet
+from sneaker.wire.muxrpc.session import Session
+from sneaker.wire.stream_reader import GOODBYE, NEED_DATA
 from tests.fuzz.feeds import same, sample_messages
 from tests.fuzz.rules import Failed, Taker, Target, check_stream, pieces_of, put_piece, raised, read_stream, said
 from tests.wire.vectors import seeded

@@ -17,10 +17,10 @@ from sneaker.net.greeting import dial
 from sneaker.refs import FeedRef
 from sneaker.wire.address import Address, parse_address
 from sneaker.wire.boxstream import Boxer
-from sneaker.wire.calls import PeerError
 from sneaker.wire.handshake import ClientHandshake, HandshakeDone
-from sneaker.wire.packets import BodyKind
-from sneaker.wire.reader import NEED_DATA
+from sneaker.wire.muxrpc.calls import PeerError
+from sneaker.wire.muxrpc.packets import BodyKind
+from sneaker.wire.stream_reader import NEED_DATA
 
 
 def somebody() -> Keypair:

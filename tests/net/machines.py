@@ -18,13 +18,13 @@ import orjson
 import zstandard
 
 from sneaker.caps import Caps
-from sneaker.exchange.home import Home, create_home, open_home
-from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.publish import contact_content, publish
-from sneaker.feed.canonical import format_json, parse_json, utf16_units
-from sneaker.feed.message import Head, Message, create_message
-from sneaker.feed.validate import parse_message
+from sneaker.feed.classic.canonical import format_json, parse_json, utf16_units
+from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.feed.classic.validate import parse_message
+from sneaker.home.home import Home, create_home, open_home
+from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
+from sneaker.own_feed.publish import contact_content, publish
 from sneaker.refs import FeedRef, encode_base64
 
 ROOT = Path(__file__).resolve().parent.parent.parent

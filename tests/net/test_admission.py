@@ -17,7 +17,7 @@ from sneaker.keys import Keypair
 from sneaker.net import admission
 from sneaker.net.admission import MAX_HANDSHAKES, MAX_STRANGERS, Handshakes, find_place, source_of
 from sneaker.wire.boxstream import Boxer
-from sneaker.wire.packets import encode_packet
+from sneaker.wire.muxrpc.packets import encode_packet
 from tests.net.attackers import plain_socket, reads_end, shake_hands, somebody
 from tests.net.machines import Machine
 from tests.net.nodes import running, until

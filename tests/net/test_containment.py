@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from sneaker.exchange.ingest import Ingest
-from sneaker.feed.message import Message
+from sneaker.feed.classic.message import Message
+from sneaker.ingest.ingest import Ingest
 from sneaker.net.blobs import BlobTalk
 from sneaker.net.meeting import Meeting
 from sneaker.net.methods import Methods
@@ -27,10 +27,10 @@ from sneaker.net.node import Node
 from sneaker.net.peerclocks import PeerClocks
 from sneaker.wire.address import Address
 from sneaker.wire.boxstream import Boxer
-from sneaker.wire.calls import CallKind
-from sneaker.wire.ebt import EbtConnection
-from sneaker.wire.packets import encode_packet
-from sneaker.wire.replicator import Replicator
+from sneaker.wire.ebt.connection import EbtConnection
+from sneaker.wire.ebt.replicator import Replicator
+from sneaker.wire.muxrpc.calls import CallKind
+from sneaker.wire.muxrpc.packets import encode_packet
 from tests.net.attackers import Listener, guest, plain_socket, reads_end, shake_hands, somebody
 from tests.net.machines import Machine, wait_for
 from tests.net.nodes import running, until

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from sneaker.feed.message import Message
+from sneaker.feed.classic.message import Message
 from sneaker.net import service
 from sneaker.net.connection import Connection
 from sneaker.net.greeting import accept
 from sneaker.wire.address import net_address
-from sneaker.wire.calls import CallKind, RequestReceived
+from sneaker.wire.muxrpc.calls import CallKind, RequestReceived
 from tests.net.attackers import Listener, guest
 from tests.net.machines import Machine, wait_for
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.exchange.ingest import Ingest
-from sneaker.feed.message import Message
+from sneaker.feed.classic.message import Message
+from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.net import meeting, service
 from sneaker.net.connection import Connection
@@ -22,8 +22,8 @@ from sneaker.net.intake import Offer, Outcome
 from sneaker.net.ownmessages import OwnMessages
 from sneaker.refs import FeedRef
 from sneaker.wire.address import net_address, parse_address
-from sneaker.wire.calls import CallKind, RequestReceived
 from sneaker.wire.history import ReorderRoom
+from sneaker.wire.muxrpc.calls import CallKind, RequestReceived
 from tests.net.attackers import Listener, guest, somebody
 from tests.net.machines import Machine, RunningPeer, now_ms, wait_for
 

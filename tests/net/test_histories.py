@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sneaker.feed.message import Message
-from sneaker.wire.calls import CallKind
+from sneaker.feed.classic.message import Message
+from sneaker.wire.muxrpc.calls import CallKind
 from tests import js_oracle
 from tests.net.attackers import Listener, guest, somebody
 from tests.net.machines import ROOT, Machine, RunningPeer, wait_for

@@ -15,17 +15,17 @@ import pytest
 
 from sneaker.caps import Caps
 from sneaker.errors import CallRefused, HandshakeError, NetworkError
-from sneaker.exchange.ingest import Ingest
-from sneaker.feed.message import Head, Message, create_message
+from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.net.connection import Connection
 from sneaker.net.greeting import dial
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.wire.address import net_address, parse_address
 from sneaker.wire.boxstream import Boxer
-from sneaker.wire.calls import CallKind
 from sneaker.wire.handshake import ClientHandshake
-from sneaker.wire.packets import BodyKind, encode_packet
+from sneaker.wire.muxrpc.calls import CallKind
+from sneaker.wire.muxrpc.packets import BodyKind, encode_packet
 from tests.net.attackers import Listener, guest, plain_socket, reads_end, shake_hands, somebody, with_another_place
 from tests.net.machines import Machine, RunningPeer, now_ms, wait_for
 

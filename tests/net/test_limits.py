@@ -18,7 +18,7 @@ from sneaker.net.greeting import dial
 from sneaker.net.node import Node
 from sneaker.net.scheduler import Scheduler
 from sneaker.wire.address import Address, net_address
-from sneaker.wire.packets import encode_packet
+from sneaker.wire.muxrpc.packets import encode_packet
 from tests.net.attackers import guest, plain_socket, reads_end, shake_hands, somebody
 from tests.net.machines import Machine
 from tests.net.nodes import running, until

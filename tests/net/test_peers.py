@@ -126,7 +126,7 @@ def test_a_peer_that_only_claims_more_of_ours_stops_publishing(tmp_path: Path) -
     """What is claimed and does not come is remembered: publishing would fork the feed."""
     import asyncio
 
-    from sneaker.wire.calls import CallKind
+    from sneaker.wire.muxrpc.calls import CallKind
     from tests.net.attackers import Listener, guest
 
     one, friend = Machine(tmp_path / "one"), Machine(tmp_path / "friend")
@@ -160,7 +160,7 @@ def test_own_messages_that_are_shown_are_parked(tmp_path: Path) -> None:
     texts = [message.text for message in one.messages(one.id)]
     copy = Machine(tmp_path / "copy", keypair=one.keypair)
     with copy.home() as home:
-        from sneaker.exchange.ingest import Ingest
+        from sneaker.ingest.ingest import Ingest
         from tests.net.machines import now_ms
 
         with Ingest(home.store, caps=copy.caps, now_ms=now_ms, workers=1) as ingest:
@@ -200,7 +200,7 @@ def test_what_a_card_said_need_not_be_asked_on_the_lan(log: Path, tmp_path: Path
     """The first notes leave out the feeds in which both sides are level, whoever told us so."""
     import asyncio
 
-    from sneaker.wire.calls import CallKind
+    from sneaker.wire.muxrpc.calls import CallKind
     from tests.net.attackers import Listener, guest
 
     one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import CallRefused
-from sneaker.wire.calls import CallKind
+from sneaker.wire.muxrpc.calls import CallKind
 from tests.net.attackers import Listener, guest
 from tests.net.machines import Machine
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sneaker.bundle.card import Card, decode_card
-from sneaker.bundle.file import open_indexed
+from sneaker.bundle.indexed_file import open_indexed
 from sneaker.errors import SneakerError
-from sneaker.exchange.stick import BUNDLES, CARDS, FOLDER, base32
 from sneaker.refs import FeedRef
+from sneaker.stick.layout import BUNDLES, CARDS, FOLDER, base32
 
 __all__ = ["File", "SimulatedStick", "Violation"]
 

@@ -8,7 +8,7 @@ import hypothesis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from sneaker.bundle.plan import Order
+from sneaker.planning.send_order import Order
 from tests.simulation.folders import quick_folder
 from tests.simulation.world import World
 

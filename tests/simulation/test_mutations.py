@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from sneaker.exchange import leaving
-from sneaker.exchange.folder import Folder
-from sneaker.exchange.leaving import Leaving
-from sneaker.exchange.stick import BUNDLES
+from sneaker.stick import send as leaving
+from sneaker.stick.layout import BUNDLES
+from sneaker.stick.safe_folder import Folder
+from sneaker.stick.send import Leaving
 from sneaker.store.peers import PeerTables
 from tests.simulation.folders import quick_folder
 from tests.simulation.world import Violation, World

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.bundle.plan import Order
+from sneaker.planning.send_order import Order
 from tests.simulation.folders import quick_folder
 from tests.simulation.world import World
 

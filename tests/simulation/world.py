@@ -16,19 +16,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sneaker.bundle.plan import Order
 from sneaker.caps import MAIN_CAPS
-from sneaker.config import CONFIG_NAME, Config, format_config
 from sneaker.errors import ForkError
-from sneaker.exchange.enrolment import enrol
-from sneaker.exchange.home import Home, create_home, open_home
-from sneaker.exchange.ingest import Ingest
-from sneaker.exchange.publish import check_may_publish, publish
-from sneaker.exchange.stick import BUNDLES, CARDS, base32
-from sneaker.exchange.visit import VisitOptions, VisitReport, visit
-from sneaker.feed.message import Head, Message, create_message
+from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.home.config import CONFIG_NAME, Config, format_config
+from sneaker.home.home import Home, create_home, open_home
+from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
+from sneaker.own_feed.publish import check_may_publish, publish
+from sneaker.planning.send_order import Order
 from sneaker.refs import FeedRef, MessageRef
+from sneaker.stick.enrolment import enrol
+from sneaker.stick.layout import BUNDLES, CARDS, base32
+from sneaker.stick.visit import VisitOptions, VisitReport, visit
 from sneaker.store.check import check
 from tests.simulation.crash import crashing
 from tests.simulation.sticks import SimulatedStick, Violation

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.store.base import Store
-from sneaker.store.sqlite import SqliteStore
+from sneaker.store.rows import Store
+from sneaker.store.store import SqliteStore
 from tests.store.memory import MemoryStore
 
 

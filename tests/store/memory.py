@@ -12,13 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from sneaker.errors import StoreLocked
-from sneaker.feed.compact import Compact, expand
+from sneaker.feed.classic.compact import Compact, expand
+from sneaker.feed.classic.message import Head, Message
 from sneaker.feed.content import FactsReader, content_type, read_facts
-from sneaker.feed.message import Head, Message
-from sneaker.graph import EdgeState, find_hops
 from sneaker.limits import MAX_CLOCK_FEEDS, MAX_WAITING_BYTES
 from sneaker.refs import BlobRef, FeedRef, MessageRef
-from sneaker.store.base import (
+from sneaker.social import EdgeState, find_hops
+from sneaker.store.claims import MAX_CLAIMS, superfluous, weigh
+from sneaker.store.merge_feeds import merge_feeds
+from sneaker.store.rows import (
     SEQUENCE_BITS,
     SEQUENCE_MASK,
     Batch,
@@ -40,8 +42,6 @@ from sneaker.store.base import (
     Row,
     WaitingRow,
 )
-from sneaker.store.claims import MAX_CLAIMS, superfluous, weigh
-from sneaker.store.merge import merge_feeds
 
 ROW_BYTES = 160
 

@@ -11,10 +11,10 @@ import pytest
 
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import StoreError, StoreLocked
-from sneaker.exchange.ingest import Ingest
-from sneaker.store.base import OwnSeen
+from sneaker.ingest.ingest import Ingest
 from sneaker.store.check import CheckReport, check
-from sneaker.store.sqlite import SqliteStore
+from sneaker.store.rows import OwnSeen
+from sneaker.store.store import SqliteStore
 from tests.store.memory import MemoryStore
 from tests.store.worlds import NOW_MS, contents, feed, keypair, run
 
@@ -202,7 +202,7 @@ def test_messages_without_a_feed_are_known_by_their_keys(ours: SqliteStore, numb
 
 def test_a_forged_message_with_the_right_key(store: SqliteStore) -> None:
     """Somebody who can write the file can make keys fit; only the signature tells."""
-    from sneaker.feed.compact import Compact, expand
+    from sneaker.feed.classic.compact import Compact, expand
 
     base = feed_id(store) << 32
     old = next(store.rows(ME, LENGTH, LENGTH)).compact

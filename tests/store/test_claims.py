@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sneaker.feed.message import Head, Message, create_message
+from sneaker.feed.classic.message import Head, Message, create_message
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.base import Note, OwnSeen, Store
 from sneaker.store.claims import MAX_CLAIMS
+from sneaker.store.rows import Note, OwnSeen, Store
 from tests.store.worlds import batch, feed, keypair
 
 ME, BOB, CAROL, EVE = (keypair(number).public for number in (0, 1, 2, 3))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from sneaker.errors import StoreLocked
-from sneaker.feed.compact import compact
-from sneaker.graph import EdgeState
+from sneaker.feed.classic.compact import compact
 from sneaker.refs import BlobRef
-from sneaker.store import base
-from sneaker.store.base import SEQUENCE_BITS, Batch, ForkRow, Note, OwnSeen, Peer, PeerKind, Store, WaitingRow
+from sneaker.social import EdgeState
+from sneaker.store import rows as base
+from sneaker.store.rows import SEQUENCE_BITS, Batch, ForkRow, Note, OwnSeen, Peer, PeerKind, Store, WaitingRow
 from tests.store.worlds import NOW_MS, batch, feed, keypair
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sneaker.files.permissions import keeps_permissions, make_private_folder, writable_by_others
 from sneaker.store.database import connect
-from sneaker.store.permissions import keeps_permissions, make_private_folder, writable_by_others
 from tests.homes import home
 
 

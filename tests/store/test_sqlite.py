@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import StoreDamaged, StoreError, StoreFull, StoreLocked, StoreVersion
-from sneaker.store import database, schema
-from sneaker.store.base import Note, Peer, PeerKind
+from sneaker.store import database
+from sneaker.store import migrations as schema
 from sneaker.store.database import store_errors
-from sneaker.store.sqlite import SqliteStore
+from sneaker.store.rows import Note, Peer, PeerKind
+from sneaker.store.store import SqliteStore
 from tests.store.worlds import batch, feed, keypair
 
 
@@ -119,7 +120,7 @@ def test_errors_become_ours(path: Path) -> None:
 def test_another_process_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(path)
     script = (
-        "import sys; from pathlib import Path; from sneaker.store.sqlite import SqliteStore\n"
+        "import sys; from pathlib import Path; from sneaker.store.store import SqliteStore\n"
         "store = SqliteStore.open(Path(sys.argv[1])); writer = store.writer()\n"
         "print('ready', flush=True); sys.stdin.read()"
     )

@@ -9,9 +9,9 @@ from contextlib import closing
 
 import pytest
 
-from sneaker.feed.message import signed_bytes
-from sneaker.store import verification
-from sneaker.store.verification import Check, Verifier
+from sneaker.feed.classic.message import signed_bytes
+from sneaker.signatures import pool as verification
+from sneaker.signatures.pool import Check, Verifier
 from tests.store.worlds import feed
 
 MESSAGES = feed(0, 60)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from sneaker.feed.compact import Compact, compact
-from sneaker.feed.message import Head, Message, create_message
+from sneaker.feed.classic.compact import Compact, compact
+from sneaker.feed.classic.message import Head, Message, create_message
 from sneaker.feed.run import Run
 from sneaker.keys import Keypair
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.store.base import SEQUENCE_BITS, Batch, MessageRow, Store
+from sneaker.store.rows import SEQUENCE_BITS, Batch, MessageRow, Store
 
 NOW_MS = 1_700_000_000_000
 

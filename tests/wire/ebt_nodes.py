@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Mapping
 
 from sneaker.refs import FeedRef
-from sneaker.wire.ebt import EbtConnection
-from sneaker.wire.notes import MessageItem
-from sneaker.wire.replicator import Replicator
+from sneaker.wire.ebt.connection import EbtConnection
+from sneaker.wire.ebt.notes import MessageItem
+from sneaker.wire.ebt.replicator import Replicator
 
 
 def message(feed: FeedRef, sequence: int) -> bytes:

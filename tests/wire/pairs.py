@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from sneaker.wire.muxrpc import Session
-from sneaker.wire.reader import NEED_DATA
+from sneaker.wire.muxrpc.session import Session
+from sneaker.wire.stream_reader import NEED_DATA
 
 
 class Link:

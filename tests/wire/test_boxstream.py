@@ -10,7 +10,7 @@ from nacl import bindings
 
 from sneaker.errors import LocalProtocolError, RemoteProtocolError
 from sneaker.wire.boxstream import Boxer, Unboxer
-from sneaker.wire.reader import GOODBYE, NEED_DATA
+from sneaker.wire.stream_reader import GOODBYE, NEED_DATA
 from tests.readers import Failed, check_reader, read_all
 from tests.wire.vectors import load
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sneaker.errors import LocalProtocolError, RemoteProtocolError
 from sneaker.limits import MAX_UNWANTED_FEEDS
 from sneaker.refs import FeedRef
-from sneaker.wire.ebt import ClockReceived, EbtConnection, Run
-from sneaker.wire.notes import MessageItem, encode_note, format_notes
-from sneaker.wire.replicator import Replicator
+from sneaker.wire.ebt.connection import ClockReceived, EbtConnection, Run
+from sneaker.wire.ebt.notes import MessageItem, encode_note, format_notes
+from sneaker.wire.ebt.replicator import Replicator
 from tests.wire.ebt_nodes import Node, described, message
 from tests.wire.vectors import load, transcript
 

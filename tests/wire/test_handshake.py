@@ -11,7 +11,7 @@ from sneaker.errors import HandshakeError, LocalProtocolError, SneakerError
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
 from sneaker.wire.handshake import BoxKeys, ClientAuthenticated, ClientHandshake, HandshakeDone, ServerHandshake
-from sneaker.wire.reader import NEED_DATA
+from sneaker.wire.stream_reader import NEED_DATA
 from tests.readers import Failed, check_reader
 from tests.wire.vectors import keypair, load, seeded
 

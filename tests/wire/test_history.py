@@ -20,7 +20,7 @@ from sneaker.wire.history import (
     history_message,
     parse_history_arguments,
 )
-from sneaker.wire.jsontext import parse_json
+from sneaker.wire.json_text import parse_json
 from tests.wire.vectors import transcript
 
 FEED = FeedRef(bytes(range(32)))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sneaker.limits import MAX_JSON_DEPTH
-from sneaker.wire.jsontext import encode_json, members, parse_json, shown, whole_number
+from sneaker.wire.json_text import encode_json, members, parse_json, shown, whole_number
 
 JSON = st.recursive(
     st.none()

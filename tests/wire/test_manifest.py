@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from sneaker.wire.calls import CallKind, PeerError
-from sneaker.wire.manifest import METHODS, Permission, is_unknown_method, manifest, refusal
+from sneaker.wire.muxrpc.calls import CallKind, PeerError
+from sneaker.wire.muxrpc.manifest import METHODS, Permission, is_unknown_method, manifest, refusal
 from tests.wire.vectors import transcript
 
 EBT = ("ebt", "replicate")

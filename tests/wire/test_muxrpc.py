@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sneaker.errors import CallRefused, LocalProtocolError, RemoteProtocolError, SneakerError
 from sneaker.wire.blobs import parse_has_arguments
-from sneaker.wire.calls import (
+from sneaker.wire.muxrpc.calls import (
     AnswerReceived,
     CallKind,
     EndReceived,
@@ -22,9 +22,9 @@ from sneaker.wire.calls import (
     RequestReceived,
     SessionEnded,
 )
-from sneaker.wire.muxrpc import CLOSED_TEXT, Session
-from sneaker.wire.packets import GOODBYE_PACKET, BodyKind, PacketReader, encode_packet
-from sneaker.wire.reader import NEED_DATA
+from sneaker.wire.muxrpc.packets import GOODBYE_PACKET, BodyKind, PacketReader, encode_packet
+from sneaker.wire.muxrpc.session import CLOSED_TEXT, Session
+from sneaker.wire.stream_reader import NEED_DATA
 from tests.readers import Failed, check_reader, read_all
 from tests.wire.pairs import Link
 from tests.wire.vectors import transcript

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from sneaker.errors import CallRefused, LocalProtocolError, RemoteProtocolError
 from sneaker.limits import MAX_NOTES_PER_PACKET
 from sneaker.refs import FeedRef
-from sneaker.wire.jsontext import parse_json
-from sneaker.wire.notes import (
+from sneaker.wire.ebt.notes import (
     MAX_NOTE_SEQUENCE,
     MessageItem,
     Note,
@@ -22,6 +21,7 @@ from sneaker.wire.notes import (
     parse_item,
     parse_replicate_arguments,
 )
+from sneaker.wire.json_text import parse_json
 from tests.wire.vectors import load
 
 VECTORS = load("ebt.json")

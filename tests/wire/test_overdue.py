@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sneaker.refs import FeedRef
-from sneaker.wire.ebt import EbtConnection
-from sneaker.wire.notes import encode_note, format_notes
-from sneaker.wire.replicator import SWITCH_AFTER_S, Replicator
+from sneaker.wire.ebt.connection import EbtConnection
+from sneaker.wire.ebt.notes import encode_note, format_notes
+from sneaker.wire.ebt.replicator import SWITCH_AFTER_S, Replicator
 from tests.wire.ebt_nodes import described, message
 
 ME, FEED, OTHER, FIRST, SECOND = (FeedRef(bytes([number]) * 32) for number in range(1, 6))

@@ -8,8 +8,8 @@ import pytest
 
 from sneaker.errors import LocalProtocolError
 from sneaker.limits import MAX_PACKET_BYTES
-from sneaker.wire.packets import GOODBYE_PACKET, BodyKind, Packet, PacketReader, encode_packet
-from sneaker.wire.reader import GOODBYE
+from sneaker.wire.muxrpc.packets import GOODBYE_PACKET, BodyKind, Packet, PacketReader, encode_packet
+from sneaker.wire.stream_reader import GOODBYE
 from tests.readers import Failed, check_reader, read_all
 from tests.wire.vectors import load
 

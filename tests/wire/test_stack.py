@@ -11,14 +11,14 @@ import pytest
 from sneaker.errors import RemoteProtocolError
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
-from sneaker.wire import manifest
 from sneaker.wire.boxstream import Boxer, Unboxer
-from sneaker.wire.calls import CallKind, EndReceived, ItemReceived, RequestReceived, SessionEnded
-from sneaker.wire.ebt import EbtConnection
+from sneaker.wire.ebt.connection import EbtConnection
+from sneaker.wire.ebt.notes import parse_replicate_arguments
 from sneaker.wire.handshake import ClientAuthenticated, ClientHandshake, HandshakeDone, ServerHandshake
-from sneaker.wire.muxrpc import Session
-from sneaker.wire.notes import parse_replicate_arguments
-from sneaker.wire.reader import GOODBYE, NEED_DATA
+from sneaker.wire.muxrpc import manifest
+from sneaker.wire.muxrpc.calls import CallKind, EndReceived, ItemReceived, RequestReceived, SessionEnded
+from sneaker.wire.muxrpc.session import Session
+from sneaker.wire.stream_reader import GOODBYE, NEED_DATA
 from tests.wire.ebt_nodes import Node
 from tests.wire.vectors import seeded
 

@@ -1,0 +1,131 @@
+"""How things are printed: data to stdout, words and progress to stderr, and nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from sneaker.errors import SneakerError, UsageError
+from sneaker.escaping import escaped
+
+__all__ = ["Output", "Screen", "amount", "clean", "counted", "parse_size", "print_error", "warn_if_forgetful"]
+
+
+class Screen:
+    """Standard output or error, with everything that is printed safe for a terminal.
+
+    The floor below all prints: what stands in a line besides our own words goes through ``clean`` as well, which keeps it on
+    that line.  ``stream`` is what is below, for the few bytes that shall act on a terminal.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Print; returns the number of characters, as files do."""
+        self.stream.write(escaped(text, keep_lines=True))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Print several texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the stream's: flush, buffer, isatty, ..."""
+        return getattr(self.stream, name)
+
+
+def clean(text: str, limit: int = 200) -> str:
+    """Return ``text`` safe to print within a line: controls and line ends escaped, at most ``limit`` characters."""
+    return escaped(text if len(text) <= limit else text[: limit - 3] + "...")
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """Return for example ``"1 message"`` or ``"2,000 messages"``."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def amount(size: int) -> str:
+    """Return a number of bytes as people say it."""
+    value = float(size)
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{int(value)} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{size} bytes"
+
+
+def parse_size(text: str) -> int:
+    """Read a size: bytes, or with k, M, G or T (powers of 1000), or Ki, Mi, Gi, Ti (of 1024); raises UsageError."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([kKMGT])(i?))?B?", text.strip())
+    if match is None:
+        raise UsageError(f"{clean(text, 40)!r} is not a size", hint="sizes are like 500M, 2G or 650000")
+    power = " KMGT".index((match[2] or " ").upper())
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def print_error(error: SneakerError) -> None:
+    """Print an error and its hint, as every command does."""
+    print(f"sneaker: error: {clean(error.message, 500)}", file=sys.stderr)
+    if error.hint:
+        print(f"sneaker: hint: {clean(error.hint, 500)}", file=sys.stderr)
+
+
+def warn_if_forgetful(reason: str | None) -> None:
+    """Print a warning if there is a reason why what was published is not remembered outside of the home; ``-q`` keeps it."""
+    if reason is not None:
+        print(
+            f"sneaker: warning: this is not remembered outside of the home: {clean(reason, 300)}; 'sneaker doctor' says more",
+            file=sys.stderr,
+        )
+
+
+@dataclass(slots=True)
+class Output:
+    """What the person asked for: ``json`` for scripts, ``quiet`` for silence on stderr."""
+
+    json: bool = False
+    quiet: bool = False
+
+    def data(self, value: Any, text: str | None = None) -> None:
+        """Print the result: ``value`` as one JSON line with ``--json``, else ``text``."""
+        if self.json:
+            print(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+        elif text is not None:
+            print(text)
+
+    def say(self, text: str) -> None:
+        """Print a remark to stderr, unless it shall be quiet."""
+        if not self.quiet:
+            with suppress(OSError):  # whoever reads it may be gone, and a service goes on
+                print(text, file=sys.stderr)
+
+    @contextmanager
+    def progress(self, total: int | None, label: str, unit: str = "B") -> Iterator[Callable[[int], None]]:
+        """Show a bar on stderr while the block runs, if that is a terminal; yields what advances it."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda done: None
+            return
+        from tqdm import tqdm
+
+        with tqdm(
+            total=total,
+            desc=label,
+            unit=unit,
+            unit_scale=True,
+            leave=False,
+            delay=0.7,
+            file=getattr(sys.stderr, "stream", sys.stderr),  # it moves the cursor
+            dynamic_ncols=True,
+        ) as bar:
+
+            def advance(done: int) -> None:
+                bar.update(done)
+
+            yield advance

@@ -1,0 +1,144 @@
+"""What 'watch' joins together: drives and inboxes on one side, visits and imports on the other."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sneaker.cli.app import now_ms
+from sneaker.cli.printing import clean, counted
+from sneaker.devices.device import MountedDrive
+from sneaker.devices.events import Enrolment, VisitSummary
+from sneaker.devices.inbox import Taken
+from sneaker.home.config import Config
+
+__all__ = ["HomeInbox", "HomeVisitor", "what_came"]
+
+
+@dataclass(frozen=True, slots=True)
+class HomeVisitor:
+    """Visits drives with the home at ``home``, which is opened for each visit: between them, nothing is held."""
+
+    home: Path
+    config: Config
+
+    def is_enrolled(self, drive: MountedDrive) -> Enrolment:
+        """See ``devices.watch.Visitor``."""
+        from sneaker.home.home import open_home
+        from sneaker.stick.enrolment import is_enrolled
+
+        opened = open_home(self.home, self.config.caps)
+        try:
+            found = is_enrolled(opened, drive.mount_point)
+        finally:
+            opened.store.close()
+        return {True: Enrolment.ENROLLED, False: Enrolment.UNKNOWN, None: Enrolment.NONE}[found]
+
+    def visit(self, drive: MountedDrive) -> VisitSummary:
+        """See ``devices.watch.Visitor``."""
+        from sneaker.cli.sticks import stick_options
+        from sneaker.home.home import open_home
+        from sneaker.stick.visit import VisitOptions, visit
+
+        opened = open_home(self.home, self.config.caps)
+        try:
+            # A write-protected stick is only read; trying to write there would look like a stick that fails.
+            options = VisitOptions(export=not drive.read_only, **stick_options(self.config.sticks))
+            report = visit(opened, drive.mount_point, options, now_ms=now_ms, random_bytes=os.urandom)
+        finally:
+            opened.store.close()
+        taken = report.imported.ingested
+        # Of a drive that is only read, the report says what would have been left.
+        packed = None if drive.read_only else report.exported
+        words = what_came(taken.accepted, len(taken.feeds_advanced), packed.messages if packed else 0)
+        if drive.read_only:
+            words += "; the drive is write-protected, so nothing was left on it"
+        if packed is not None and packed.left:
+            words += f"; {counted(sum(item.messages for item in packed.left), 'message')} did not fit"
+        if taken.refused or not report.imported.complete:
+            words += "; something on it was refused or damaged, 'sneaker sync' says what"
+        damaged = not drive.read_only and _is_read_only(drive)
+        if damaged:
+            words += f"; its file system is damaged and has become read-only: unmount it, and repair it {_how(drive)}"
+        # These sentences name files of the stick's folder, whose names are checked before anything else.
+        words = "; ".join([words, *(clean(problem, 200) for problem in report.problems[:3])])
+        return VisitSummary(
+            messages_in=taken.accepted,
+            people=len(taken.feeds_advanced),
+            messages_out=packed.messages if packed else 0,
+            safe_to_remove=report.safe_to_remove,
+            complete=report.complete,
+            words=words,
+            damaged=damaged,
+        )
+
+
+def _is_read_only(drive: MountedDrive) -> bool:
+    try:
+        return bool(os.statvfs(drive.mount_point).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def _how(drive: MountedDrive) -> str:
+    """Return how a file system is repaired; its type is the kernel's word."""
+    program = {"vfat": "fsck.vfat -a", "exfat": "fsck.exfat -p"}.get(drive.fs_type, "fsck")
+    return f"with '{program} {clean(drive.device, 40)}'"
+
+
+def what_came(messages_in: int, people: int, messages_out: int) -> str:
+    """Return what came and went, as people say it."""
+    if not messages_in and not messages_out:
+        return "nothing new"
+    came = "nothing new"
+    if messages_in:
+        came = f"{counted(messages_in, 'new message')} from {counted(people, 'person', 'people')}"
+    return f"{came}, {messages_out:,} carried on" if messages_out else came
+
+
+@dataclass(frozen=True, slots=True)
+class HomeInbox:
+    """Imports files from inboxes into the home at ``home``."""
+
+    home: Path
+    config: Config
+
+    @staticmethod
+    def wanted(start: bytes, name: str) -> bool:
+        """Whether a file is for us: a bundle or card under any name, other kinds only under a name that says so."""
+        from sneaker.errors import NotABundle
+        from sneaker.transfer.sources import Kind, sniff
+
+        try:
+            kind = sniff(start, name)
+        except NotABundle:
+            return False
+        if kind in (Kind.NDJSON, Kind.ENCRYPTED):
+            # A folder of downloads is full of JSON, and age encrypts all sorts of things.
+            return name.lower().endswith((".ndjson", ".sneaker", ".sneaker.age"))
+        return True
+
+    def take(self, path: Path) -> Taken:
+        """Import one file; raises StoreError for what is wrong on this machine."""
+        import io
+
+        from sneaker.home.home import open_home
+        from sneaker.transfer.import_files import import_sources
+
+        opened = open_home(self.home, self.config.caps)
+        try:
+            report = import_sources(opened, [str(path)], stdin=io.BytesIO(), now_ms=now_ms)
+        finally:
+            opened.store.close()
+        taken = report.ingested
+        words = what_came(taken.accepted, len(taken.feeds_advanced), 0)
+        whole = all(source.whole for source in report.sources)
+        if not whole:
+            words += "; it is damaged, cut short or not for this network"
+        elif taken.refused:
+            words += f"; {counted(taken.refused, 'message')} refused"
+        elif report.blobs.refused:
+            whole = False
+            words += f"; {counted(report.blobs.refused, 'blob')} refused, import it again"
+        return Taken(taken.accepted, len(taken.feeds_advanced), whole, words)

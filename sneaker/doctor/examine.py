@@ -1,0 +1,539 @@
+"""What is wrong on this machine, and first of all: is the own feed forked, or in danger of it?
+
+A finding is a *problem* if the person should do something about it, a *note* if it is good to know.  Nothing is changed,
+but for ``dismiss`` where the person asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sneaker.errors import InvalidMessage, SneakerError, StoreDamaged
+from sneaker.feed.classic.compact import expand
+from sneaker.feed.classic.message import Message
+from sneaker.files.permissions import writable_by_others
+from sneaker.home.home import SECRET_NAME, STORE_NAME, Home
+from sneaker.own_feed.claims import contradicting
+from sneaker.own_feed.fork_guard import Doubt
+from sneaker.refs import FeedRef
+from sneaker.store.claims import may_be_wrong
+from sneaker.store.rows import Claim, Fork, OwnKeyElsewhere, OwnSeen, Store
+from sneaker.store.sticks import DriveTables
+
+__all__ = [
+    "Finding",
+    "ForkedPlace",
+    "Level",
+    "OwnFeed",
+    "OwnState",
+    "day",
+    "error_finding",
+    "examine",
+    "examine_folder",
+    "own_feed",
+    "own_feed_json",
+]
+
+_DAY_MS = 24 * 60 * 60 * 1000
+_MIB = 1 << 20
+
+# sneaker did not exist before 2020, and a clock beyond 2100 is as wrong.
+_EARLIEST_MS = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1000)
+_LATEST_MS = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp() * 1000)
+# Imports stage whole bundles beside the store, and SQLite needs room for its log.
+_LOW_DISK_BYTES = 256 * _MIB
+_LONG_AGO_DAYS = 60
+# Feeds whose last message is rebuilt: a look, not a check.
+_GLANCED_FEEDS = 1000
+_LISTED = 20
+
+
+class Level(StrEnum):
+    """Whether somebody should do something."""
+
+    PROBLEM = "problem"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found; ``code`` is stable, ``message`` and ``hint`` are for people."""
+
+    code: str
+    level: Level
+    message: str
+    hint: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """Return the fields for ``--json``."""
+        return {"code": self.code, "level": str(self.level), "message": self.message, "hint": self.hint}
+
+
+class OwnState(StrEnum):
+    """How the own feed stands."""
+
+    #: Nobody has shown or claimed anything else than what is here.
+    FINE = "fine"
+    #: Others have, or say that they have, more of it: nothing is published until it is here.
+    BEHIND = "behind"
+    #: Two messages carry our signature for one place, or a card with our signature names another message than ours.
+    FORKED = "forked"
+    #: The identity was brought from elsewhere, and the person has not said which message is its last one.
+    ADOPTED = "adopted"
+    #: The secret is not the one that the home was made with, and the same holds.
+    EXCHANGED = "exchanged"
+    #: The home is a copy, a restored one, or on another machine than before, and the same holds.
+    MOVED = "moved"
+    #: Another machine proved that it holds our secret, and the same holds.
+    SHARED = "shared"
+    #: A stick carries a card of our own that this home never made, and the same holds.
+    RESTORED = "restored"
+
+
+@dataclass(frozen=True, slots=True)
+class ForkedPlace:
+    """Two messages of one author for one place; ``ours`` is None if the other one follows a message that we do not have."""
+
+    sequence: int
+    ours: Message | None
+    theirs: Message | None
+    fork: Fork
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFeed:
+    """The answer to "am I forked?"; ``last`` is the last own message here, if it can be read.
+
+    ``claims`` are those that say more than we hold, or something else; strangers' are among them and do not count.
+    """
+
+    feed: FeedRef
+    state: OwnState
+    seen: OwnSeen
+    last: Message | None = None
+    claims: list[Claim] = field(default_factory=list)
+    contradicting: list[Claim] = field(default_factory=list)
+    forks: list[ForkedPlace] = field(default_factory=list)
+    elsewhere: list[OwnKeyElsewhere] = field(default_factory=list)
+
+    @property
+    def stopping(self) -> list[Claim]:
+        """The claims that keep us from publishing."""
+        return [
+            claim
+            for claim in self.claims
+            if claim.counts and not claim.dismissed and (claim.sequence > self.seen.held or claim in self.contradicting)
+        ]
+
+    @property
+    def may_dismiss(self) -> bool:
+        """Whether nothing but the word of others says that there is more, so that the person may know better."""
+        return (
+            self.state is OwnState.BEHIND
+            and self.seen.proven <= self.seen.held
+            and all(may_be_wrong(self.feed, claim) for claim in self.stopping)
+        )
+
+
+def own_feed(home: Home, doubt: Doubt | None = None) -> OwnFeed:
+    """Look at everything that anybody ever showed or claimed of the own feed; raises StoreError.
+
+    ``doubt`` is what the home itself gives reason for (``Standing.doubt``).
+    """
+    me, store = home.keypair.public, home.store
+    seen = store.own_sequence_seen(me)
+    others = contradicting(store, me)
+    forks = [_place(store, fork) for fork in store.forks() if fork.feed == me]
+    if forks or others or me in store.forked():
+        state = OwnState.FORKED
+    elif max(seen.proven, seen.claimed) > seen.held:
+        state = OwnState.BEHIND
+    elif doubt is not None:
+        state = OwnState(doubt)
+    else:
+        state = OwnState.FINE
+    try:
+        last = store.message(me, seen.held) if seen.held else None
+    except StoreDamaged:
+        last = None
+    claims = [claim for claim in store.claims(me) if claim.sequence > seen.held or claim in others]
+    return OwnFeed(me, state, seen, last, claims, others, forks, store.own_key_elsewhere(me))
+
+
+def _place(store: Store, fork: Fork) -> ForkedPlace:
+    ours = None
+    if fork.ours is not None:
+        try:
+            ours = store.message(fork.feed, fork.sequence)
+        except StoreDamaged:
+            ours = None
+    try:
+        theirs = expand(fork.feed, fork.sequence, fork.previous, fork.compact)
+    except InvalidMessage:
+        theirs = None
+    return ForkedPlace(fork.sequence, ours, theirs, fork)
+
+
+def error_finding(error: SneakerError) -> Finding:
+    """Return the finding for what kept the home from being opened."""
+    return Finding(error.code, Level.PROBLEM, error.message, error.hint)
+
+
+def examine(home: Home, own: OwnFeed, *, now_ms: int, forgetful: str | None = None) -> list[Finding]:
+    """Return all findings of an opened home, problems first; raises StoreError only if the store cannot be read at all.
+
+    ``forgetful`` says why what is published cannot be remembered outside of the home, if so (``Standing.probe``).
+    """
+    found = [
+        *_own_findings(own),
+        *_memory_findings(forgetful),
+        *_glance(home),
+        *examine_folder(home.path),
+        *_clock_findings(home, now_ms),
+        *_fork_findings(home),
+        *_waiting_findings(home),
+        *_drive_findings(home, now_ms),
+    ]
+    return sorted(found, key=lambda finding: finding.level is not Level.PROBLEM)
+
+
+# -------------------------------------------------------------------------------------------------- the own feed
+
+
+def _own_findings(own: OwnFeed) -> Iterator[Finding]:
+    if own.forks:
+        places = ", ".join(str(place.sequence) for place in own.forks[:_LISTED])
+        yield Finding(
+            "own-feed-forked",
+            Level.PROBLEM,
+            f"your feed is forked: two different messages with your signature for place {places}",
+            "this cannot be mended, others take no more of this feed: go on with a new identity ('sneaker --home DIR init'),"
+            " and tell your followers; if another machine uses the same secret, stop it",
+        )
+    for claim in own.contradicting[:_LISTED]:
+        yield Finding(
+            "own-key-elsewhere",
+            Level.PROBLEM,
+            f"another copy of this home writes with your key: it left word that your message {claim.sequence} is"
+            f" {claim.key}, here it is another one",
+            "two machines must never share a secret; keep one of them, and make a new identity on the other",
+        )
+    if own.elsewhere:
+        yield _shared_finding(own)
+    if own.state is OwnState.BEHIND:
+        yield from _behind_findings(own)
+    elif own.state in _DOUBTS:
+        yield _doubt_finding(own)
+    dismissed = [claim for claim in own.claims if claim.dismissed and claim.counts]
+    if dismissed:
+        yield Finding(
+            "claims-dismissed",
+            Level.NOTE,
+            f"you dismissed claims that your feed goes up to message {max(claim.sequence for claim in dismissed)}",
+        )
+    strangers = [claim for claim in own.claims if not claim.dismissed and not claim.counts]
+    if strangers:
+        who = f"{strangers[0].source}, who is" if len(strangers) == 1 else f"{len(strangers)} machines that are"
+        farthest = max(claim.sequence for claim in strangers)
+        yield Finding(
+            "strangers-claim",
+            Level.NOTE,
+            f"{who} not near you, said that your feed goes up to message {farthest:,}, this machine holds it up to"
+            f" {own.seen.held:,}; anybody can say so, and it stops nothing",
+            "if it may be true, sync with whoever said it: messages of yours prove themselves; the word of those whom you follow"
+            " counts without proof",
+        )
+
+
+_DOUBTS = {
+    OwnState.ADOPTED: ("identity-adopted", "this identity was brought from elsewhere, where it may have published"),
+    OwnState.EXCHANGED: (
+        "secret-exchanged",
+        "the secret of this home is not the one that it was made with; where it comes from, it may have published",
+    ),
+    OwnState.MOVED: (
+        "home-moved",
+        "this home was copied or restored, or came from another machine; somewhere else it may have published",
+    ),
+    OwnState.RESTORED: (
+        "home-restored",
+        "a stick carries a card of yours that this home did not make: it was put back to an earlier state, where it may have published",
+    ),
+}
+
+
+def _shared_finding(own: OwnFeed) -> Finding:
+    newest = own.elsewhere[0]
+    others = f" (and {len(own.elsewhere) - 1} more)" if len(own.elsewhere) > 1 else ""
+    return Finding(
+        "own-key-shared",
+        Level.PROBLEM,
+        f"another machine has your secret: the one at {newest.host}{others} proved it on {day(newest.seen_at_ms)}. As soon as both"
+        " publish, your feed is forked, others then take no more of it, and that cannot be mended. Nothing is published here until"
+        " that is settled",
+        "choose one machine that keeps the identity. On the other one stop every SSB program for good and make a new identity; if"
+        " this is the one that goes on, bring what the other one published ('sneaker connect', a stick, its log), and then say"
+        " which message is the last one: 'sneaker doctor --last' and its number",
+    )
+
+
+def _doubt_finding(own: OwnFeed) -> Finding:
+    code, reason = _DOUBTS[own.state]
+    if own.seen.held:
+        more = f"more than message {own.seen.held:,}, the last one here"
+        last = (
+            "once the newest message that you ever published with this identity, on any machine, is the last one here"
+        )
+    else:
+        more = "messages, and none are here"
+        last = "once you are certain that nothing was ever published with this identity, on any machine"
+    return Finding(
+        code,
+        Level.PROBLEM,
+        f"{reason} {more}. Nothing is published until you have said which one is the last: one more in the place of a message"
+        " that exists already forks the feed, others then take no more of it, and that cannot be mended",
+        "bring your messages: import the log of the program that you used, or sync with sticks and peers that have them."
+        f" Look into that program; {last}, and no other machine uses it any more, go on with 'sneaker doctor --last' and the"
+        " number of that message",
+    )
+
+
+def _behind_findings(own: OwnFeed) -> Iterator[Finding]:
+    held, proven, claimed = own.seen.held, own.seen.proven, own.seen.claimed
+    back = (
+        "bring your own messages back, and do not publish before: 'sneaker sync' a stick that others have visited, 'sneaker"
+        " import' their bundles, or connect to a peer that follows you"
+    )
+    if proven > held:
+        yield Finding(
+            "own-feed-behind",
+            Level.PROBLEM,
+            f"messages of yours up to {proven} were seen, but this machine holds your feed only up to {held}; it is probably a"
+            " restored copy, and will not publish until it has them",
+            back,
+        )
+    if claimed > max(held, proven):
+        only_if = "; only if you are certain that no such messages exist anywhere: 'sneaker doctor --dismiss'"
+        lost = "; if nobody has them any more, go on with a new identity ('sneaker --home DIR init')"
+        yield Finding(
+            "own-feed-claimed",
+            Level.PROBLEM,
+            f"{_who_claims(own)} that your feed goes up to message {claimed}, this machine holds it up to {held}; it will not publish"
+            " until it has them",
+            back + (only_if if own.may_dismiss else lost),
+        )
+
+
+def _who_claims(own: OwnFeed) -> str:
+    sources = {claim.source for claim in own.stopping}
+    if sources == {own.feed}:
+        return "a card or a message of your own, or what this machine remembers of its last publishing, says"
+    if sources == {None}:
+        return "a list or log that you gave says"
+    return "a machine near you says" if len(sources) == 1 else f"{len(sources)} machines near you say"
+
+
+def _memory_findings(forgetful: str | None) -> Iterator[Finding]:
+    if forgetful is not None:
+        yield Finding(
+            "memory-unwritable",
+            Level.PROBLEM,
+            f"what you publish cannot be remembered outside of the home: {forgetful}. If an old copy of the home is put back,"
+            " nothing here will notice, and the next message can fork your feed",
+            "let this user write there; XDG_STATE_HOME names another place",
+        )
+
+
+# -------------------------------------------------------------------------------------------------- the store
+
+
+def _glance(home: Home) -> Iterator[Finding]:
+    """Rebuild the last message of feeds, the own one first; ``check`` looks at all messages."""
+    store, me = home.store, home.keypair.public
+    heads = sorted(store.heads(), key=lambda item: item[0] != me)
+    for feed, head in heads[:_GLANCED_FEEDS]:
+        try:
+            message = store.message(feed, head.sequence)
+        except StoreDamaged as error:
+            yield Finding("store-damaged", Level.PROBLEM, error.message, "run 'sneaker check --repair'")
+            return
+        if message is None or message.key != head.key:
+            yield Finding(
+                "store-damaged",
+                Level.PROBLEM,
+                f"the store does not hold the last message of {feed} as it should",
+                "run 'sneaker check --repair'",
+            )
+            return
+
+
+def _fork_findings(home: Home) -> Iterator[Finding]:
+    forked = sorted(home.store.forked() - {home.keypair.public})
+    for feed in forked[:_LISTED]:
+        places = sorted({fork.sequence for fork in home.store.forks() if fork.feed == feed})
+        yield Finding(
+            "feed-forked",
+            Level.NOTE,
+            f"{feed} is forked at {', '.join(map(str, places[:5]))}: its owner published two different messages there; no more"
+            " of it is taken, and the proof is kept",
+            "tell its owner; perhaps two machines use one secret",
+        )
+    if len(forked) > _LISTED:
+        yield Finding("feed-forked", Level.NOTE, f"{len(forked) - _LISTED} more feeds are forked")
+
+
+def _waiting_findings(home: Home) -> Iterator[Finding]:
+    waiting = home.store.waiting()
+    clock = home.store.clock()
+    for feed, ranges in sorted(waiting.items())[:_LISTED]:
+        held = clock.get(feed, 0)
+        count = sum(last - first + 1 for first, last in ranges)
+        gaps = [_span(first, last) for first, last in _gaps(held, ranges)]
+        shown = ", ".join(gaps[:5]) + (", ..." if len(gaps) > 5 else "")
+        yield Finding(
+            "messages-waiting",
+            Level.NOTE,
+            f"{count} messages of {feed} wait for {shown} of the same feed",
+            "they come in once somebody brings what is missing; where it was refused as invalid, they wait in vain",
+        )
+    if len(waiting) > _LISTED:
+        yield Finding("messages-waiting", Level.NOTE, f"messages of {len(waiting) - _LISTED} more feeds wait")
+
+
+def _gaps(held: int, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for first, last in ranges:
+        if first > held + 1:
+            yield held + 1, first - 1
+        held = max(held, last)
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+# -------------------------------------------------------------------------------------------------- the machine
+
+
+def examine_folder(path: Path) -> list[Finding]:
+    """Look at a home from outside: permissions and room. Works for a home that cannot be opened."""
+    found: list[Finding] = []
+    for name, what in ((SECRET_NAME, "the secret"), (STORE_NAME, "the store")):
+        try:
+            status = (path / name).stat()
+        except OSError:
+            continue
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            level = Level.PROBLEM if name == SECRET_NAME else Level.NOTE
+            message = f"{what} at {path / name} can be read by others on this machine"
+            found.append(Finding(f"{name.partition('.')[0]}-readable", level, message, f"run: chmod 600 {path / name}"))
+        if status.st_uid != os.getuid():
+            message = f"{what} at {path / name} belongs to another user of this machine"
+            found.append(Finding("foreign-owner", Level.PROBLEM, message, "was sneaker run with sudo?"))
+    try:
+        if (open_to_others := writable_by_others(path)) is not None:
+            message = f"others on this machine may write to {open_to_others}, and so change what is in {path}"
+            found.append(Finding("home-writable", Level.PROBLEM, message, f"run: chmod go-w {open_to_others}"))
+        free = shutil.disk_usage(path).free
+    except OSError:
+        return found
+    if free < _LOW_DISK_BYTES:
+        message = f"the disk of this machine is nearly full: {free // _MIB} MiB are left"
+        found.append(Finding("disk-low", Level.PROBLEM, message, "make room, or nothing more can be taken in"))
+    return found
+
+
+def _clock_findings(home: Home, now_ms: int) -> Iterator[Finding]:
+    hint = "set the date; messages carry it, and people sort by it"
+    if not _EARLIEST_MS <= now_ms < _LATEST_MS:
+        yield Finding("clock-wrong", Level.PROBLEM, f"this machine's clock says {day(now_ms)}", hint)
+        return
+    head = home.store.head(home.keypair.public)
+    try:
+        last = home.store.message(home.keypair.public, head.sequence) if head is not None else None
+    except StoreDamaged:
+        last = None
+    if last is not None and isinstance(last.timestamp, int | float) and last.timestamp > now_ms + _DAY_MS:
+        yield Finding(
+            "clock-behind",
+            Level.PROBLEM,
+            f"your last message is of {day(last.timestamp)}, and this machine's clock says {day(now_ms)}",
+            f"one of them is wrong; {hint}",
+        )
+    ahead = [peer for peer in home.store.peers() if now_ms + _DAY_MS < peer.time_ms < _LATEST_MS]
+    known = [peer for peer in home.store.peers() if peer.time_ms]
+    # One machine with a wrong clock says nothing about ours.
+    if len(ahead) >= 2 and 2 * len(ahead) > len(known):
+        yield Finding(
+            "clock-behind", Level.PROBLEM, f"most machines met have later clocks than this one ({day(now_ms)})", hint
+        )
+
+
+def day(time_ms: float) -> str:
+    """Return the day of a time as people read it; messages may carry any."""
+    try:
+        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):
+        return "no day that there is"
+
+
+def _drive_findings(home: Home, now_ms: int) -> Iterator[Finding]:
+    with DriveTables.open(home.path / STORE_NAME) as tables:
+        drives = tables.drives()
+    for drive in drives:
+        last = drive.visited_at_ms or drive.enrolled_at_ms
+        days = (now_ms - last) // _DAY_MS
+        if days > _LONG_AGO_DAYS:
+            name = f"the stick {drive.label!r}" if drive.label else "a stick"
+            yield Finding(
+                "stick-long-ago",
+                Level.NOTE,
+                f"{name} was here {days} days ago for the last time",
+                "'sneaker drive list' shows them, 'sneaker drive forget' forgets one",
+            )
+
+
+def message_json(message: Message | None) -> dict[str, Any] | None:
+    """Return what ``doctor --json`` says of a message; ``text`` is the canonical text, which may hold any JSON there is."""
+    if message is None:
+        return None
+    previous = str(message.previous) if message.previous is not None else None
+    return {"key": str(message.key), "previous": previous, "text": message.text.decode("utf-8")}
+
+
+def own_feed_json(own: OwnFeed) -> dict[str, Any]:
+    """Return the answer to "am I forked?" for ``--json``."""
+    return {
+        "state": str(own.state),
+        "held": own.seen.held,
+        "proven": own.seen.proven,
+        "claimed": own.seen.claimed,
+        "claims": [
+            {
+                "source": str(claim.source) if claim.source is not None else None,
+                "sequence": claim.sequence,
+                "key": str(claim.key) if claim.key is not None else None,
+                "seen": claim.seen_at_ms,
+                "dismissed": claim.dismissed,
+                "counts": claim.counts,
+            }
+            for claim in own.claims
+        ],
+        "elsewhere": [{"host": seen.host, "seen": seen.seen_at_ms} for seen in own.elsewhere],
+        "forks": [
+            {
+                "sequence": place.sequence,
+                "ours": message_json(place.ours),
+                "theirs": message_json(place.theirs),
+                "seen": place.fork.seen_at_ms,
+            }
+            for place in own.forks
+        ],
+    }

@@ -1,0 +1,465 @@
+"""From verdicts to the store: where messages go that their authors signed, and the report of it.
+
+The second half of ``ingest``: everything here has been checked, and is held against the proven end of its feed, the
+tail, once more.  Then it is part of a batch, and of the report once that is on the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from sneaker.feed.classic.compact import compact
+from sneaker.feed.classic.message import Message
+from sneaker.feed.content import Facts
+from sneaker.ingest.fork_evidence import FeedEnd, waiting_row
+from sneaker.ingest.reports import Code, IngestCounts, IngestReport, Refusal
+from sneaker.refs import FeedRef
+from sneaker.social import EdgeState
+from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK, Batch, ForkRow, MessageRow, Writer
+
+__all__ = ["Proven", "Segment"]
+
+# A transaction: so many messages for each feed in it, within these bounds. When a thousand feeds grow at once, small
+# transactions write the same pages again and again (8192 messages: 6.2 us per message, 16384: 5.0 us, but 40 MB more);
+# when one feed comes after the other, there is nothing to gain from large ones.
+_BATCH_PER_FEED = 16
+_MIN_BATCH = 4096
+_MAX_BATCH = 8192
+_BATCH_BYTES = 12 * 1024 * 1024
+
+# Feeds whose ends are remembered from one batch to the next: 300 bytes each.
+_MAX_FEEDS = 20_000
+
+_MAX_REFUSALS = 1000
+
+_BROKEN = "a message before it was refused"
+
+
+class Segment:
+    """Consecutive messages of one feed that are checked together; ``previous`` is the key that the first one follows."""
+
+    __slots__ = ("facts", "feed", "first", "previous", "rows", "waiting")
+
+    def __init__(
+        self,
+        feed: FeedEnd,
+        first: int,
+        previous: bytes,
+        rows: list[MessageRow],
+        facts: list[tuple[int, Facts]],
+        waiting: bool,
+    ) -> None:
+        self.feed = feed
+        self.first = first
+        self.previous = previous
+        self.rows = rows
+        self.facts = facts
+        self.waiting = waiting
+
+    def part(self, start: int, end: int) -> Segment:
+        """Return some of the messages as a segment."""
+        rows = self.rows[start:end]
+        ids = {row[0] for row in rows}
+        facts = [fact for fact in self.facts if fact[0] in ids]
+        previous = self.rows[start - 1][1] if start else self.previous
+        return Segment(self.feed, self.first + start, previous, rows, facts, self.waiting)
+
+    def renumber(self) -> None:
+        """Take over the id that the feed has now: another writer may have given the old one to another feed."""
+        base = self.feed.id << SEQUENCE_BITS
+        if self.rows[0][0] >> SEQUENCE_BITS != self.feed.id:
+            self.rows = [(base | row[0] & SEQUENCE_MASK, *row[1:]) for row in self.rows]
+            self.facts = [(base | row_id & SEQUENCE_MASK, fact) for row_id, fact in self.facts]
+
+
+class Proven:
+    """The batch that is being filled, the feeds it is for, and what has happened so far.
+
+    Unless it ``holds`` the store, others may write between two batches.  Then the feeds may end elsewhere when the next batch
+    is to be written, and what is in it is put where it belongs once more.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        wanted: Callable[[FeedRef], bool] | None,
+        own: FeedRef | None,
+        blocked: Callable[[], set[FeedRef]],
+        now_ms: Callable[[], int],
+        progress: Callable[[int], None] | None,
+        idle: Callable[[], None],
+        *,
+        holds: bool,
+        lock_timeout_s: float,
+    ) -> None:
+        self.writer = writer
+        self._wanted = wanted
+        self._own = own
+        self._read_blocked = blocked
+        self._blocked = blocked()
+        self._now_ms = now_ms
+        self._progress = progress
+        self._idle = idle
+        self._always_holds = self._holds = holds
+        self._lock_timeout_s = lock_timeout_s
+        self._feeds: dict[FeedRef, FeedEnd] = {}
+        self._by_id: dict[int, FeedEnd] = {}
+        self._batch = Batch()
+        # What the batch is made of, in order.
+        self._entries: list[Segment | tuple[FeedEnd, ForkRow]] = []
+        self._batch_bytes = 0
+        self._batch_number = 0
+        # The rows of the batch by id, as far as anybody asked for one of them.
+        self._index: dict[int, MessageRow] = {}
+        self._indexed = 0
+        self._accepted = self._refused = 0
+        #: Messages that were there before.
+        self.known = 0
+        #: Messages of feeds that are not wanted.
+        self.left_out = 0
+        #: Messages that were brought, whatever became of them.
+        self.read = 0
+        # By feed, how many more of its messages wait than in the beginning; and the sums of what is more and what is less.
+        self._room: dict[int, int] = {}
+        self._waiting = self._waited = 0
+        self._advanced: set[FeedRef] = set()
+        self._new: set[FeedRef] = set()
+        self._forked: set[FeedRef] = set()
+        self._refusals: list[Refusal] = []
+
+    # -- feeds and rows
+
+    def wants(self, ref: FeedRef) -> bool:
+        """Say whether messages of a feed are taken: nobody's that we block, and what was asked for of the rest."""
+        return ref not in self._blocked and (self._wanted is None or self._wanted(ref))
+
+    def feed(self, ref: FeedRef) -> FeedEnd:
+        """Return where a feed ends."""
+        feed = self._feeds.get(ref)
+        if feed is None:
+            if not self.wants(ref):
+                return FeedEnd(ref, wanted=False)  # not remembered: what is wanted may become more
+            state = self.writer.feed_state(ref)
+            if state.id in self._by_id:  # another writer has given it the id that one of ours was to have
+                self._catch_up()
+            feed = FeedEnd(ref, state.id or self._new_id(), state.sequence, state.key, state.forked)
+            feed.stored = bool(state.id)
+            self._by_id[feed.id] = feed
+            self._feeds[ref] = feed
+        feed.touched = self._batch_number
+        return feed
+
+    def _new_id(self) -> int:
+        """Return an id for a feed that has none yet; for good only while we hold the store."""
+        while (feed_id := self.writer.next_feed_id()) in self._by_id:
+            pass
+        return feed_id
+
+    def touch(self, feed: FeedEnd) -> None:
+        """Keep a feed in mind: something of it is being checked."""
+        feed.touched = self._batch_number
+
+    def row(self, row_id: int) -> MessageRow | None:
+        """Return a message that is in the batch or in the store."""
+        rows = self._batch.rows
+        if self._indexed < len(rows):
+            for row in rows[self._indexed :]:
+                self._index[row[0]] = row
+            self._indexed = len(rows)
+        return self._index.get(row_id) or self.writer.row(row_id)
+
+    # -- the report
+
+    def refuse(self, feed: FeedRef | None, sequence: int | None, code: str, detail: str, count: int = 1) -> None:
+        """Note what was refused."""
+        self._refused += count
+        if count and len(self._refusals) < _MAX_REFUSALS:
+            if count > 1:
+                detail = f"{detail} ({count} messages from here on)" if detail else f"{count} messages from here on"
+            self._refusals.append(Refusal(feed, sequence, str(code), detail))
+
+    def counts(self) -> IngestCounts:
+        """Return the counts up to the last transaction."""
+        return IngestCounts(
+            self._accepted, self.known, self._refused, self._waiting, self.left_out, self._waited, self.read
+        )
+
+    def report(self) -> IngestReport:
+        """Return all that happened up to the last transaction."""
+        return IngestReport(
+            *self.counts(),
+            feeds_advanced=frozenset(self._advanced),
+            feeds_new=frozenset(self._new),
+            feeds_forked=frozenset(self._forked),
+            refusals=tuple(self._refusals),
+        )
+
+    # -- verdicts
+
+    def judge(self, segment: Segment, good: int) -> None:
+        """Take a segment of which the first ``good`` messages have valid signatures."""
+        feed = segment.feed
+        count = len(segment.rows)
+        if good == count:
+            self._accept(segment)
+            return
+        if not segment.waiting and not _may_follow(segment):
+            self._refuse_segment(segment)
+            return
+        if good:
+            self._accept(segment.part(0, good))
+        sequence = segment.first + good
+        self.refuse(feed.ref, sequence, Code.SIGNATURE_INVALID, "the author did not sign this")
+        self.refuse(feed.ref, sequence + 1, Code.CHAIN_BROKEN, _BROKEN, count - good - 1)
+        if not segment.waiting:
+            feed.forget_guess()
+
+    def _accept(self, segment: Segment) -> None:
+        """Put messages that their author signed where they belong, now that everything before them is judged."""
+        feed = segment.feed
+        feed.touched = self._batch_number
+        segment.renumber()
+        if not feed.wanted:  # blocked while this was being checked
+            self.left_out += len(segment.rows)
+        elif feed.forked:
+            self.refuse(feed.ref, segment.first, Code.FORKED, "the feed is forked", len(segment.rows))
+        elif segment.first == feed.tail + 1 and segment.previous == feed.tail_key:
+            self._append(segment)
+        elif segment.first <= feed.tail:
+            self._accept_overtaken(segment)
+        elif not segment.waiting:
+            self._refuse_segment(segment)
+        elif segment.first > feed.tail + 1:
+            self._let_wait(segment)
+        else:
+            self._stop(feed, ForkRow(waiting_row(segment.rows[0], segment.previous), b"", self._now_ms()))
+            self.refuse(
+                feed.ref,
+                segment.first,
+                Code.FORKED,
+                "it follows another message than the one held here",
+                len(segment.rows),
+            )
+
+    def _append(self, segment: Segment) -> None:
+        feed, rows, batch = segment.feed, segment.rows, self._batch
+        self._register(feed)
+        self._entries.append(segment)
+        started = batch.heads.get(feed.id)
+        before = feed.tail if started is None else started[0]
+        feed.tail += len(rows)
+        feed.tail_key = rows[-1][1]
+        if feed.guess < feed.tail:
+            feed.forget_guess()
+        batch.heads[feed.id] = (before, feed.tail, feed.tail_key)
+        batch.rows += rows
+        if segment.facts:
+            batch.facts += segment.facts
+            if feed.ref == self._own:
+                self._heed([facts.edge for _, facts in segment.facts if facts.edge is not None])
+
+    def _heed(self, edges: Iterable[tuple[FeedRef, EdgeState]]) -> None:
+        """Follow what we ourselves say: a block counts for everything that comes after it."""
+        for contact, state in edges:
+            if state == EdgeState.BLOCK and contact != self._own:
+                self._blocked.add(contact)
+            else:
+                self._blocked.discard(contact)
+            if contact in self._feeds:
+                self._feeds[contact].wanted = self.wants(contact)
+
+    def _let_wait(self, segment: Segment) -> None:
+        feed, previous = segment.feed, segment.previous
+        self._register(feed)
+        self._entries.append(segment)
+        for row in segment.rows:
+            self._batch.waiting.append(waiting_row(row, previous))
+            previous = row[1]
+
+    def _accept_overtaken(self, segment: Segment) -> None:
+        """Accept messages of which the first ones got into the feed another way meanwhile."""
+        feed, rows = segment.feed, segment.rows
+        for count, row in enumerate(rows):
+            if row[0] & SEQUENCE_MASK > feed.tail:
+                self._accept(segment.part(count, len(rows)))
+                return
+            ours = self.row(row[0])
+            if ours is None or ours[1] != row[1]:
+                previous = rows[count - 1][1] if count else segment.previous
+                fork = ForkRow(waiting_row(row, previous), ours[1] if ours is not None else b"", self._now_ms())
+                self._stop(feed, fork)
+                detail = "not the message held here"
+                self.refuse(feed.ref, segment.first + count, Code.FORKED, detail, len(rows) - count)
+                return
+            self.known += 1
+
+    def _refuse_segment(self, segment: Segment) -> None:
+        """Refuse what was chained to a message that turned out bad."""
+        self.refuse(segment.feed.ref, segment.first, Code.CHAIN_BROKEN, _BROKEN, len(segment.rows))
+        segment.feed.forget_guess()
+
+    def add_fork(self, feed: FeedEnd, message: Message, ours: bytes) -> None:
+        """Keep a message as evidence that its author forked the feed, and stop the feed."""
+        row_id = feed.id << SEQUENCE_BITS | message.sequence
+        row = waiting_row((row_id, message.key, *compact(message)), message.previous or b"")
+        self._stop(feed, ForkRow(row, ours, self._now_ms()))
+
+    def _stop(self, feed: FeedEnd, fork: ForkRow) -> None:
+        self._register(feed)
+        self._entries.append((feed, fork))
+        self._batch.forks.append(fork)
+        feed.forked = True
+        self._forked.add(feed.ref)
+
+    def _register(self, feed: FeedEnd) -> None:
+        """See to it that the store has a row for a feed before anything refers to it."""
+        if not feed.stored:
+            self._batch.feeds.append((feed.id, feed.ref))
+            feed.stored = True
+
+    # -- the store
+
+    def note_bytes(self, size: int) -> None:
+        """Say how many bytes the messages had that were judged."""
+        self._batch_bytes += size
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the batch is to be written."""
+        batch = self._batch
+        enough = min(max(_MIN_BATCH, _BATCH_PER_FEED * len(batch.heads)), _MAX_BATCH)
+        return len(batch.rows) + len(batch.waiting) >= enough or self._batch_bytes >= _BATCH_BYTES
+
+    def write(self, busy: Iterable[FeedRef]) -> None:
+        """Write the batch, and count it once it is on the disk; feeds in ``busy`` have messages under way."""
+        batch = self._batch
+        self._batch_bytes = 0
+        if not (batch.rows or batch.waiting or batch.forks):
+            return
+        self._take_lock()
+        try:
+            batch = self._batch
+            batch.now_ms = self._now_ms()
+            done = self.writer.commit(batch, self._idle)
+        finally:
+            self.let_go()
+        self._begin_batch()
+        self._batch_number += 1
+        accepted = len(batch.rows)
+        for feed_id, (before, _, _) in batch.heads.items():
+            self._note_advance(self._by_id[feed_id].ref, before)
+        for feed_id, (sequence, key, count) in done.promoted.items():
+            feed = self._by_id[feed_id]
+            accepted += count
+            self._note_advance(feed.ref, feed.tail)
+            feed.tail, feed.tail_key = sequence, key
+            if feed.guess < sequence:
+                feed.forget_guess()
+            if feed.ref == self._own:  # what had waited may block somebody, too
+                self._blocked |= self._read_blocked()
+                for known in self._feeds.values():
+                    known.wanted = self.wants(known.ref)
+        self._accepted += accepted
+        self.known += done.repeated
+        for row_id in done.forked:
+            feed = self._by_id[row_id >> SEQUENCE_BITS]
+            feed.forked = True
+            self._forked.add(feed.ref)
+            self.refuse(feed.ref, row_id & SEQUENCE_MASK, Code.FORKED, "it contradicts another message of its author")
+        self._refuse_waiting(done.stopped, Code.FORKED, "it waited for others, and its feed is forked")
+        self._refuse_waiting(done.crowded, Code.WAITING_ROOM_FULL, "too many messages wait for others that are missing")
+        for feed_id, change in done.room.items():
+            self._change_room(feed_id, change)
+        if len(self._feeds) > _MAX_FEEDS:
+            self._forget_feeds(set(busy))
+        if self._progress is not None and accepted:
+            self._progress(accepted)
+
+    def _refuse_waiting(self, row_ids: list[int], code: Code, detail: str) -> None:
+        for row_id in row_ids:
+            feed = self._by_id.get(row_id >> SEQUENCE_BITS)
+            self.refuse(feed.ref if feed is not None else None, row_id & SEQUENCE_MASK, code, detail)
+
+    def _change_room(self, feed_id: int, change: int) -> None:
+        before = self._room.get(feed_id, 0)
+        after = self._room[feed_id] = before + change
+        self._waiting += max(0, after) - max(0, before)
+        self._waited += max(0, -after) - max(0, -before)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nobody else can write now."""
+        return self._holds
+
+    @property
+    def keeps_own(self) -> bool:
+        """Whether that is because of what we ourselves say, and only until it is written."""
+        return self._holds and not self._always_holds
+
+    def hold(self) -> None:
+        """Let nobody else write until the batch is: what we ourselves say is in it, and ``publish`` must not get ahead of that."""
+        if not self._holds:
+            self._take_lock()
+            self._holds = True
+
+    def let_go(self) -> None:
+        """Let others write; for when nothing that we ourselves say is under way."""
+        if not self._always_holds:
+            self._holds = False
+            self.writer.pause()
+
+    def _take_lock(self) -> None:
+        if self.writer.resume(self._lock_timeout_s):
+            self._catch_up()
+
+    def _begin_batch(self) -> None:
+        self._batch, self._entries = Batch(), []
+        self._index, self._indexed = {}, 0
+
+    def _catch_up(self) -> None:
+        """Learn where feeds end now that somebody else has written, and put what is proven there."""
+        entries = self._entries
+        self._begin_batch()
+        self._blocked |= self._read_blocked()
+        self._by_id = {}
+        for feed in self._feeds.values():
+            state = self.writer.feed_state(feed.ref)
+            feed.id, feed.stored = state.id, bool(state.id)
+            feed.tail, feed.tail_key, feed.forked = state.sequence, state.key, state.forked
+            feed.wanted = self.wants(feed.ref)
+            if feed.stored:
+                self._by_id[feed.id] = feed
+        for feed in self._feeds.values():
+            if not feed.stored:
+                feed.id = self._new_id()
+                self._by_id[feed.id] = feed
+        for entry in entries:
+            if isinstance(entry, Segment):
+                self._accept(entry)
+            else:
+                feed, fork = entry
+                row_id = feed.id << SEQUENCE_BITS | fork.row[0] & SEQUENCE_MASK
+                self._stop(feed, fork._replace(row=(row_id, *fork.row[1:])))
+        for feed in self._feeds.values():
+            if feed.guess < feed.tail:
+                feed.forget_guess()
+
+    def _note_advance(self, ref: FeedRef, before: int) -> None:
+        if before == 0:
+            self._new.add(ref)
+        self._advanced.add(ref)
+
+    def _forget_feeds(self, busy: set[FeedRef]) -> None:
+        """Forget the ends of feeds that nothing has come for lately; the store knows them."""
+        recent = self._batch_number - 1
+        for feed in [feed for feed in self._feeds.values() if feed.touched < recent and feed.ref not in busy]:
+            del self._feeds[feed.ref]
+            self._by_id.pop(feed.id, None)
+
+
+def _may_follow(segment: Segment) -> bool:
+    """Say whether a segment is chained to what is proven."""
+    feed = segment.feed
+    if segment.first == feed.tail + 1:
+        return segment.previous == feed.tail_key
+    return segment.first <= feed.tail

@@ -1,0 +1,99 @@
+"""Telling a damaged copy from a forked feed.
+
+Both show as a message that is not the one we hold.  Only one thing proves a fork: a second message for the same place
+that its author signed.  Anybody can make up the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sneaker.errors import InvalidMessage
+from sneaker.feed.classic.compact import Compact, expand
+from sneaker.feed.classic.message import Message
+from sneaker.feed.run import Run
+from sneaker.refs import FeedRef, MessageRef
+from sneaker.store.rows import SEQUENCE_BITS, MessageRow, WaitingRow
+
+__all__ = ["FeedEnd", "find_contradiction", "is_same", "waiting_row"]
+
+
+class FeedEnd:
+    """Where a feed ends for ``Ingest``; see there for tail and guess.  ``id`` is that of the store."""
+
+    __slots__ = ("forked", "guess", "guess_key", "id", "ref", "stored", "tail", "tail_key", "touched", "wanted")
+
+    def __init__(
+        self,
+        ref: FeedRef,
+        feed_id: int = 0,
+        sequence: int = 0,
+        key: bytes = b"",
+        forked: bool = False,
+        *,
+        wanted: bool = True,
+    ) -> None:
+        self.ref = ref
+        self.id = feed_id
+        self.tail = self.guess = sequence
+        self.tail_key = self.guess_key = key
+        self.forked = forked
+        self.wanted = wanted
+        #: Whether the store has a row for it, or will have one with the next batch.
+        self.stored = False
+        #: The batch in which something came for it last.
+        self.touched = 0
+
+    def forget_guess(self) -> None:
+        """Begin again at what is proven."""
+        self.guess, self.guess_key = self.tail, self.tail_key
+
+
+def is_same(stored: MessageRow, item: Compact) -> bool:
+    """Say whether ``item`` is the message that is stored, as far as can be told without expanding it.
+
+    A signature belongs to one text.  Messages that are kept raw have none beside their text; False may be wrong there.
+    """
+    return stored[4] == item.signature if item.signature else stored[5] == item.content
+
+
+def waiting_row(row: MessageRow, previous: bytes) -> WaitingRow:
+    """Return a message as the waiting room keeps it: with the key of the one before it."""
+    return (row[0], row[1], previous, *row[2:])
+
+
+def find_contradiction(
+    feed: FeedEnd, run: Run, overlap: int, row_of: Callable[[int], MessageRow | None]
+) -> tuple[int, int, Message | None]:
+    """Compare the first ``overlap`` messages of a run with those we hold.
+
+    Returns how many are the same, how many are not, and the first that is not, rebuilt on what it follows in the run
+    (None if all are the same, or it is no valid message).  Whether its author signed it is for the caller to check.
+    """
+    known = 0
+    refused = 0
+    found: Message | None = None
+    previous = run.previous
+    base = feed.id << SEQUENCE_BITS
+    if previous is None and run.first > 1:
+        before = row_of(base | run.first - 1)
+        previous = MessageRef(before[1]) if before is not None else None
+    for sequence, item in enumerate(run.compacts[:overlap], run.first):
+        ours = row_of(base | sequence)
+        if ours is not None and is_same(ours, item):
+            known += 1
+        elif refused:
+            refused += 1
+        else:
+            try:
+                message = expand(feed.ref, sequence, previous, item)
+            except InvalidMessage:
+                refused += 1
+            else:
+                if ours is not None and message.key == ours[1]:
+                    known += 1
+                else:
+                    refused += 1
+                    found = message
+        previous = MessageRef(ours[1]) if ours is not None else None
+    return known, refused, found

@@ -1,0 +1,535 @@
+"""The one door in: whatever brings a message, it enters a feed here or not at all.
+
+What comes is expanded, chained and hashed in the calling thread, its signatures are checked by others (``verification``),
+and what has proven itself is written to the store, some thousand messages to a transaction, while the next ones are
+being checked.
+
+Each feed has two ends meanwhile.  The *tail* is proven: in the store or in the batch that is next.  The *guess* is how
+far the feed reaches if everything that is being checked turns out well; what comes next is chained to it.  When
+verdicts arrive, messages are held against the tail once more, so a guess that was wrong costs nothing but its own
+messages.  What can only be judged by the truth (repetitions of what is being checked, contradictions) is put off until
+it is known.
+
+Messages that begin beyond the end of their feed wait in the store until the gap is filled, so it does not matter in
+which order bundles arrive.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from operator import eq
+from typing import Self
+
+from sneaker.caps import Caps
+from sneaker.errors import InvalidMessage
+from sneaker.feed.classic.canonical import parse_quickly
+from sneaker.feed.classic.compact import KIND_RAW, Compact, compact, expand, expand_run
+from sneaker.feed.classic.message import Message, signed_bytes, signed_text
+from sneaker.feed.classic.validate import parse_message, stated_place, verify_message_signature
+from sneaker.feed.content import Facts
+from sneaker.feed.run import Run
+from sneaker.ingest.batches import Proven, Segment
+from sneaker.ingest.fork_evidence import FeedEnd, find_contradiction, is_same
+from sneaker.ingest.reports import Code, IngestCounts, IngestReport, Refusal
+from sneaker.limits import MAX_SEQUENCE
+from sneaker.refs import FeedRef, MessageRef
+from sneaker.signatures.pool import Check, Verifier, check_signatures
+from sneaker.store.rows import SEQUENCE_BITS, MessageRow, Store
+
+__all__ = ["Code", "Ingest", "IngestCounts", "IngestReport", "Refusal", "Run"]
+
+# Messages handed over for checking at once: 2.7 ms of work, and little enough to share out evenly.
+_CHUNK = 64
+
+# Chunks being checked at once: work for two cores for 90 ms, about as long as it takes to write a batch.
+_CHUNKS_AHEAD = 64
+_BYTES_AHEAD = 8 * 1024 * 1024
+
+# What waits for verdicts on messages before it.
+_MAX_DEFERRED_BYTES = 4 * 1024 * 1024
+
+_RAW_FORM = KIND_RAW << 1
+
+# How long a transaction waits for its turn once there is something to write: others take tenths of seconds.
+_LOCK_TIMEOUT_S = 60.0
+
+
+class Ingest:
+    """Takes messages into a store; a context manager, and the store's one writer whenever a transaction is written.
+
+    Between transactions others may write, unless it ``holds`` the store (a dry run does, too), or the next one has new messages
+    of the store's owner: nobody shall publish beside them.  Whoever waits for more to take in calls ``give_way`` before.
+
+    ``wanted`` says of which feeds messages are taken (all, by default); of those that the store's owner blocks none are,
+    wherever they come from, unless ``heed_blocks`` is false: what a store holds stays in it.  ``workers`` is the number of cores to check
+    signatures on, or ``verifier`` does it, and is left open.  ``progress`` is called with the number of messages that a transaction has brought in.  With
+    ``dry_run`` everything happens as in earnest, and then it is taken back.
+
+    Methods raise StoreError and its subclasses (StoreLocked, on entering after ``lock_timeout_s``; StoreFull); what was reported as accepted
+    before is safe then, and the rest can be brought again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        caps: Caps,
+        wanted: Callable[[FeedRef], bool] | None = None,
+        heed_blocks: bool = True,
+        workers: int | None = None,
+        verifier: Verifier | None = None,
+        now_ms: Callable[[], int],
+        progress: Callable[[int], None] | None = None,
+        dry_run: bool = False,
+        lock_timeout_s: float = 5.0,
+        on_wait: Callable[[], None] | None = None,
+        holds: bool = False,
+    ) -> None:
+        self._store = store
+        self._hmac_key = caps.hmac_key
+        self._wanted = wanted
+        self._heed_blocks = heed_blocks
+        self._now_ms = now_ms
+        self._progress = progress
+        self._dry_run = dry_run
+        self._lock_timeout_s = lock_timeout_s
+        self._on_wait = on_wait
+        self._holds = holds
+        self._verifier = verifier if verifier is not None else Verifier(workers)
+        self._keeps_verifier = verifier is not None
+        self._opened: Proven | None = None
+        self._report: IngestReport | None = None
+        # The chunk being filled, and those being checked, with their size in bytes.
+        self._checks: list[Check] = []
+        self._segments: list[Segment] = []
+        self._chunks: deque[tuple[list[Segment], int]] = deque()
+        self._bytes_ahead = 0
+        self._deferred: list[tuple[Run, Message | None]] = []
+        self._deferred_bytes = 0
+
+    # -- what comes in
+
+    def add_run(self, run: Run) -> None:
+        """Take in consecutive messages of one feed, as a bundle carries them."""
+        if run.compacts:
+            self._proven.read += len(run.compacts)
+            self._add(run, None)
+
+    def add_json(self, raw: bytes | str) -> None:
+        """Take in one message as JSON."""
+        try:
+            message = parse_message(raw)
+        except InvalidMessage as error:
+            self.refuse(*_stated_place(raw), error.reason, error.detail)
+        else:
+            self.add_message(message)
+
+    def add_message(self, message: Message) -> None:
+        """Take in one message that has been parsed, or made: publishing goes this way too."""
+        self._proven.read += 1
+        feed = self._proven.feed(message.author)
+        sequence = message.sequence
+        if feed.wanted and not feed.forked:
+            # The two common cases, with as little ado as possible: logs have their messages one by one.
+            if sequence == feed.guess + 1 and (message.previous or b"") == feed.guess_key:
+                before = feed.guess_key
+                feed.guess, feed.guess_key = sequence, message.key
+                self._hand_over(feed, sequence, before, (message,), (compact(message),), waiting=False)
+                return
+            if sequence <= feed.tail:
+                ours = self._proven.row(feed.id << SEQUENCE_BITS | sequence)
+                if ours is not None and ours[1] == message.key:
+                    self._proven.known += 1
+                    return
+        self._add(Run(message.author, sequence, message.previous, (compact(message),)), message)
+
+    def add_messages(self, messages: Sequence[Message], compacts: Sequence[Compact]) -> None:
+        """Take in consecutive messages of one feed that have been parsed, with their compact forms, as peers send them."""
+        author, first = messages[0].author, messages[0].sequence
+        feed = self._proven.feed(author)
+        keys = [feed.guess_key, *[message.key for message in messages]]
+        chained = all(map(eq, keys, [message.previous or b"" for message in messages]))
+        if not feed.wanted or feed.forked or first != feed.guess + 1 or not chained:
+            for message in messages:
+                self.add_message(message)
+            return
+        at, count = 0, len(messages)
+        self._proven.read += count
+        while at < count:
+            end = min(count, at + _CHUNK - len(self._checks))
+            feed.guess, feed.guess_key = first + end - 1, keys[end]
+            self._hand_over(feed, first + at, keys[at], messages[at:end], compacts[at:end], waiting=False)
+            at = end
+
+    def wants(self, feed: FeedRef) -> bool:
+        """Say whether messages of a feed are taken."""
+        return self._proven.wants(feed)
+
+    def start_again(self) -> None:
+        """Count anew what is left out: the same sources come once more, for more is wanted now."""
+        self._proven.read -= self._proven.left_out
+        self._proven.left_out = 0
+
+    def refuse(self, feed: FeedRef | None, sequence: int | None, code: str, detail: str) -> None:
+        """Put something on the list of what was refused; callers do so with what they cannot even read."""
+        self._proven.read += 1
+        self._proven.refuse(feed, sequence, code, detail)
+
+    def flush(self) -> None:
+        """Return once everything that was taken in is judged, and what is good is on the disk; others may write then."""
+        self._settle()
+        self._proven.write(self._busy())
+        self._proven.let_go()
+
+    def give_way(self) -> None:
+        """Let nobody wait while we do: put new messages of the store's owner on the disk; others may write then."""
+        if self._proven.keeps_own:
+            self._proven.write(self._busy())
+            self._proven.let_go()
+
+    @property
+    def keeps_own(self) -> bool:
+        """Whether new messages of the store's owner are not on the disk yet, and others are kept out until they are."""
+        return self._proven.keeps_own
+
+    def poll(self, timeout_s: float) -> bool:
+        """Take in verdicts, waiting so many seconds for the next ones; says whether anything is still being checked."""
+        self._submit()
+        if self._chunks:
+            self._verifier.wait(timeout_s)
+            self._submit()
+        return bool(self._chunks)
+
+    def commit(self) -> None:
+        """Put on the disk what is judged by now, without waiting for what is being checked."""
+        self._submit()
+        self._proven.write(self._busy())
+
+    def counts(self) -> IngestCounts:
+        """Return how many messages were accepted, known, refused and waiting up to the last transaction, and so on."""
+        return self._proven.counts()
+
+    def report(self) -> IngestReport:
+        """Return all that happened up to the last transaction."""
+        return self._proven.report()
+
+    def close(self) -> IngestReport:
+        """Flush, let go of the store, and return what happened."""
+        if self._report is None:
+            try:
+                self.flush()
+                self._report = self._proven.report()
+            finally:
+                self._release()
+        return self._report
+
+    def __enter__(self) -> Self:
+        writer = self._store.writer(self._lock_timeout_s, dry_run=self._dry_run, on_wait=self._on_wait)
+        own = self._store.own if self._heed_blocks else None
+        holds = self._holds or self._dry_run
+        if not holds:
+            writer.pause()
+        self._opened = Proven(
+            writer,
+            self._wanted,
+            own,
+            lambda: self._store.blocked(own) if own is not None else set(),
+            self._now_ms,
+            self._progress,
+            self._verifier.keep_busy,
+            holds=holds,
+            lock_timeout_s=max(self._lock_timeout_s, _LOCK_TIMEOUT_S),
+        )
+        # What is in memory now will be there when we are done: the collector need not look through it for every few
+        # thousand messages that pass by. With a large heap that was 4 us per message.
+        gc.freeze()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._release()
+
+    def _release(self) -> None:
+        gc.unfreeze()
+        if not self._keeps_verifier or len(self._verifier):  # nobody will come for what is still being checked
+            self._verifier.close()
+        if self._opened is not None:
+            self._opened.writer.close()
+            self._opened = None
+
+    @property
+    def _proven(self) -> Proven:
+        if self._opened is None:
+            raise RuntimeError("this ingest is not open")
+        return self._opened
+
+    # -- where it belongs
+
+    def _add(self, run: Run, message: Message | None) -> None:
+        feed = self._proven.feed(run.author)
+        if not feed.wanted:
+            self._proven.left_out += len(run.compacts)
+            return
+        if not 1 <= run.first <= run.last <= MAX_SEQUENCE:
+            self._proven.refuse(run.author, None, "sequence-invalid", "", len(run.compacts))
+            return
+        if feed.guess != feed.tail and not _is_plain(feed, run):
+            self._deferred.append((run, message))
+            self._deferred_bytes += sum([len(item.content) + 200 for item in run.compacts])
+            if self._deferred_bytes > _MAX_DEFERRED_BYTES:
+                self._settle()
+            return
+        self._place(feed, run, message)
+
+    def _place(self, feed: FeedEnd, run: Run, message: Message | None) -> None:
+        """Split a run into what is known, what continues the feed, and what has to wait."""
+        proven = self._proven
+        overlap = feed.guess - run.first + 1
+        if overlap > 0:
+            overlap = min(overlap, len(run.compacts))
+            stored = proven.row(feed.id << SEQUENCE_BITS | run.first + overlap - 1)
+            if stored is not None and is_same(stored, run.compacts[overlap - 1]):
+                proven.known += overlap
+            else:
+                self._examine(feed, run, overlap)
+            if overlap == len(run.compacts):
+                return
+            run = Run(run.author, run.first + overlap, None, run.compacts[overlap:])
+            message = None
+        if feed.forked:
+            proven.refuse(feed.ref, run.first, Code.FORKED, "the feed is forked", len(run.compacts))
+            return
+        if run.first > feed.guess + 1:
+            self._place_waiting(feed, run, message)
+        elif run.previous is None or run.previous == feed.guess_key:
+            self._enqueue(feed, run.first, feed.guess_key, run.compacts, message, waiting=False)
+        else:
+            self._examine_next(feed, run)
+
+    def _place_waiting(self, feed: FeedEnd, run: Run, message: Message | None) -> None:
+        """Let a run wait, but for what waits there already."""
+        proven = self._proven
+        previous, repeated = run.previous, 0
+        for sequence, item in enumerate(run.compacts, run.first):
+            there = proven.writer.waiting_row(feed.id << SEQUENCE_BITS | sequence)
+            if there is None or there[2] != (previous or b"") or not is_same((*there[:2], *there[3:]), item):
+                break
+            previous = MessageRef(there[1])
+            repeated += 1
+        proven.known += repeated
+        left = run.compacts[repeated:]
+        if not left:
+            return
+        if previous is None:
+            proven.refuse(feed.ref, run.first, "previous-invalid", "it names no message before it", len(left))
+            return
+        self._enqueue(feed, run.first + repeated, previous, left, None if repeated else message, waiting=True)
+
+    def _enqueue(
+        self,
+        feed: FeedEnd,
+        first: int,
+        previous: bytes,
+        compacts: Sequence[Compact],
+        message: Message | None,
+        *,
+        waiting: bool,
+    ) -> None:
+        """Expand messages and hand them over for checking."""
+        at, count = 0, len(compacts)
+        while at < count:
+            room = _CHUNK - len(self._checks)
+            items = compacts[at : at + room] if at or room < count else compacts
+            before, begin = previous, first + at
+            messages = [message] if message is not None else expand_run(feed.ref, begin, _ref(before), items)
+            if messages:
+                at += len(messages)
+                previous = messages[-1].key
+                # Before it is handed over: a batch may be written meanwhile, and the feed have got even further.
+                if not waiting and first + at - 1 > feed.guess:
+                    feed.guess, feed.guess_key = first + at - 1, previous
+                self._hand_over(feed, begin, before, messages, items, waiting=waiting)
+            if len(messages) < len(items):
+                self._refuse_invalid(feed, first + at, previous, items[len(messages)], count - at)
+                return
+
+    def _hand_over(
+        self,
+        feed: FeedEnd,
+        first: int,
+        previous: bytes,
+        messages: Sequence[Message],
+        compacts: Sequence[Compact],
+        *,
+        waiting: bool,
+    ) -> None:
+        """Put consecutive messages into the chunk."""
+        self._proven.touch(feed)
+        author, hmac_key, read_facts = feed.ref, self._hmac_key, self._store.read_facts
+        if hmac_key is None:
+            checks = [(author, message[5], signed_text(message[6])) for message in messages]
+        else:
+            checks = [(author, message[5], signed_bytes(message[6], hmac_key)) for message in messages]
+        rows: list[MessageRow] = []
+        facts: list[tuple[int, Facts]] = []
+        row_id = feed.id << SEQUENCE_BITS | first
+        for message, item in zip(messages, compacts, strict=False):
+            if item[0] >= _RAW_FORM:
+                # What a carrier sends raw may be none of ours: every store keeps the same form.
+                item = compact(message)
+            rows.append((row_id, message[7], *item))
+            fact = read_facts(message)
+            if fact is not None:
+                facts.append((row_id, fact))
+            row_id += 1
+        segment = Segment(feed, first, previous, rows, facts, waiting)
+        if author == self._store.own:
+            self._take_own(segment, checks)
+            return
+        self._checks += checks
+        self._segments.append(segment)
+        if len(self._checks) >= _CHUNK:
+            self._submit()
+
+    def _take_own(self, segment: Segment, checks: Sequence[Check]) -> None:
+        """Judge messages of the store's owner at once: genuine ones keep others out until they are written, forged ones never.
+
+        That there are such messages is in the store before they are: a program that is killed in between has not forgotten it.
+        """
+        proven, me = self._proven, segment.feed.ref
+        bad = check_signatures(checks).find(0)
+        good = len(checks) if bad < 0 else bad
+        if good and not proven.holds:
+            key = MessageRef(segment.rows[good - 1][1])
+            self._store.note_claim(me, me, segment.first + good - 1, key)
+            proven.hold()
+        proven.note_bytes(sum([len(signed) for _, _, signed in checks]))
+        proven.judge(segment, good)
+        if proven.is_full:
+            proven.write(self._busy())
+
+    def _refuse_invalid(self, feed: FeedEnd, sequence: int, previous: bytes, item: Compact, count: int) -> None:
+        """Refuse a message that expand refuses, and those that would have followed it."""
+        try:
+            expand(feed.ref, sequence, _ref(previous), item)
+            reason, detail = str(Code.CHAIN_BROKEN), ""
+        except InvalidMessage as error:
+            reason, detail = error.reason, error.detail
+        self._proven.refuse(feed.ref, sequence, reason, detail)
+        self._proven.refuse(feed.ref, sequence + 1, Code.CHAIN_BROKEN, "a message before it was refused", count - 1)
+
+    # -- contradictions
+
+    def _examine(self, feed: FeedEnd, run: Run, overlap: int) -> None:
+        """Look at a run whose last known message is not the one we have: damage, or a fork?"""
+        proven = self._proven
+        known, refused, message = find_contradiction(feed, run, overlap, proven.row)
+        proven.known += known
+        if message is None:
+            proven.refuse(feed.ref, run.first, Code.CHAIN_BROKEN, "not the messages held here", refused)
+        elif verify_message_signature(message, self._hmac_key):
+            ours = proven.row(feed.id << SEQUENCE_BITS | message.sequence)
+            proven.add_fork(feed, message, ours[1] if ours is not None else b"")
+            proven.refuse(feed.ref, message.sequence, Code.FORKED, "another message than the one held here", refused)
+        else:
+            proven.refuse(feed.ref, message.sequence, Code.SIGNATURE_INVALID, "", refused)
+
+    def _examine_next(self, feed: FeedEnd, run: Run) -> None:
+        """Look at a run that begins at the end of its feed, but says that it follows another message."""
+        proven, count = self._proven, len(run.compacts)
+        try:
+            message = expand(feed.ref, run.first, run.previous, run.compacts[0])
+        except InvalidMessage as error:
+            proven.refuse(feed.ref, run.first, error.reason, error.detail, count)
+            return
+        if verify_message_signature(message, self._hmac_key):
+            proven.add_fork(feed, message, b"")
+            detail = "it follows another message than the one held here"
+            proven.refuse(feed.ref, run.first, Code.FORKED, detail, count)
+        else:
+            proven.refuse(feed.ref, run.first, Code.SIGNATURE_INVALID, "", count)
+
+    # -- verdicts
+
+    def _submit(self) -> None:
+        """Hand the chunk over for checking, and take in what others have found meanwhile."""
+        if self._checks:
+            size = self._verifier.submit(self._checks)
+            self._chunks.append((self._segments, size))
+            self._bytes_ahead += size
+            self._checks, self._segments = [], []
+        while self._chunks:
+            wait = len(self._chunks) > _CHUNKS_AHEAD or self._bytes_ahead > _BYTES_AHEAD
+            if not self._judge(wait=wait):
+                break
+        if self._proven.is_full:
+            self._proven.write(self._busy())
+
+    def _settle(self) -> None:
+        """Wait until nothing is being checked, and nothing is put off."""
+        while True:
+            self._submit()
+            while self._chunks:
+                self._judge(wait=True)
+                if self._proven.is_full:
+                    self._proven.write(self._busy())
+            if not self._deferred:
+                return
+            deferred, self._deferred, self._deferred_bytes = self._deferred, [], 0
+            for run, _ in deferred:
+                self._proven.feed(run.author).forget_guess()  # nothing is being checked, so there are no guesses
+            for run, message in deferred:
+                self._add(run, message)
+
+    def _judge(self, *, wait: bool) -> bool:
+        """Take in the verdicts on the oldest chunk, if they are there."""
+        verdicts = self._verifier.collect(wait=wait)
+        if verdicts is None:
+            return False
+        proven = self._proven
+        segments, size = self._chunks.popleft()
+        self._bytes_ahead -= size
+        proven.note_bytes(size)
+        bad = verdicts.find(0)
+        at = 0
+        for segment in segments:
+            count = len(segment.rows)
+            if at <= bad < at + count:
+                proven.judge(segment, bad - at)
+                bad = verdicts.find(0, at + count)
+            else:
+                proven.judge(segment, count)
+            at += count
+        return True
+
+    def _busy(self) -> Iterator[FeedRef]:
+        """Yield the feeds that have messages under way."""
+        for run, _ in self._deferred:
+            yield run.author
+        for segments, _ in self._chunks:
+            for segment in segments:
+                yield segment.feed.ref
+        for segment in self._segments:
+            yield segment.feed.ref
+
+
+def _is_plain(feed: FeedEnd, run: Run) -> bool:
+    """Say whether a run can be placed while messages before it are still being checked."""
+    if run.first == feed.guess + 1:
+        return run.previous is None or run.previous == feed.guess_key
+    return run.first > feed.guess + 1
+
+
+def _stated_place(raw: bytes | str) -> tuple[FeedRef | None, int | None]:
+    try:
+        return stated_place(parse_quickly(raw)[0])
+    except InvalidMessage:
+        return None, None
+
+
+def _ref(key: bytes) -> MessageRef | None:
+    return MessageRef(key) if key else None

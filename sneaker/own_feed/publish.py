@@ -1,0 +1,131 @@
+"""Publish: append to the own feed, and never fork it.
+
+A fork happens when a machine writes message n although the world has seen another n: after a restored backup, or with
+the same key on two machines.  So nothing is published while anybody has shown or claimed more of the own feed than we
+hold (``store.own_sequence_seen``), or while the home itself does not look like the one that published last (``standing``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sneaker.caps import Caps
+from sneaker.errors import ForkError, PublishUnsafe, SneakerError
+from sneaker.feed.classic.message import Content, Message, check_publish_safe, create_message
+from sneaker.feed.private import box
+from sneaker.home.secret_guard import check_content
+from sneaker.ingest.ingest import Ingest
+from sneaker.keys import Keypair
+from sneaker.own_feed.attachments import Attachments
+from sneaker.own_feed.claims import contradicting
+from sneaker.own_feed.draft import check_meaning, recipients
+from sneaker.own_feed.fork_guard import Standing
+from sneaker.refs import FeedRef
+from sneaker.store.rows import Store
+
+__all__ = ["WAIT_S", "check_may_publish", "contact_content", "publish"]
+
+# How long it waits for others who write to the store.  An import lets others in between its transactions.
+WAIT_S = 5.0
+
+
+def check_may_publish(store: Store, me: FeedRef) -> None:
+    """Raise ForkError if a new message of ours could contradict one that somebody has seen."""
+    if me in store.forked():
+        raise ForkError(
+            "your own feed is forked: two different messages carry your signature for one place",
+            hint="run 'sneaker doctor' to see both; a forked feed cannot be mended, go on with a new identity",
+        )
+    if contradicting(store, me):
+        raise ForkError(
+            "your own feed is forked: another machine writes with your key, and left a card that names other messages",
+            hint="run 'sneaker doctor'; stop using the key on one of the two machines, and go on with a new identity there",
+        )
+    seen = store.own_sequence_seen(me)
+    furthest = max(seen.proven, seen.claimed)
+    if furthest > seen.held:
+        raise ForkError(
+            f"your feed is known up to message {furthest}, this machine has it up to {seen.held}: publishing now would fork it",
+            hint="bring your own messages back: 'sneaker sync' or 'sneaker import' a stick that carries them, or connect to a"
+            " peer that has them; 'sneaker doctor' says who",
+        )
+
+
+def publish(
+    store: Store,
+    keypair: Keypair,
+    caps: Caps,
+    content: dict[str, Any],
+    *,
+    now_ms: Callable[[], int],
+    attachments: Attachments | None = None,
+    private_to: Sequence[FeedRef] = (),
+    random_bytes: Callable[[int], bytes],
+    standing: Standing | None = None,
+    wait_s: float = WAIT_S,
+    on_wait: Callable[[], None] | None = None,
+) -> Message:
+    """Append ``content`` to the own feed and return the message once it is on the disk.
+
+    With ``private_to``, or ``recps`` in the content, it is encrypted to these feeds and to ourselves (private-box), and
+    ``recps`` in it names them all, so that programs can show who reads along and answer everybody.  ``attachments`` are
+    linked to, and stored once nothing forbids the message.  Raises PublishUnsafe for what other programs would refuse or
+    read otherwise and for what would give away more than one means, ForkError if the own feed has been seen further on or,
+    with ``standing``, may go on elsewhere, and StoreError: StoreLocked if others write for more than ``wait_s`` seconds.
+    ``on_wait`` is called once if it has to wait for long.
+    """
+    readers = recipients(content, private_to, keypair.public)
+    if attachments is not None:
+        if readers:
+            raise PublishUnsafe(
+                "attached files are not encrypted: anybody could read them, though the message is private",
+                hint="leave --attach out, and give them the file in another way",
+            )
+        content = attachments.linked_from(content)
+    if readers:
+        content = {**content, "recps": [str(reader) for reader in readers]}
+    check_meaning(content, keypair.public)
+    check_publish_safe(content)
+    check_content(content, keypair)
+    body: Content = box(content, readers, random_bytes) if readers else content
+    with (
+        Ingest(
+            store, caps=caps, now_ms=now_ms, workers=1, holds=True, lock_timeout_s=wait_s, on_wait=on_wait
+        ) as ingest,
+        standing.alone(wait_s, on_wait) if standing is not None else contextlib.nullcontext(),
+    ):
+        if standing is not None:
+            standing.recall(now_ms, ingest)
+        check_may_publish(store, keypair.public)
+        if standing is not None:
+            standing.require()
+        head = store.head(keypair.public)
+        timestamp = now_ms()
+        if head is not None:
+            last = store.message(keypair.public, head.sequence)
+            if last is not None and isinstance(last.timestamp, int | float):
+                # Clocks of old machines jump back; readers sort by this.
+                timestamp = max(timestamp, int(last.timestamp) + 1)
+        message = create_message(keypair, head, timestamp, body, caps.hmac_key)
+        with standing.publishing(message) if standing is not None else contextlib.nullcontext():
+            if attachments is not None:
+                attachments.store()
+            ingest.add_message(message)
+            ingest.flush()
+            if store.key_at(keypair.public, message.sequence) != message.key:
+                raise SneakerError("the message was made but not stored; this is a bug")
+    return message
+
+
+def contact_content(contact: FeedRef, *, following: bool | None = None, blocking: bool | None = None) -> dict[str, Any]:
+    """Return the content of a contact message."""
+    content: dict[str, Any] = {"type": "contact", "contact": str(contact)}
+    if following is not None:
+        content["following"] = following
+    if blocking is not None:
+        content["blocking"] = blocking
+    if len(content) == 2:
+        raise PublishUnsafe("a contact message says whether to follow or to block")
+    return content

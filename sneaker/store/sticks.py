@@ -1,0 +1,225 @@
+"""What this machine remembers of sticks: which are enrolled, and what lies on them.
+
+The enrolment is a decision of a person's; everything else here is a cache that a visit can make anew.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from sneaker.refs import FeedRef
+from sneaker.store.database import connect, store_errors, transaction
+
+__all__ = ["CardState", "Drive", "DriveTables", "FileState", "KnownCard", "StickFile"]
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """An enrolled stick; ``label`` is what the person calls it, times are this machine's."""
+
+    id: bytes
+    label: str
+    enrolled_at_ms: int
+    visited_at_ms: int = 0
+
+
+class FileState(StrEnum):
+    """What became of a file on a stick."""
+
+    OWN = "own"
+    TAKEN = "taken"
+    #: Taken, but some of what it says to hold could not be used.
+    PARTLY = "partly"
+    DAMAGED = "damaged"
+    FOREIGN = "foreign"
+
+
+class StickFile(NamedTuple):
+    """A file on a stick; ``exporter`` is empty if unknown, ``coverage`` is ``planning.send_order.Coverage`` encoded."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    state: FileState
+    exporter: bytes = b""
+    coverage: bytes = b""
+
+
+class CardState(StrEnum):
+    """What is known of a card with our own signature."""
+
+    MADE = "made"
+    #: Not made here, and it speaks of no more own messages than were here: more may exist, and nobody knows how many.
+    FORGOTTEN = "forgotten"
+    #: Not made here, and it speaks of more own messages: it is known what to wait for.
+    AHEAD = "ahead"
+    #: A person said which message is the last one: no older card says anything new.
+    FORGIVEN = "forgiven"
+
+
+class KnownCard(NamedTuple):
+    """The newest card of a machine that we have seen anywhere, as its bytes."""
+
+    machine: FeedRef
+    counter: int
+    seen_at_ms: int
+    data: bytes
+
+
+_PUT_FILE = "INSERT OR REPLACE INTO drive_file VALUES (?, ?, ?, ?, ?, ?, ?)"
+_DROP_FILE = "DELETE FROM drive_file WHERE drive = ? AND name = ?"
+
+
+def _file_row(drive_id: bytes, file: StickFile) -> tuple[object, ...]:
+    return (drive_id, file.name, file.size, file.mtime_ns, str(file.state), bytes(file.exporter), file.coverage)
+
+
+class DriveTables:
+    """Reads and writes the tables; each write is a small transaction of its own."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def open(cls, store_path: Path) -> Self:
+        """Open the tables beside the store's others; raises StoreError."""
+        return cls(connect(store_path))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _all(self, sql: str, *parameters: object) -> list[Any]:
+        with store_errors():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def _write(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
+        with transaction(self._connection):
+            self._connection.executemany(sql, rows)
+
+    # -- drives
+
+    def drives(self) -> list[Drive]:
+        """Return the enrolled drives, those visited last first."""
+        rows = self._all("SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive ORDER BY visited_at_ms DESC, id")
+        return [Drive(*row) for row in rows]
+
+    def drive(self, drive_id: bytes) -> Drive | None:
+        """Return an enrolled drive."""
+        rows = self._all("SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive WHERE id = ?", drive_id)
+        return Drive(*rows[0]) if rows else None
+
+    def put_drive(self, drive: Drive) -> None:
+        """Enrol a drive, or update it."""
+        self._write(
+            "INSERT OR REPLACE INTO drive VALUES (?, ?, ?, ?)",
+            [(drive.id, drive.label, drive.enrolled_at_ms, drive.visited_at_ms)],
+        )
+
+    def forget_drive(self, drive_id: bytes) -> None:
+        """Forget a drive and what was on it; the drive itself is not touched."""
+        with transaction(self._connection):
+            self._connection.execute("DELETE FROM drive WHERE id = ?", (drive_id,))
+            self._connection.execute("DELETE FROM drive_file WHERE drive = ?", (drive_id,))
+
+    # -- files on drives
+
+    def files(self, drive_id: bytes) -> dict[str, StickFile]:
+        """Return what is known of the files on a drive, by name."""
+        rows = self._all(
+            "SELECT name, size, mtime_ns, state, exporter, coverage FROM drive_file WHERE drive = ?", drive_id
+        )
+        return {
+            name: StickFile(name, size, mtime_ns, FileState(state), exporter, coverage)
+            for name, size, mtime_ns, state, exporter, coverage in rows
+        }
+
+    def unusable_files(self, limit: int) -> list[str]:
+        """Return the names of files on any drive that could not be read as they should, by name."""
+        rows = self._all(
+            "SELECT DISTINCT name FROM drive_file WHERE state IN ('damaged', 'foreign', 'partly') ORDER BY name LIMIT ?",
+            limit,
+        )
+        return [name for (name,) in rows]
+
+    # -- cards
+
+    def cards(self) -> dict[FeedRef, KnownCard]:
+        """Return the newest card of each machine."""
+        rows = self._all("SELECT machine, counter, seen_at_ms, data FROM card")
+        return {FeedRef(row[0]): KnownCard(FeedRef(row[0]), *row[1:]) for row in rows}
+
+    def card(self, machine: FeedRef) -> KnownCard | None:
+        """Return the newest card of a machine."""
+        rows = self._all("SELECT counter, seen_at_ms, data FROM card WHERE machine = ?", machine)
+        return KnownCard(machine, *rows[0]) if rows else None
+
+    def put_cards(self, cards: Iterable[KnownCard]) -> int:
+        """Remember cards that are newer than those known of their machines; return how many that were."""
+        with transaction(self._connection):
+            return self._put_cards(cards)
+
+    def put_own_card(self, card: KnownCard) -> bool:
+        """Remember a card that this home made; False if it is not newer than the one known."""
+        with transaction(self._connection):
+            if not self._put_cards([card]):
+                return False
+            self._put_own_state(card.machine, card.counter, CardState.MADE)
+        return True
+
+    def meet_own_card(self, me: FeedRef, counter: int, *, ahead: bool) -> None:
+        """Note that a card of our own was met: whether this home made it is known here."""
+        if not self._all("SELECT 1 FROM own_card WHERE feed = ? AND counter = ?", me, counter):
+            with transaction(self._connection):
+                self._put_own_state(me, counter, CardState.AHEAD if ahead else CardState.FORGOTTEN)
+
+    def met_forgotten_card(self, me: FeedRef) -> bool:
+        """Say whether the newest card of our own that this home did not make leaves it open what else was forgotten."""
+        found = self._all(
+            "SELECT state FROM own_card WHERE feed = ? AND state <> 'made' ORDER BY counter DESC LIMIT 1", me
+        )
+        return bool(found) and found[0][0] == CardState.FORGOTTEN
+
+    def forgive_cards(self, me: FeedRef, now_ms: int) -> None:
+        """Let no card of our own that was made until now say that this home has forgotten anything."""
+        with transaction(self._connection):
+            newest = self._connection.execute("SELECT max(counter) FROM own_card WHERE feed = ?", (me,)).fetchone()[0]
+            self._put_own_state(me, max(now_ms, newest or 0), CardState.FORGIVEN)
+
+    def _put_own_state(self, me: FeedRef, counter: int, state: CardState) -> None:
+        # Of two processes that meet a card at once, the first has its way; a person's word counts more.
+        self._connection.execute(
+            "INSERT INTO own_card VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET state = excluded.state"
+            " WHERE excluded.state = 'forgiven'",
+            (bytes(me), counter, str(state)),
+        )
+
+    def _put_cards(self, cards: Iterable[KnownCard]) -> int:
+        return self._connection.executemany(
+            "INSERT INTO card VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET counter = excluded.counter,"
+            " seen_at_ms = excluded.seen_at_ms, data = excluded.data WHERE excluded.counter > counter",
+            [(bytes(card.machine), card.counter, card.seen_at_ms, card.data) for card in cards],
+        ).rowcount
+
+    # -- a visit
+
+    def remember(
+        self, drive: Drive, *, files: Iterable[StickFile], gone: Iterable[str], cards: Iterable[KnownCard]
+    ) -> None:
+        """Write down what a visit learnt, in one transaction; files are those that are new and those that are gone."""
+        with transaction(self._connection):
+            self._put_cards(cards)
+            self._connection.executemany(_PUT_FILE, [_file_row(drive.id, file) for file in files])
+            self._connection.executemany(_DROP_FILE, [(drive.id, name) for name in gone])
+            self._connection.execute("UPDATE drive SET visited_at_ms = ? WHERE id = ?", (drive.visited_at_ms, drive.id))

@@ -1,0 +1,302 @@
+"""Export: choose what readers lack, and write it to a file, a folder or a pipe; encrypted and split if asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from base64 import b32encode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from sneaker.bundle.frames import MAGIC
+from sneaker.errors import OutputError, UsageError
+from sneaker.files.atomic_write import new_file, output_errors
+from sneaker.home.home import Home
+from sneaker.own_feed.claims import note_card
+from sneaker.planning.send_order import Order, Range, joined, plan, slowest
+from sneaker.refs import BlobRef, FeedRef
+from sneaker.transfer.export_readers import Reader, read_reader
+from sneaker.transfer.pack import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, Progress, pack
+from sneaker.transfer.parity_files import append_parity, plain_limit
+
+__all__ = [
+    "BUNDLE_SUFFIX",
+    "DEFAULT_HOPS",
+    "DEFAULT_VOLUME_BYTES",
+    "ENCRYPTED_SUFFIX",
+    "ExportOptions",
+    "ExportReport",
+    "blobs_to_send",
+    "export",
+    "padded_size",
+    "sendable",
+    "unsent",
+]
+
+BUNDLE_SUFFIX = ".sneaker"
+ENCRYPTED_SUFFIX = ".sneaker.age"
+
+# How far the follow graph is walked to rank feeds; farther ones go last.
+DEFAULT_HOPS = 4
+
+# FAT32 holds files of at most 4 GiB - 1; a little less leaves room for what encryption and parity add.
+DEFAULT_VOLUME_BYTES = 4_000_000_000
+
+# Half of all sectors: more would cost several times the bundle.
+MAX_PARITY_PERCENT = 50
+
+# What age adds: a header with a stanza for each recipient (and one of random length that means nothing), and 16 bytes
+# for each 64 KiB.
+_AGE_HEAD_BYTES = 2048
+_AGE_RECIPIENT_BYTES = 128
+_AGE_CHUNK_BYTES = 64 * 1024
+_AGE_TAG_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What the person asked for; sizes in bytes.
+
+    ``readers`` as ``read_reader`` takes them: what any of them lacks is sent; without any, everything.  ``feeds`` and ``hops``
+    narrow what is sent.  ``recipients`` are feed ids or age recipients to encrypt to.
+    """
+
+    readers: Sequence[str] = ()
+    feeds: AbstractSet[FeedRef] | None = None
+    hops: int | None = None
+    order: Order = Order.DEPTH
+    blobs: bool = True
+    max_blob_bytes: int | None = None
+    max_bytes: int | None = None
+    volume_bytes: int | None = None
+    recipients: Sequence[str] = ()
+    pad: bool = False
+    parity: int = 0
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote.
+
+    ``files`` are (path, bytes).  ``left`` is what did not fit, and ``reader_clock`` what a reader will have after taking all of it.
+    """
+
+    packed: Packed
+    files: tuple[tuple[str, int], ...]
+    reader_clock: Mapping[FeedRef, int] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files, or of what went to the pipe."""
+        return sum(size for _, size in self.files) if self.files else self.packed.bytes
+
+
+def sendable(
+    home: Home, feeds: AbstractSet[FeedRef] | None = None, hops: Mapping[FeedRef, int] | None = None
+) -> Callable[[FeedRef], bool]:
+    """Return what says whether a feed may be sent: asked for, within ``hops`` where given, and not blocked by us."""
+    me = home.keypair.public
+    blocked = home.store.blocked(me)
+
+    def wanted(feed: FeedRef) -> bool:
+        if feed in blocked or (feeds is not None and feed not in feeds):
+            return False
+        return hops is None or feed == me or hops.get(feed, -1) >= 0
+
+    return wanted
+
+
+def blobs_to_send(
+    home: Home, ranges: Iterable[Range], wants: AbstractSet[BlobRef] = frozenset(), max_bytes: int | None = None
+) -> list[BlobToSend]:
+    """Return the blobs we hold that readers asked for, then those that the messages in ``ranges`` mention, in that order."""
+    held = set(home.blobs)
+    if not held:
+        return []
+    chosen = {blob: BlobToSend(blob) for blob in sorted(wants) if blob in held}
+    for item in joined(ranges):
+        for link in home.store.blob_links(item.feed, item.first, item.last):
+            if link.blob in held:
+                chosen.setdefault(link.blob, BlobToSend(link.blob, (link.feed, link.sequence)))
+    return [item for blob, item in chosen.items() if max_bytes is None or (home.blobs.size(blob) or 0) <= max_bytes]
+
+
+def padded_size(size: int) -> int:
+    """Return the size class of a size: Padme (Nikitin et al., PETS 2019), which adds at most an eighth, mostly far less."""
+    if size < 2:
+        return size
+    exponent = size.bit_length() - 1
+    low_bits = exponent - exponent.bit_length()
+    mask = (1 << max(0, low_bits)) - 1
+    return (size + mask) & ~mask
+
+
+def export(
+    home: Home,
+    destination: str,
+    options: ExportOptions,
+    *,
+    stdout: BinaryIO,
+    now_ms: int,
+    random_bytes: Callable[[int], bytes],
+    progress: Callable[[int], Progress] | None = None,
+) -> ExportReport:
+    """Write what the readers lack to ``destination``: a file, a folder, or ``-`` for ``stdout``.
+
+    ``progress`` gets the total of messages and returns what is called as they are done.  Raises OutputError if it cannot be
+    written; then no file appears that was not whole.
+    """
+    _check(options, destination)
+    store, me = home.store, home.keypair.public
+    clock = store.clock()
+    readers = [read_reader(spec, store, home.caps) for spec in options.readers]
+    if not options.dry_run:
+        for reader in readers:
+            # A card or clock of somebody who has more of our own feed than we do is evidence, whatever it was given for.
+            if reader.card is not None:
+                note_card(home, reader.card)
+            else:
+                store.note_claim(me, reader.ref, reader.clock.get(me, 0))
+    _check_blocks(home, options.feeds or (), readers, options.recipients)
+    theirs = slowest([reader.clock for reader in readers], clock)
+    distance = {**store.hops(me, options.hops if options.hops is not None else DEFAULT_HOPS), me: 0}
+    wanted = sendable(home, options.feeds, distance if options.hops is not None else None)
+    ranges = plan(clock, theirs, wanted=wanted, hops=distance, order=options.order)
+    wants = frozenset(blob for reader in readers for blob in reader.wants)
+    files = _Files(destination, options, stdout)
+    job = Job(
+        keypair=home.keypair,
+        caps=home.caps,
+        ranges=ranges,
+        now_ms=now_ms,
+        random_bytes=random_bytes,
+        clock=clock,
+        blobs=blobs_to_send(home, ranges, wants, options.max_blob_bytes) if options.blobs else (),
+        max_bytes=files.plain_limit(options.max_bytes),
+        volume_bytes=files.plain_limit(options.volume_bytes),
+        pad=padded_size if options.pad else None,
+        workers=os.cpu_count() or 1,
+    )
+    done = progress(sum(item.messages for item in ranges)) if progress is not None else None
+    packed = pack(store, home.blobs, job, files.open_volume, done)
+    after = {feed: sequence for feed, sequence in theirs.items() if sequence}
+    for item in packed.sent:
+        after[item.feed] = max(after.get(item.feed, 0), item.last)
+    return ExportReport(packed, tuple(files.written), after)
+
+
+def _check_blocks(home: Home, feeds: Iterable[FeedRef], readers: Iterable[Reader], recipients: Sequence[str]) -> None:
+    """Raise UsageError if something is asked for that a block forbids: an empty bundle would not say why it is empty."""
+    blocked = home.store.blocked(home.keypair.public)
+    named = [*feeds, *(reader.ref for reader in readers)]
+    if recipients:
+        from sneaker.transfer.age import recipients_among
+
+        named += recipients_among(blocked, recipients)
+    for feed in named:
+        if feed is not None and feed in blocked:
+            raise UsageError(
+                f"you block {feed}: nothing of that feed is exported, and nothing for it",
+                hint=f"to take the block back: sneaker unblock {feed}",
+            )
+
+
+def _check(options: ExportOptions, destination: str) -> None:
+    for name, size in (("--max-size", options.max_bytes), ("--volume-size", options.volume_bytes)):
+        if size is not None and size < MIN_VOLUME_BYTES:
+            raise UsageError(f"{name} has to be at least {MIN_VOLUME_BYTES // 1024} KiB")
+    if options.parity and (options.recipients or destination == "-"):
+        raise UsageError(
+            "--parity is for bundles in files that are not encrypted",
+            hint="a bad sector in an encrypted file ends the decryption before parity could help",
+        )
+    if not 0 <= options.parity <= MAX_PARITY_PERCENT:
+        raise UsageError(f"--parity takes 1 to {MAX_PARITY_PERCENT} percent")
+    if options.pad and not options.recipients:
+        raise UsageError("--pad hides the size of an encrypted bundle; it needs --to")
+
+
+class _Files:
+    """Where volumes go."""
+
+    def __init__(self, destination: str, options: ExportOptions, stdout: BinaryIO) -> None:
+        self.options = options
+        self.stdout = stdout
+        self.written: list[tuple[str, int]] = []
+        self.to_stdout = destination == "-"
+        self.path = Path(destination)
+        self.into_folder = not self.to_stdout and self.path.is_dir()
+
+    def plain_limit(self, size: int | None) -> int | None:
+        """Return how large a bundle may be so that the file made of it is not larger than ``size``."""
+        if size is None:
+            return None
+        if self.options.parity:
+            return plain_limit(size, self.options.parity)
+        if not self.options.recipients:
+            return size
+        room = size - _AGE_HEAD_BYTES - _AGE_RECIPIENT_BYTES * len(self.options.recipients)
+        room -= _AGE_TAG_BYTES * (room // _AGE_CHUNK_BYTES + 1)
+        if self.options.pad:  # the largest size class that still fits
+            step = 1 << max(0, (exponent := room.bit_length() - 1) - exponent.bit_length())
+            room = room // step * step
+        return max(room, 1)
+
+    def open_volume(self, number: int, bundle_id: bytes) -> AbstractContextManager[Callable[[bytes], object]]:
+        if self.options.dry_run:
+            return contextlib.nullcontext(len)
+        if self.to_stdout:
+            if number > 1:
+                raise OutputError(
+                    "the bundle does not fit into one volume", hint="export to a folder, or use --max-size"
+                )
+            return self._to_stdout()
+        return self._to_file(number, bundle_id)
+
+    @contextlib.contextmanager
+    def _to_stdout(self) -> Iterator[Callable[[bytes], object]]:
+        with output_errors("standard output"), self._encrypted(self.stdout) as file:
+            yield file.write
+        self.stdout.flush()
+
+    @contextlib.contextmanager
+    def _to_file(self, number: int, bundle_id: bytes) -> Iterator[Callable[[bytes], object]]:
+        path = self._name(number, bundle_id)
+        with output_errors(path):
+            with new_file(path, replaces=_is_bundle) as file:
+                with self._encrypted(file) as plain:
+                    yield plain.write
+                if self.options.parity:
+                    # Far more than a bundle has records: the numbers only have to go on.
+                    append_parity(file, bundle_id[:8], 1 << 31, self.options.parity)
+                size = file.tell()
+            self.written.append((str(path), size))
+
+    def _encrypted(self, file: BinaryIO) -> AbstractContextManager[BinaryIO]:
+        if not self.options.recipients:
+            return contextlib.nullcontext(file)
+        from sneaker.transfer.age import encrypting
+
+        return encrypting(file, self.options.recipients)
+
+    def _name(self, number: int, bundle_id: bytes) -> Path:
+        """Return the file of a volume: a random name in a folder, or the given one, numbered from the second volume on."""
+        if self.into_folder:
+            name = b32encode(bundle_id).decode("ascii").rstrip("=").lower()
+            return self.path / (name + (ENCRYPTED_SUFFIX if self.options.recipients else BUNDLE_SUFFIX))
+        return self.path if number == 1 else self.path.with_name(f"{self.path.stem}.{number}{self.path.suffix}")
+
+
+def _is_bundle(start: bytes) -> bool:
+    return start.startswith((MAGIC, b"age-encryption.org/"))
+
+
+def unsent(report: ExportReport) -> tuple[int, int]:
+    """Return how many messages of how many feeds stayed behind."""
+    left = report.packed.left
+    return sum(item.messages for item in left), len({item.feed for item in left})

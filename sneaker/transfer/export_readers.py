@@ -1,0 +1,78 @@
+"""Whom an export is for: clocks out of cards, JSON files and what peers told us."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sneaker.bundle.card import CARD_MAGIC, MAX_CARD_BYTES, Card, decode_card
+from sneaker.caps import Caps
+from sneaker.clock import parse_clock
+from sneaker.errors import ClockError, NetworkKeyMismatch, RefError, SourceError, UsageError
+from sneaker.refs import BlobRef, FeedRef
+from sneaker.store.rows import Store
+from sneaker.transfer.sources import Source, open_source, source_errors
+
+__all__ = ["Reader", "read_card", "read_reader"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Somebody to write for: what they have, and which blobs they want; ``card`` where they gave us one.
+
+    ``ref`` is who they are; an unsigned list does not say.
+    """
+
+    clock: Mapping[FeedRef, int]
+    wants: frozenset[BlobRef] = frozenset()
+    card: Card | None = None
+    ref: FeedRef | None = None
+
+
+def _read_small(path: Path) -> bytes:
+    with open_source(Source(str(path), path), io.BytesIO()) as file:
+        try:
+            data = file.read(MAX_CARD_BYTES + 1)
+        except OSError as error:
+            raise source_errors(str(path), error) from None
+    if len(data) > MAX_CARD_BYTES:
+        raise SourceError(f"{path} is too large to be a card or a clock")
+    return data
+
+
+def read_card(path: Path, caps: Caps) -> Card:
+    """Read a signed card; raises SourceError, NotABundle, BundleDamaged or NetworkKeyMismatch."""
+    card = decode_card(_read_small(path))
+    if card.network_id != caps.network_id:
+        raise NetworkKeyMismatch(f"the card {path} belongs to another network")
+    return card
+
+
+def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
+    """Return the reader that ``spec`` names: a card file, a JSON clock file, or a peer that told us what it has.
+
+    Raises UsageError if it is none of these, else what reading it raises.
+    """
+    path = Path(spec)
+    if path.exists():
+        data = _read_small(path)
+        if data.startswith(CARD_MAGIC):
+            card = read_card(path, caps)
+            return Reader(card.clock, card.wants, card, card.machine)
+        try:
+            return Reader(parse_clock(data))
+        except ClockError as error:
+            raise ClockError(f"{spec} is neither a card nor a clock: {error.message}", hint=error.hint) from None
+    try:
+        peer = FeedRef.parse(spec)
+    except RefError:
+        raise UsageError(f"--for: there is no file {spec}, and it is not a feed id") from None
+    notes = store.peer_clock(peer)
+    if not notes:
+        raise UsageError(
+            f"--for: {peer} has not told this machine what it has",
+            hint="ask for its card: 'sneaker clock --card FILE' on that machine",
+        )
+    return Reader({feed: note.sequence for feed, note in notes.items() if note.sequence > 0}, ref=peer)

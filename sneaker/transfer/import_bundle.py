@@ -1,0 +1,227 @@
+"""Import of one bundle after the other: by the index only what is needed, or as a stream whatever is still readable."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import BinaryIO
+
+from sneaker.bundle.events import BlobRead, ClockRead, End, HeaderRead, MessagesRead, Status
+from sneaker.bundle.frames import RecordType
+from sneaker.bundle.indexed_file import IndexedBundle, open_indexed
+from sneaker.bundle.reader import BundleReader
+from sneaker.bundle.records import Header, RecordEntry, Trailer
+from sneaker.errors import BundleDamaged, NetworkKeyMismatch, NotABundle
+from sneaker.home.home import Home
+from sneaker.ingest.incoming_blobs import IncomingBlobs
+from sneaker.ingest.ingest import Ingest
+from sneaker.ingest.reports import SourceReport
+from sneaker.need_data import NeedData
+from sneaker.own_feed.claims import Hearsay
+from sneaker.refs import FeedRef, encode_base64
+from sneaker.store.rows import Peer, PeerKind, Store
+from sneaker.transfer.parity_files import repaired_file
+from sneaker.transfer.sources import READ_BYTES, Kind, sniff
+from sneaker.transfer.staging import HeldRecords
+
+__all__ = ["BundleImport"]
+
+
+class BundleImport:
+    """Takes bundles into a home; ``progress`` is called with bytes read.
+
+    What is wrong with single records ends in the bundle's report.  Raises NetworkKeyMismatch for a bundle of another network,
+    BundleUnsupported and OSError.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        ingest: Ingest,
+        blobs: IncomingBlobs,
+        hearsay: Hearsay,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._home = home
+        self._store = home.store
+        self._ingest = ingest
+        self._blobs = blobs
+        self._hearsay = hearsay
+        self._progress = progress
+
+    def accept_header(self, header: Header | Trailer, report: SourceReport) -> None:
+        """Note who packed a bundle, by its header or its signed trailer; raises NetworkKeyMismatch if it is not of our network."""
+        report.exporter = str(header.exporter)
+        report.bundle_id = encode_base64(header.bundle_id)
+        if header.network_id != self._home.caps.network_id:
+            raise NetworkKeyMismatch(
+                f"{report.path} belongs to another network",
+                hint="it was made with another --network-key than this home",
+            )
+
+    def has_all(self, bundle: IndexedBundle) -> bool:
+        """Say whether a bundle has nothing for us, by its index; a fork in it is something."""
+        return not self._needed(bundle) and not self._needed_blobs(bundle)
+
+    def take_seekable(self, file: BinaryIO, report: SourceReport) -> bool:
+        """Take a bundle by its index, repaired by its parity if need be; False if neither is possible."""
+        if self._take_by_index(file, report):
+            return True
+        mended = repaired_file(file, self._home.path)
+        if mended is None:
+            return False
+        whole, found = mended
+        sectors = "1 bad sector was" if found.repaired == 1 else f"{found.repaired} bad sectors were"
+        with whole:
+            if self._take_by_index(whole, report):
+                report.detail = (
+                    f"{sectors} repaired; nothing is lost"
+                    if found.repaired
+                    else "the damage is behind the trailer; nothing is lost"
+                )
+                return True
+            whole.seek(0)
+            self.take_stream(whole.read(READ_BYTES), whole, report)
+            if found.repaired or found.beyond_repair:
+                report.detail = f"{sectors} repaired, {found.beyond_repair} could not be: {report.detail}"
+        return True
+
+    def take_stream(self, start: bytes, file: BinaryIO, report: SourceReport) -> None:
+        """Take everything readable of a bundle that begins with ``start`` and goes on in ``file``.
+
+        Without a header the trailer says to which network it belongs: until it comes, the records are kept aside.
+        """
+        reader = BundleReader()
+        reader.receive_data(start)
+        has_header = False
+        clock: dict[FeedRef, int] = {}
+        with contextlib.closing(HeldRecords(self._home.path)) as held:
+            while True:
+                event = reader.next_event()
+                if isinstance(event, NeedData):
+                    data = file.read(READ_BYTES)
+                    self._progress(len(data))
+                    reader.receive_data(data)
+                elif isinstance(event, HeaderRead):
+                    self.accept_header(event.header, report)
+                    has_header = True
+                elif isinstance(event, MessagesRead | BlobRead):
+                    if has_header:
+                        self._take_record(event, report)
+                    else:
+                        held.add(event)
+                elif isinstance(event, ClockRead) and not event.prerequisites:
+                    clock = dict(event.clock)
+                elif isinstance(event, End):
+                    trailer = event.trailer
+                    if trailer is not None and trailer.signature_ok and not has_header:
+                        self.accept_header(trailer, report)
+                    for record in held:
+                        self._take_record(record, report)
+                    if trailer is not None and event.signed:
+                        # before that, anybody may have written the exporter's name
+                        self._hearsay.learn_clock(Peer(trailer.exporter, PeerKind.BUNDLE), clock)
+                    if event.status is not Status.OK:
+                        report.status, report.detail = event.status, event.detail
+                    return
+
+    def take_encrypted(self, file: BinaryIO, report: SourceReport) -> None:
+        """Take an encrypted bundle; raises DecryptionFailed if it is not for us, NotABundle if something else is in it."""
+        from sneaker.transfer.age import decrypting
+
+        with decrypting(file, self._home.keypair) as plain:
+            start = plain.file.read(READ_BYTES)
+            if start:
+                if sniff(start, f"what is encrypted in {report.path}") is not Kind.BUNDLE:
+                    raise NotABundle(f"{report.path} is encrypted, but what is in it is not a bundle")
+                self.take_stream(start, plain.file, report)
+        if plain.damage:
+            report.status, report.detail = Status.DAMAGED, plain.damage
+
+    # -- by the index
+
+    def _take_by_index(self, file: BinaryIO, report: SourceReport) -> bool:
+        try:
+            indexed = open_indexed(file)
+            if indexed is None:
+                return False
+            self._take_indexed(indexed, report)
+        except BundleDamaged:  # the index is right, a record is not
+            return False
+        return True
+
+    def _take_indexed(self, bundle: IndexedBundle, report: SourceReport) -> None:
+        """Take only the records that bring something new, or that contradict what we hold."""
+        self.accept_header(bundle.header, report)
+        # How far it says to carry our own feed, whether or not its records turn out to be readable.
+        me = self._home.keypair.public
+        last = max((entry.last for entry in bundle.index.feeds if entry.feed == me), default=0)
+        self._hearsay.learn_sequence(bundle.header.exporter, last)
+        for entry in self._needed(bundle):
+            payload = bundle.read(entry)
+            self._take_messages(MessagesRead(payload, entry.offset), report)
+            self._progress(len(payload))
+        if bundle.index.blobs:
+            self._ingest.flush()
+            needed = self._needed_blobs(bundle)
+            self._blobs.counts.known += len(bundle.index.blobs) - len(needed)
+            for entry in needed:
+                payload = bundle.read(entry)
+                self._take_blob(BlobRead(payload, entry.offset), report)
+                self._progress(len(payload))
+        self._hearsay.learn_clock(Peer(bundle.header.exporter, PeerKind.BUNDLE), bundle.clock(RecordType.CLOCK))
+
+    def _needed(self, bundle: IndexedBundle) -> list[RecordEntry]:
+        needed = {entry.offset: entry for entry in bundle.advancing(self._store.clock())}
+        for entry in _contradicting(self._store, bundle):
+            needed.setdefault(entry.offset, entry)
+        return [needed[offset] for offset in sorted(needed)]
+
+    def _needed_blobs(self, bundle: IndexedBundle) -> list[RecordEntry]:
+        return [entry for entry in bundle.index.records if entry.blob is not None and self._blobs.lacks(entry.blob)]
+
+    # -- records
+
+    def _take_record(self, event: MessagesRead | BlobRead, report: SourceReport) -> None:
+        if isinstance(event, MessagesRead):
+            self._take_messages(event, report)
+        else:
+            self._take_blob(event, report)
+
+    def _take_messages(self, event: MessagesRead, report: SourceReport) -> None:
+        try:
+            runs = event.runs()
+        except BundleDamaged as error:
+            report.status, report.detail = Status.DAMAGED, f"{error.message} (record at byte {event.offset})"
+            return
+        for run in runs:
+            self._ingest.add_run(run)
+            if not self._ingest.wants(run.author):
+                self._blobs.leave_out(item.content for item in run.compacts)
+        self._ingest.give_way()
+
+    def _take_blob(self, event: BlobRead, report: SourceReport) -> None:
+        try:
+            blob, data = event.blob()
+        except BundleDamaged as error:
+            self._blobs.refuse()
+            report.status, report.detail = Status.DAMAGED, f"{error.message} (record at byte {event.offset})"
+            return
+        self._ingest.flush()
+        self._blobs.take(blob, data)
+
+
+def _contradicting(store: Store, bundle: IndexedBundle) -> Iterable[RecordEntry]:
+    """Yield the records whose last message of a feed is not ours of that sequence: a fork, unless we know that message."""
+    strange = {
+        number
+        for number, entry in enumerate(bundle.index.feeds)
+        if (key := store.key_at(entry.feed, entry.last)) is not None and key[:16] != entry.last_key
+    }
+    if strange:
+        known = {fork.key[:16] for fork in store.forks()}
+        strange = {number for number in strange if bundle.index.feeds[number].last_key not in known}
+    if strange:
+        for record in bundle.index.records:
+            if any(segment.feed in strange for segment in record.segments):
+                yield record

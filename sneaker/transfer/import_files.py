@@ -1,0 +1,305 @@
+"""Import: take in bundles, folders of bundles and logs, from files or a pipe.
+
+Everything goes through ``ingest``.  One bad source, record, line or feed never stops the others; what was refused is
+a value in the report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from sneaker.bundle.card import MAX_CARD_BYTES, decode_card
+from sneaker.bundle.events import Status
+from sneaker.bundle.indexed_file import IndexedBundle
+from sneaker.errors import NetworkKeyMismatch, NotABundle, SneakerError
+from sneaker.home.home import Home
+from sneaker.ingest.incoming_blobs import IncomingBlobs
+from sneaker.ingest.ingest import Ingest
+from sneaker.ingest.reports import KNOWN, ImportReport, SourceReport
+from sneaker.own_feed.claims import Hearsay, NamedPlaces
+from sneaker.transfer.hops import Selection
+from sneaker.transfer.import_bundle import BundleImport
+from sneaker.transfer.read_log import LogEntry, LogTally, read_log
+from sneaker.transfer.sources import (
+    LOG_SUFFIXES,
+    READ_BYTES,
+    Kind,
+    Source,
+    chunks,
+    ends_like_a_bundle,
+    expand_folder,
+    open_source,
+    rejoined,
+    sniff,
+    source_errors,
+)
+
+__all__ = ["ImportSession", "import_sources", "importing"]
+
+
+class ImportSession:
+    """Takes in one source after the other; made by ``importing``."""
+
+    def __init__(
+        self,
+        home: Home,
+        ingest: Ingest,
+        *,
+        selection: Selection | None,
+        dry_run: bool,
+        now_ms: Callable[[], int],
+        progress: Callable[[int], None],
+        by_hand: bool = False,
+    ) -> None:
+        self.home = home
+        self.store = home.store
+        self.dry_run = dry_run
+        self.reports: list[SourceReport] = []
+        self.hearsay = Hearsay(home, dry_run=dry_run)
+        self._ingest = ingest
+        self._selection = selection
+        self._now_ms = now_ms
+        self._progress = progress
+        self._by_hand = by_hand
+        self._blobs = IncomingBlobs(home.blobs, home.store, dry_run=dry_run)
+        self._bundles = BundleImport(home, ingest, self._blobs, self.hearsay, progress)
+
+    # -- sources
+
+    def add(self, source: Source, stdin: BinaryIO) -> None:
+        """Take in a file or standard input; what is wrong with it ends in its report."""
+        report = SourceReport(source.name)
+        try:
+            file = open_source(source, stdin)
+            try:
+                if not source.found or _is_ours(file, source.name):
+                    self.take(file, report, seekable=source.path is not None)
+            finally:
+                if source.path is not None:
+                    file.close()
+        except SneakerError as error:
+            if error.code.startswith("store"):
+                raise
+            self.refuse(report, error)
+
+    def take(self, file: BinaryIO, report: SourceReport, *, seekable: bool = True) -> None:
+        """Take in an opened file; raises what is wrong with it as a whole (NotABundle, SourceError, ...)."""
+        self.reports.append(report)
+        messages, blobs, roomless = self._ingest.counts(), replace(self._blobs.counts), self._blobs.without_room
+        try:
+            self._take_file(file, report, seekable=seekable and file.seekable())
+        except OSError as error:
+            self._ingest.flush()
+            raise source_errors(report.path, error) from None
+        self._ingest.flush()
+        if roomless := self._blobs.without_room - roomless:
+            report.detail = (
+                f"{roomless:,} of its blobs came before their messages, and there is no room to keep them until then; "
+                "import it again when there is"
+            )
+        if (
+            report.status == Status.OK
+            and self._ingest.counts()._replace(known=0, left_out=0, read=0)
+            == messages._replace(known=0, left_out=0, read=0)
+            and replace(self._blobs.counts, known=0) == replace(blobs, known=0)
+        ):
+            report.status = KNOWN
+        if self._selection is not None:
+            self._selection.look_again()
+
+    def refuse(self, report: SourceReport, error: SneakerError) -> None:
+        """Note that a source was refused as a whole."""
+        if report not in self.reports:
+            self.reports.append(report)
+        report.status, report.detail, report.error = Status.REFUSED, error.message, error
+
+    def known(self, report: SourceReport) -> None:
+        """Note a bundle that has nothing new, without reading more of it."""
+        report.kind, report.status = Kind.BUNDLE, KNOWN
+        self.reports.append(report)
+
+    def accept_header(self, bundle: IndexedBundle, report: SourceReport) -> None:
+        """Note who packed a bundle; raises NetworkKeyMismatch if it is not of our network."""
+        self._bundles.accept_header(bundle.header, report)
+
+    def has_all(self, bundle: IndexedBundle) -> bool:
+        """Say whether a bundle has nothing for us, by its index; a fork in it is something."""
+        return self._bundles.has_all(bundle)
+
+    def finish(self) -> ImportReport:
+        """End the session: everything that was taken is on the disk."""
+        ingested = self._ingest.close()
+        blobs = self._blobs.finish(self._now_ms(), has_grown=ingested.accepted > 0)
+        return ImportReport(self.reports, ingested, blobs, self.dry_run)
+
+    def must_read_again(self) -> bool:
+        """Say whether messages were left out of feeds that have come near since, and begin anew then."""
+        if self._selection is None or not self._selection.has_widened or not self._ingest.counts().left_out:
+            return False
+        self._selection.has_widened = False
+        self._ingest.start_again()
+        return True
+
+    def _take_file(self, file: BinaryIO, report: SourceReport, *, seekable: bool) -> None:
+        start = file.read(READ_BYTES)
+        try:
+            kind = sniff(start, report.path)
+        except NotABundle:
+            if not seekable or not ends_like_a_bundle(file):
+                raise
+            kind = Kind.BUNDLE
+        report.kind = kind
+        self._progress(len(start))
+        if kind is Kind.NDJSON:
+            self._take_log(start, file, report)
+        elif kind is Kind.CARD:
+            self._take_card(rejoined(start, file).read(MAX_CARD_BYTES + 1), report)
+        elif kind is Kind.ENCRYPTED:
+            self._bundles.take_encrypted(rejoined(start, file), report)
+        else:
+            if seekable:
+                if self._bundles.take_seekable(file, report):
+                    return
+                file.seek(len(start))
+            self._bundles.take_stream(start, file, report)
+
+    def _take_card(self, data: bytes, report: SourceReport) -> None:
+        card = decode_card(data)
+        report.exporter = str(card.machine)
+        if card.network_id != self.home.caps.network_id:
+            raise NetworkKeyMismatch(f"the card {report.path} belongs to another network")
+        self.hearsay.learn_card(card)
+
+    def _take_log(self, start: bytes, file: BinaryIO, report: SourceReport) -> None:
+        tally, me = LogTally(), self.home.keypair.public
+        places = NamedPlaces(self.hearsay, self.store, me) if self._by_hand else None
+
+        def before_reading() -> None:
+            if places is not None:
+                places.end_part()
+            self._ingest.give_way()
+
+        try:
+            for entry in read_log(chunks(start, file, self._progress, before_reading), self.home.caps.hmac_key):
+                tally.add(entry)
+                if places is not None and entry.feed == me:
+                    self._take_own_entry(entry, places)
+                else:
+                    self._take_entry(entry)
+            self._ingest.flush()
+        finally:
+            if places is not None:
+                places.end()
+        overtaken = places.overtaken() if places is not None else ""
+        report.status, report.detail = tally.status, "; ".join(filter(None, (tally.detail, overtaken)))
+
+    def _take_entry(self, entry: LogEntry) -> None:
+        if entry.message is None:
+            self._ingest.refuse(entry.feed, entry.sequence, entry.code, entry.detail)
+        else:
+            self._ingest.add_message(entry.message)
+
+    def _take_own_entry(self, entry: LogEntry, places: NamedPlaces) -> None:
+        before = self._ingest.counts()
+        self._take_entry(entry)
+        after = self._ingest.counts()
+        places.add(entry.sequence, is_refused=after.refused > before.refused)
+        if self._ingest.keeps_own or after.accepted > before.accepted:
+            places.note()  # our feed gets further
+
+
+def _is_ours(file: BinaryIO, name: str) -> bool:
+    """Say whether a file found in a folder is something to import."""
+    try:
+        kind = sniff(file.read(READ_BYTES), name)
+        file.seek(0)
+    except NotABundle:
+        return False
+    except OSError as error:
+        raise source_errors(name, error) from None
+    return kind is not Kind.NDJSON or name.endswith(LOG_SUFFIXES)
+
+
+@contextlib.contextmanager
+def importing(
+    home: Home,
+    *,
+    now_ms: Callable[[], int],
+    hops: int | None = None,
+    dry_run: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    by_hand: bool = False,
+) -> Iterator[ImportSession]:
+    """Open a session; ``progress`` is called with bytes read.  Raises StoreLocked if another sneaker is writing.
+
+    ``by_hand`` says that the person chose what is imported: then what a log names of our own feed counts as a claim.
+    """
+    selection = Selection(home, hops) if hops is not None else None
+    wanted = selection.takes if selection is not None else None
+    with Ingest(home.store, caps=home.caps, wanted=wanted, workers=workers, now_ms=now_ms, dry_run=dry_run) as ingest:
+        yield ImportSession(
+            home,
+            ingest,
+            selection=selection,
+            dry_run=dry_run,
+            now_ms=now_ms,
+            progress=progress or (lambda done: None),
+            by_hand=by_hand,
+        )
+
+
+def import_sources(
+    home: Home,
+    paths: Sequence[str],
+    *,
+    stdin: BinaryIO,
+    now_ms: Callable[[], int],
+    hops: int | None = None,
+    dry_run: bool = False,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ImportReport:
+    """Import each of ``paths`` (``-`` is ``stdin``; folders are walked) and return what happened.
+
+    With ``hops``, only feeds within that distance of us are taken; the distance grows as contact messages come in, and sources
+    are read again as long as that lets more feeds in.  Raises only for what is wrong on this machine.
+    """
+    with importing(
+        home, now_ms=now_ms, hops=hops, dry_run=dry_run, workers=workers, progress=progress, by_hand=True
+    ) as session:
+        sources = list(_sources(paths, session.reports))
+        for source in sources:
+            session.add(source, stdin)
+        for path in paths:
+            if Path(path).is_dir() and not any(report.path.startswith(path) for report in session.reports):
+                session.refuse(SourceReport(path, "folder"), NotABundle(f"there is no bundle and no log in {path}"))
+        _read_again(session, [source for source in sources if source.path is not None], stdin)
+        return session.finish()
+
+
+def _read_again(session: ImportSession, sources: list[Source], stdin: BinaryIO) -> None:
+    """Read sources again while their contact messages widen the circle of feeds to take."""
+    while session.must_read_again():
+        reports, session.reports = session.reports, []
+        for source in sources:
+            session.add(source, stdin)
+        session.reports = reports
+
+
+def _sources(paths: Iterable[str], reports: list[SourceReport]) -> Iterator[Source]:
+    for path in paths:
+        if path == "-":
+            yield Source("-", None)
+            continue
+        try:
+            if Path(path).is_dir():
+                yield from expand_folder(Path(path))
+            else:
+                yield Source(path, Path(path))
+        except SneakerError as error:
+            reports.append(SourceReport(path, "folder", status=Status.REFUSED, detail=error.message, error=error))

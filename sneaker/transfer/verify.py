@@ -1,0 +1,235 @@
+"""Verify: check every signature, hash and chain of a bundle or log, without a store."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from sneaker.bundle.events import BlobRead, Damage, End, Event, HeaderRead, MessagesRead, Status
+from sneaker.bundle.reader import BundleReader
+from sneaker.caps import Caps
+from sneaker.errors import BundleDamaged, InvalidMessage, NotABundle
+from sneaker.feed.classic.compact import expand, expand_run
+from sneaker.feed.classic.message import Message
+from sneaker.feed.classic.validate import verify_message_signature
+from sneaker.feed.run import Run
+from sneaker.need_data import NeedData
+from sneaker.refs import FeedRef
+from sneaker.transfer.message_places import SignedMessages
+from sneaker.transfer.read_log import LogTally, read_log
+from sneaker.transfer.sources import READ_BYTES, Kind, chunks, rejoined, sniff
+
+__all__ = ["FORKED", "VerifyReport", "bundle_events", "verify"]
+
+_CHUNK = 64
+_MAX_PROBLEMS = 20
+_MAX_FORKED = 1000
+
+FORKED = "forked"
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What ``verify`` found.  ``signature`` is the bundle's own; logs have none.
+
+    ``valid`` messages are counted once, however often they are there; ``repeated`` is how many there are beyond that.
+    ``forks`` is the number of feeds of which two signed messages contradict each other, ``forked`` the first of them, each
+    with the first such place; if nothing else is wrong, that is the status, too.
+    """
+
+    status: str = Status.OK
+    valid: int = 0
+    invalid: int = 0
+    repeated: int = 0
+    blobs_valid: int = 0
+    blobs_invalid: int = 0
+    exporter: str | None = None
+    signature: bool = False
+    detail: str = ""
+    problems: list[str] = field(default_factory=list)
+    forks: int = 0
+    forked: dict[FeedRef, int] = field(default_factory=dict)
+
+    def problem(self, text: str) -> None:
+        """Note one of the first problems, for people."""
+        if len(self.problems) < _MAX_PROBLEMS:
+            self.problems.append(text)
+
+
+@dataclass(slots=True)
+class _Session:
+    hmac_key: bytes | None
+    pool: ThreadPoolExecutor
+    report: VerifyReport
+    signed: SignedMessages
+    pending: deque[tuple[list[Message], Future[list[bool]]]] = field(default_factory=deque)
+    batch: list[Message] = field(default_factory=list)
+
+    def add(self, message: Message) -> None:
+        self.batch.append(message)
+        if len(self.batch) >= _CHUNK:
+            self.submit()
+
+    def submit(self) -> None:
+        if self.batch:
+            self.pending.append((self.batch, self.pool.submit(self._check, self.batch)))
+            self.batch = []
+        while len(self.pending) > 64:
+            self._collect()
+
+    def finish(self) -> None:
+        self.submit()
+        while self.pending:
+            self._collect()
+        self._judge()
+
+    def refuse(self, author: FeedRef, sequence: int, why: str) -> None:
+        self.report.invalid += 1
+        self.report.problem(f"{author} {sequence}: {why}")
+
+    def _judge(self) -> None:
+        """Hold against each other what was signed: only now is it known what stands beside and before each message."""
+        report, distinct = self.report, self.signed.count()
+        last: FeedRef | None = None
+        report.repeated, report.valid = report.valid - distinct, distinct
+        for feed, sequence, is_unlinked in self.signed.contradictions():
+            if feed != last:  # they come in the order of feeds
+                last = feed
+                report.forks += 1
+                if len(report.forked) < _MAX_FORKED:
+                    report.forked[feed] = sequence
+                report.problem(f"{feed} {sequence}: its author signed another message for this place")
+            if is_unlinked:
+                report.valid -= 1
+                self.refuse(feed, sequence, "it does not follow the message before it")
+
+    def _check(self, messages: list[Message]) -> list[bool]:
+        return [verify_message_signature(message, self.hmac_key) for message in messages]
+
+    def _collect(self) -> None:
+        messages, future = self.pending.popleft()
+        for message, good in zip(messages, future.result(), strict=True):
+            if not good:
+                self.refuse(message.author, message.sequence, "the signature is not its author's")
+                continue
+            self.report.valid += 1
+            self.signed.add(message)
+
+
+def bundle_events(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[Event]:
+    """Yield the events of the bundle in ``file``, up to and with ``End``; ``progress`` is called with bytes read."""
+    reader = BundleReader()
+    while True:
+        event = reader.next_event()
+        if isinstance(event, NeedData):
+            data = file.read(READ_BYTES)
+            progress(len(data))
+            reader.receive_data(data)
+        else:
+            yield event
+            if isinstance(event, End):
+                return
+
+
+def verify(
+    file: BinaryIO, name: str, caps: Caps, *, progress: Callable[[int], None], workers: int | None = None
+) -> VerifyReport:
+    """Check what ``file`` holds; raises NotABundle if it is neither a bundle nor a log, StoreFull if the disk is full."""
+    report = VerifyReport()
+    start = file.read(READ_BYTES)
+    kind = sniff(start, name)
+    if kind in (Kind.ENCRYPTED, Kind.CARD):  # there is no key here to open the one, and no message in the other
+        raise NotABundle(
+            f"{name} is {'encrypted' if kind is Kind.ENCRYPTED else 'a card'}: verify cannot look into it",
+            hint="'sneaker inspect' does",
+        )
+    progress(len(start))
+    with (
+        ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="verify") as pool,
+        SignedMessages() as signed,
+    ):
+        session = _Session(caps.hmac_key, pool, report, signed)
+        if kind is Kind.NDJSON:
+            _verify_log(session, chunks(start, file, progress))
+        else:
+            _verify_bundle(session, bundle_events(rejoined(start, file), progress))
+        session.finish()
+    words = [report.detail] if report.detail else []
+    if report.forks:
+        words.append(_forks_in_words(report))
+    if report.status == Status.OK and report.invalid:
+        words.append("1 message is invalid" if report.invalid == 1 else f"{report.invalid:,} messages are invalid")
+    report.detail = "; ".join(words)
+    if report.status == Status.OK and (report.forks or report.invalid):
+        report.status = FORKED if report.forks else Status.DAMAGED
+    return report
+
+
+def _forks_in_words(report: VerifyReport) -> str:
+    if report.forks > 1:
+        return f"{report.forks:,} feeds are forked: their authors signed two messages for one place"
+    feed, sequence = next(iter(report.forked.items()))
+    return f"{feed} is forked: its author signed two different messages for place {sequence}"
+
+
+def _verify_log(session: _Session, data: Iterable[bytes]) -> None:
+    report, tally = session.report, LogTally()
+    for entry in read_log(data, session.hmac_key):
+        tally.add(entry)
+        if entry.message is not None:
+            session.add(entry.message)
+        else:
+            report.invalid += 1
+            place = f"{entry.feed} {entry.sequence or ''}: ".replace(" :", ":") if entry.feed is not None else ""
+            report.problem(f"{place}{entry.code}{': ' + entry.detail if entry.detail else ''}")
+    report.status, report.detail = tally.status, tally.detail
+
+
+def _verify_bundle(session: _Session, events: Iterable[Event]) -> None:
+    report = session.report
+    for event in events:
+        if isinstance(event, HeaderRead):
+            report.exporter = str(event.header.exporter)
+        elif isinstance(event, MessagesRead):
+            try:
+                for run in event.runs():
+                    _verify_run(session, run)
+            except BundleDamaged as error:
+                report.status, report.detail = Status.DAMAGED, error.message
+                report.problem(f"record at byte {event.offset}: {error.message}")
+        elif isinstance(event, BlobRead):
+            try:
+                event.blob()
+                report.blobs_valid += 1
+            except BundleDamaged as error:
+                report.blobs_invalid += 1
+                report.status, report.detail = Status.DAMAGED, error.message
+        elif isinstance(event, Damage):
+            report.problem(f"{event.length} bytes from byte {event.offset} on: {event.detail}")
+        elif isinstance(event, End):
+            report.signature = event.signed
+            if event.trailer is not None and event.trailer.signature_ok:
+                report.exporter = str(event.trailer.exporter)
+            if event.status is not Status.OK:
+                report.status, report.detail = event.status, event.detail
+
+
+def _verify_run(session: _Session, run: Run) -> None:
+    messages = expand_run(run.author, run.first, run.previous, run.compacts)
+    for message in messages:
+        session.add(message)
+    if len(messages) < len(run.compacts):
+        sequence = run.first + len(messages)
+        previous = messages[-1].key if messages else run.previous
+        try:
+            expand(run.author, sequence, previous, run.compacts[len(messages)])
+            why = "it is invalid"
+        except InvalidMessage as error:
+            why = error.message
+        for missing in range(sequence, run.last + 1):
+            session.refuse(run.author, missing, why)
+            why = "it follows an invalid message"
