@@ -11,7 +11,7 @@ from sneaker.refs import decode_base64, encode_base64
 
 __all__ = ["MAIN_CAPS", "MAIN_NETWORK_KEY", "Caps", "auth", "parse_cap"]
 
-# The key of the one public network (protocol reference, section 1.4).
+# The key of the one public network (PROTOCOL.md, section 1.4).
 MAIN_NETWORK_KEY = decode_base64("1KHLiKZvAvjbY1ziZEHMXawbCEIM6qwjCDm3VYRan/s=", 32)
 
 

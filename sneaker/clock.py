@@ -1,6 +1,6 @@
 """Vector clocks: for each feed the last sequence that somebody has.
 
-Feeds have no gaps, so one number says it all; this is the digest of scuttlebutt reconciliation (protocol reference,
+Feeds have no gaps, so one number says it all; this is the digest of scuttlebutt reconciliation (PROTOCOL.md,
 section 16).  A clock that somebody sent is a hint: it decides what to send, never what to believe or delete.
 """
 

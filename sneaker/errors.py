@@ -177,7 +177,7 @@ class InvalidMessage(FeedError):
 
 
 class PublishUnsafe(FeedError):
-    """What should be published would not survive on every implementation (protocol reference, section 2.4)."""
+    """What should be published would not survive on every implementation (PROTOCOL.md, section 2.4)."""
 
     code = "publish-unsafe"
     exit_code = 22

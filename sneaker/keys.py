@@ -1,4 +1,4 @@
-"""Ed25519 key pairs and the ``secret`` file of ssb-keys (protocol reference, section 1.1)."""
+"""Ed25519 key pairs and the ``secret`` file of ssb-keys (PROTOCOL.md, section 1.1)."""
 
 from __future__ import annotations
 

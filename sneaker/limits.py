@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 # 8192 UTF-16 code units of the canonical text, counted as JavaScript's .length counts them: peers refuse longer
-# messages, so accepting one here would strand the feed after it (protocol reference, section 2.4).
+# messages, so accepting one here would strand the feed after it (PROTOCOL.md, section 2.4).
 MAX_MESSAGE_UNITS = 8192
 
 # A UTF-16 code unit takes at most three bytes of UTF-8 (astral characters take two units and four bytes).

@@ -1,7 +1,7 @@
 """Names for feeds, messages and blobs: sigil ids and ``ssb:`` URIs, both ways.
 
 A ref is its 32 raw bytes and knows how to print itself; text exists only at the edges.  Only the classic formats
-are names for things sneaker can hold (protocol reference, sections 1.2 and 1.3).
+are names for things sneaker can hold (PROTOCOL.md, sections 1.2 and 1.3).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The follow graph: who follows and blocks whom, and how far everybody is from a start.
 
-Protocol reference, section 14.  Of what an author says about a contact only the newest contact message counts, the one
+PROTOCOL.md, section 14.  Of what an author says about a contact only the newest contact message counts, the one
 with the highest sequence; in which order messages arrive does not matter.  Distances are those of ssb-friends
 (layered-graph over dynamic-dijkstra), to the sign.
 """

@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 import typer
 
+from sneaker.caps import MAIN_NETWORK_KEY
 from sneaker.cli import commands
 from sneaker.errors import ExitCode, all_errors
+from sneaker.feed.classic.message import create_message
+from sneaker.keys import Keypair
+from sneaker.wire.boxstream import Boxer
+from sneaker.wire.handshake import ClientAuthenticated, ClientHandshake, ServerHandshake
+from sneaker.wire.muxrpc.packets import encode_packet
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -114,6 +120,59 @@ def test_each_sentence_of_the_threat_model_names_tests_that_are_there() -> None:
             file, _, name = test.partition("::")
             source = (ROOT / "tests" / file).read_text(encoding="utf-8")
             assert re.search(rf"^ *(async )?def {re.escape(name)}\(", source, re.MULTILINE), f"there is no {test}"
+
+
+PROTOCOL = (ROOT / "sneaker" / "PROTOCOL.md").read_text(encoding="utf-8")
+
+
+def test_the_protocol_page_has_each_section_that_is_pointed_to() -> None:
+    sections = set(re.findall(r"^##+ ([0-9.]+) ", PROTOCOL, re.MULTILINE))
+    found = 0
+    for path in [*ROOT.glob("sneaker/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("sneaker/**/*.md")]:
+        text = path.read_text(encoding="utf-8")
+        for cited in re.findall(r"PROTOCOL\.md,?\s+(?:#\s+)?sections?\s+([0-9.]+(?:(?: and|,| to)\s+[0-9.]+)*)", text):
+            numbers = {number.rstrip(".") for number in re.findall(r"[0-9.]+", cited)}
+            assert numbers <= sections, f"{path} points to a section that is not there: {cited}"
+            found += 1
+    assert found >= 20
+
+
+def test_sections_of_the_protocol_page_that_point_to_each_other() -> None:
+    sections = set(re.findall(r"^##+ ([0-9.]+) ", PROTOCOL, re.MULTILINE))
+    pointed = re.findall(r"\(([0-9]+\.[0-9])\)|[Ss]ection\s+([0-9]+(?:\.[0-9]+)?)", PROTOCOL)
+    assert {number for pair in pointed for number in pair if number} <= sections
+
+
+def test_values_of_the_protocol_page_are_what_the_code_computes() -> None:
+    """The page's own values, which somebody else may check an implementation by."""
+    client, server = Keypair.from_seed(b"\1" * 32), Keypair.from_seed(b"\2" * 32)
+    text = PROTOCOL.split("```json\n")[1].split("\n```")[0].encode("utf-8")
+    message = create_message(client, None, 1_600_000_000_000, {"type": "post", "text": "caf\xe9 \u0141"})
+    assert text == message.text
+    assert f"Its id is `{message.key}`." in PROTOCOL
+
+    dialling = ClientHandshake(MAIN_NETWORK_KEY, client, server.public, b"\3" * 32)
+    answering = ServerHandshake(MAIN_NETWORK_KEY, server, b"\4" * 32)
+    values = {}
+    for number in (1, 2, 3, 4):
+        sender, receiver = (dialling, answering) if number % 2 else (answering, dialling)
+        values[f"message {number}"] = data = sender.data_to_send()
+        receiver.receive_data(data)
+        event = receiver.next_event()
+        if isinstance(event, ClientAuthenticated):
+            answering.accept()
+    assert dialling.done is not None
+    keys = dialling.done.keys
+    values["client to server, key"], values["client to server, nonce"] = keys.encrypt_key, keys.encrypt_nonce
+    values["server to client, key"], values["server to client, nonce"] = keys.decrypt_key, keys.decrypt_nonce
+    boxer = Boxer(keys.encrypt_key, keys.encrypt_nonce)
+    packet = encode_packet(1, b'{"name":["whoami"],"args":[],"type":"async"}')
+    values["muxrpc: the request whoami"] = packet
+    values["the same, boxed"] = boxer.box(packet)
+    values["goodbye after it"] = boxer.goodbye()
+    shown = PROTOCOL.split("```text\n")[1].split("```")[0]
+    found = re.findall(r"^(\S[^\n]*):\n((?:    [0-9a-f]+\n)+)", shown, re.MULTILINE)
+    assert {name: bytes.fromhex(lines) for name, lines in found} == values
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Private messages: box1 (private-box), as ssb-keys writes and reads it.  Protocol reference, section 3.1.
+"""Private messages: box1 (private-box), as ssb-keys writes and reads it.  PROTOCOL.md, section 3.1.
 
     nonce (24) || one-time public key (32) || n times a slot (49) || secretbox of the plaintext
 

@@ -22,7 +22,7 @@ from sneaker.wire.stream_reader import NEED_DATA
 
 __all__ = ["HANDSHAKE_TIMEOUT_S", "STREAM_LIMIT_BYTES", "accept", "dial"]
 
-# What JavaScript peers allow for the whole handshake (protocol reference, section 18).
+# What JavaScript peers allow for the whole handshake (PROTOCOL.md, section 18).
 HANDSHAKE_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 10.0
 # While a name has more addresses to try, the next one's turn comes sooner.

@@ -1,4 +1,4 @@
-"""Multiserver addresses: where a peer is and what key it has there (protocol reference, section 1.5).
+"""Multiserver addresses: where a peer is and what key it has there (PROTOCOL.md, section 1.5).
 
     addresses   alternatives joined by ";"
     address     transport and transforms joined by "~"         net:192.168.1.2:8008~shs:<base64 key>

@@ -1,4 +1,4 @@
-"""What peers shout on a LAN to be found: two kinds of UDP packet (protocol reference, section 11).
+"""What peers shout on a LAN to be found: two kinds of UDP packet (PROTOCOL.md, section 11).
 
     legacy, port 8008     the address as plain text
     normal, port 26830    secretbox( {"address": "..."} , nonce = K[0:24], key = K ) | signature(64)

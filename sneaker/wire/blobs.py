@@ -1,4 +1,4 @@
-"""Blobs over muxrpc: who wants what, who has what, and the bytes (protocol reference, section 10).
+"""Blobs over muxrpc: who wants what, who has what, and the bytes (PROTOCOL.md, section 10).
 
 Each side calls ``blobs.createWants`` on the other and gets objects ``{blob: n}``: n < 0 is a want at a distance of -n
 hops, n > 0 says "I have it, it is n bytes".  The first object comes at once, ``{}`` if there is nothing: JavaScript

@@ -1,4 +1,4 @@
-"""The box stream: what runs encrypted over a connection after the handshake (protocol reference, section 7).
+"""The box stream: what runs encrypted over a connection after the handshake (PROTOCOL.md, section 7).
 
 Each body of 1 to 4096 bytes becomes
 

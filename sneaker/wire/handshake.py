@@ -1,4 +1,4 @@
-"""The secret handshake: two strangers who share a network key prove who they are (protocol reference, section 6).
+"""The secret handshake: two strangers who share a network key prove who they are (PROTOCOL.md, section 6).
 
     message 1, client to server    64 bytes    auth(a, K) || a
     message 2, server to client    64 bytes    auth(b, K) || b

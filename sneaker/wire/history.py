@@ -1,4 +1,4 @@
-"""``createHistoryStream``: one feed from one sequence on (protocol reference, section 8.2).
+"""``createHistoryStream``: one feed from one sequence on (PROTOCOL.md, section 8.2).
 
 It is how peers without EBT replicate, and how a feed is fetched by hand.  ssb-db2 answers it in the order of
 timestamps, so what comes is put in order here, within bounds.

@@ -1,6 +1,6 @@
 """The canonical text of JSON: what V8's ``JSON.stringify(JSON.parse(raw), null, 2)`` prints.
 
-Signature, id and size of a classic message are defined on this text (protocol reference, section 2.2), so it has to
+Signature, id and size of a classic message are defined on this text (PROTOCOL.md, section 2.2), so it has to
 be V8's to the byte: numbers are IEEE doubles in ECMAScript spelling, array-index keys come first in numeric order, of
 duplicate keys the first position and the last value count, lone surrogates are kept and printed as ``\\udxxx``.
 

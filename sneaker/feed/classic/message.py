@@ -1,6 +1,6 @@
 """A classic message: its parts, its id, the bytes it signs, and how a new one is made.
 
-``text`` is the message; everything else in it was read out of that text.  Protocol reference, sections 2.1 to 2.4.
+``text`` is the message; everything else in it was read out of that text.  PROTOCOL.md, sections 2.1 to 2.4.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def create_message(
 ) -> Message:
     """Make and sign the message that follows ``head`` (None: the first one) in the feed of ``keypair``.
 
-    Only messages that every SSB implementation accepts are made (protocol reference, section 2.4, "publish-safe
+    Only messages that every SSB implementation accepts are made (PROTOCOL.md, section 2.4, "publish-safe
     subset").  Raises PublishUnsafe, whose text says what in ``content`` is in the way; nothing is signed then.
     """
     sequence = head.sequence + 1 if head is not None else 1

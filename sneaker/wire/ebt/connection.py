@@ -1,4 +1,4 @@
-"""Epidemic broadcast trees, version 3: one connection's side of it (protocol reference, section 9).
+"""Epidemic broadcast trees, version 3: one connection's side of it (PROTOCOL.md, section 9).
 
 Both sides tell each other how far they are in every feed (notes) and send what the other lacks and wants.  The server
 speaks first, even if only ``{}``; the client waits for that, so that a peer without EBT can still refuse.

@@ -1,4 +1,4 @@
-"""The items of an EBT stream: notes and messages (protocol reference, section 9).
+"""The items of an EBT stream: notes and messages (PROTOCOL.md, section 9).
 
 A note says of one feed how far somebody is and whether more is wanted:
 

@@ -1,4 +1,4 @@
-"""What we serve over muxrpc, and to whom (protocol reference, section 8.1).
+"""What we serve over muxrpc, and to whom (PROTOCOL.md, section 8.1).
 
 A method that is not in the table, or is not for this caller, is refused with the text that ssb-ebt and others compare:
 they look for it to learn that a feature is missing.

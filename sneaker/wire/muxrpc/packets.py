@@ -1,4 +1,4 @@
-"""The muxrpc packet: 9 bytes of header and a body (protocol reference, section 8).
+"""The muxrpc packet: 9 bytes of header and a body (PROTOCOL.md, section 8).
 
     offset  size  what
     0       1     flags: 8 stream, 4 end or error, low two bits the kind of body: 0 binary, 1 text, 2 JSON

@@ -1,4 +1,4 @@
-"""muxrpc: many calls, both ways, over one connection (protocol reference, section 8).
+"""muxrpc: many calls, both ways, over one connection (PROTOCOL.md, section 8).
 
 A call is known by the number we put on the wire for it: positive for calls of ours, negative for calls of the peer's
 (the peer writes the same number with the other sign).  An async call has one answer; a source sends items to the
