@@ -32,6 +32,7 @@ __all__ = [
     "MAX_WAITING_BYTES",
     "MIN_FREE_BESIDE_EARLY_BLOBS_BYTES",
     "MIN_TYPE_UNITS",
+    "PUBLISH_WAIT_S",
 ]
 
 # 8192 UTF-16 code units of the canonical text, counted as JavaScript's .length counts them: peers refuse longer
@@ -70,6 +71,9 @@ MAX_WAITING_BYTES = 256 * 1024 * 1024
 
 # The largest follow graph seen in the wild has tens of thousands of feeds; a million is junk that must not eat memory.
 MAX_CLOCK_FEEDS = 200_000
+
+# Publishing waits so many seconds for others who write to the store: an import lets others in between its transactions.
+PUBLISH_WAIT_S = 5.0
 
 # ---------------------------------------------------------------------------------------------------- the network
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from sneaker import __version__
+from sneaker.cli.environment import default_home
 from sneaker.cli.printing import Output
-from sneaker.home.config import default_home, load_config
+from sneaker.home.config import load_config
 from sneaker.home.home import Home, open_home
 
 __all__ = ["FeedArgument", "JsonOption", "Settings", "app", "command", "home", "now_ms", "settings"]

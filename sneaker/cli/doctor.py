@@ -9,9 +9,10 @@ import typer
 
 from sneaker.caps import Caps
 from sneaker.cli.app import JsonOption, command, now_ms, settings
+from sneaker.cli.environment import default_memory
 from sneaker.cli.printing import clean, counted, warn_if_forgetful
 from sneaker.errors import ConfigError, ExitCode, HomeMissing, SneakerError, UsageError
-from sneaker.home.config import default_memory, load_config
+from sneaker.home.config import load_config
 
 if TYPE_CHECKING:
     from sneaker.doctor.examine import Finding, ForkedPlace, OwnFeed

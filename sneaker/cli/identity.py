@@ -10,8 +10,9 @@ import typer
 
 from sneaker.caps import Caps, parse_cap
 from sneaker.cli.app import JsonOption, command, home, settings
+from sneaker.cli.environment import default_memory
 from sneaker.cli.printing import warn_if_forgetful
-from sneaker.home.config import CONFIG_NAME, Config, default_memory, format_config
+from sneaker.home.config import CONFIG_NAME, Config, format_config
 
 __all__: list[str] = []
 

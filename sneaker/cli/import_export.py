@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sneaker.cli.app import JsonOption, command, home, now_ms, settings
-from sneaker.cli.printing import Output, amount, clean, counted, parse_size
+from sneaker.cli.printing import Output, clean, counted
 from sneaker.errors import ExitCode
 from sneaker.planning.send_order import Order
 from sneaker.refs import FeedRef, encode_base64
+from sneaker.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
     from sneaker.ingest.reports import ImportReport
@@ -151,7 +152,7 @@ def _exported_words(report: ExportReport) -> str:
     words = f"{counted(packed.messages, 'message')} of {counted(packed.feeds, 'feed')}"
     if packed.blobs:
         words += f", {counted(packed.blobs, 'blob')}"
-    return f"{words}, {amount(report.bytes)}"
+    return f"{words}, {format_size(report.bytes)}"
 
 
 def _print_export(report: ExportReport, dry_run: bool) -> None:
@@ -159,12 +160,12 @@ def _print_export(report: ExportReport, dry_run: bool) -> None:
     if dry_run:
         print(f"would write {_exported_words(report)}")
     elif packed.messages == packed.blobs == 0:
-        print(f"wrote {report.files[0][0]}: nothing new for the reader in it, {amount(report.bytes)}")
+        print(f"wrote {report.files[0][0]}: nothing new for the reader in it, {format_size(report.bytes)}")
     elif len(report.files) == 1:
         print(f"wrote {report.files[0][0]}: {_exported_words(report)}")
     else:
         for path, size in report.files:
-            print(f"wrote {path}: {amount(size)}")
+            print(f"wrote {path}: {format_size(size)}")
         print(f"in {len(report.files)} volumes: {_exported_words(report)}")
     if packed.left:
         messages = sum(item.messages for item in packed.left)

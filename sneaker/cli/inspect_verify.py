@@ -13,9 +13,10 @@ import typer
 
 from sneaker.cli.app import JsonOption, command, home, settings
 from sneaker.cli.import_export import STATUS_WORDS
-from sneaker.cli.printing import amount, clean, counted
+from sneaker.cli.printing import clean, counted
 from sneaker.errors import ExitCode, HomeMissing
 from sneaker.refs import FeedRef, encode_base64
+from sneaker.sizes import format_size
 
 if TYPE_CHECKING:
     from sneaker.home.home import Home
@@ -110,7 +111,7 @@ def _print_inspect(report: InspectReport, name: str, names: Mapping[FeedRef, str
     state = "closed" if is_closed and report.status == "ok" else STATUS_WORDS[report.status]
     kind = "encrypted bundle" if report.encrypted else str(report.kind)
     print(
-        f"{clean(name)}: {kind}, {amount(report.bytes)}, {state}{': ' + clean(report.detail) if report.detail else ''}"
+        f"{clean(name)}: {kind}, {format_size(report.bytes)}, {state}{': ' + clean(report.detail) if report.detail else ''}"
     )
     if report.card is not None:
         print(f"the card of {report.card.machine} from {_when(report.card.time_ms)}, {len(report.card.clock):,} feeds")
@@ -127,7 +128,7 @@ def _print_inspect(report: InspectReport, name: str, names: Mapping[FeedRef, str
         return
     print(f"{counted(report.messages, 'message')} of {counted(len(report.feeds), 'feed')}, {report.new:,} new for you")
     if report.blobs:
-        size = f", {amount(report.blob_bytes)}" if report.blob_bytes is not None else ""
+        size = f", {format_size(report.blob_bytes)}" if report.blob_bytes is not None else ""
         print(f"{counted(report.blobs, 'blob')}{size}")
     ranked = sorted(report.feeds.items(), key=lambda item: (-item[1].new, -item[1].messages, item[0]))
     for feed, contents in ranked[:20]:

@@ -13,11 +13,11 @@ import orjson
 import typer
 
 from sneaker.cli.app import FeedArgument, JsonOption, command, home, now_ms, settings
+from sneaker.cli.environment import default_memory
 from sneaker.cli.printing import clean, warn_if_forgetful
 from sneaker.errors import PublishUnsafe, UsageError
 from sneaker.escaping import escaped_json
-from sneaker.home.config import default_memory
-from sneaker.limits import MAX_JSON_LINE_BYTES
+from sneaker.limits import MAX_JSON_LINE_BYTES, PUBLISH_WAIT_S
 from sneaker.refs import FeedRef
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-# As ``own_feed.publish.WAIT_S``, which is not imported for every command.
-_WAIT_S = 5.0
 WaitOption = Annotated[
     float, typer.Option("--wait", min=0, metavar="SECONDS", help="How long to wait if another sneaker is writing.")
 ]
@@ -129,7 +127,7 @@ def publish(
             help="Attach a file as a blob, which anybody can read, and link to it; may be repeated.",
         ),
     ] = None,
-    wait: WaitOption = _WAIT_S,
+    wait: WaitOption = PUBLISH_WAIT_S,
     json: JsonOption = False,
 ) -> None:
     """Append a message to your own feed.
@@ -200,25 +198,25 @@ def _publish(
 
 
 @command()
-def follow(feed: FeedArgument, wait: WaitOption = _WAIT_S, json: JsonOption = False) -> None:
+def follow(feed: FeedArgument, wait: WaitOption = PUBLISH_WAIT_S, json: JsonOption = False) -> None:
     """Follow a feed: publish a contact message that says so."""
     _publish_contact(feed, json, wait, following=True, blocking=False)
 
 
 @command()
-def unfollow(feed: FeedArgument, wait: WaitOption = _WAIT_S, json: JsonOption = False) -> None:
+def unfollow(feed: FeedArgument, wait: WaitOption = PUBLISH_WAIT_S, json: JsonOption = False) -> None:
     """Stop following a feed; what is here of it stays."""
     _publish_contact(feed, json, wait, following=False, blocking=False)
 
 
 @command()
-def block(feed: FeedArgument, wait: WaitOption = _WAIT_S, json: JsonOption = False) -> None:
+def block(feed: FeedArgument, wait: WaitOption = PUBLISH_WAIT_S, json: JsonOption = False) -> None:
     """Block a feed: nothing more is taken of it or given to it."""
     _publish_contact(feed, json, wait, following=False, blocking=True)
 
 
 @command()
-def unblock(feed: FeedArgument, wait: WaitOption = _WAIT_S, json: JsonOption = False) -> None:
+def unblock(feed: FeedArgument, wait: WaitOption = PUBLISH_WAIT_S, json: JsonOption = False) -> None:
     """Take a block back."""
     _publish_contact(feed, json, wait, blocking=False)
 

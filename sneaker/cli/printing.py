@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from sneaker.errors import SneakerError, UsageError
+from sneaker.errors import SneakerError
 from sneaker.escaping import escaped
 
-__all__ = ["Output", "Screen", "amount", "clean", "counted", "parse_size", "print_error", "warn_if_forgetful"]
+__all__ = ["Output", "Screen", "clean", "counted", "print_error", "warn_if_forgetful"]
 
 
 class Screen:
@@ -49,25 +48,6 @@ def clean(text: str, limit: int = 200) -> str:
 def counted(number: int, thing: str, things: str | None = None) -> str:
     """Return for example ``"1 message"`` or ``"2,000 messages"``."""
     return f"{number:,} {thing if number == 1 else things or thing + 's'}"
-
-
-def amount(size: int) -> str:
-    """Return a number of bytes as people say it."""
-    value = float(size)
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            return f"{int(value)} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{size} bytes"
-
-
-def parse_size(text: str) -> int:
-    """Read a size: bytes, or with k, M, G or T (powers of 1000), or Ki, Mi, Gi, Ti (of 1024); raises UsageError."""
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*(?:([kKMGT])(i?))?B?", text.strip())
-    if match is None:
-        raise UsageError(f"{clean(text, 40)!r} is not a size", hint="sizes are like 500M, 2G or 650000")
-    power = " KMGT".index((match[2] or " ").upper())
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
 def print_error(error: SneakerError) -> None:

@@ -14,9 +14,10 @@ from typing import Annotated
 import typer
 
 from sneaker.cli.app import JsonOption, command, settings
+from sneaker.cli.environment import default_home
 from sneaker.cli.printing import Output, clean
 from sneaker.errors import OutputError, UsageError
-from sneaker.home.config import default_home, load_config
+from sneaker.home.config import load_config
 
 __all__: list[str] = []
 

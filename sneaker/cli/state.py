@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from sneaker.cli.app import JsonOption, command, home, now_ms, settings
-from sneaker.cli.printing import amount, clean, counted
+from sneaker.cli.printing import clean, counted
 from sneaker.errors import ExitCode, StoreDamaged
+from sneaker.sizes import format_size
 
 __all__: list[str] = []
 
@@ -64,11 +65,11 @@ def status(
     lines = [
         f"home      {opened.path}",
         f"identity  {me}, {counted(clock.get(me, 0), 'message')}",
-        f"holds     {counted(counts.messages, 'message')} of {counted(counts.feeds, 'feed')}, {amount(counts.bytes)}",
+        f"holds     {counted(counts.messages, 'message')} of {counted(counts.feeds, 'feed')}, {format_size(counts.bytes)}",
     ]
     if blobs.count or links:
         lines.append(
-            f"blobs     {counted(blobs.count, 'blob')}, {amount(blobs.bytes)}; {len(links):,} more are mentioned"
+            f"blobs     {counted(blobs.count, 'blob')}, {format_size(blobs.bytes)}; {len(links):,} more are mentioned"
         )
     if early:
         lines.append(f"waiting   {counted(early, 'blob')} that came before the messages that mention them")

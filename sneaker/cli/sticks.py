@@ -12,10 +12,11 @@ import typer
 
 from sneaker.cli.app import JsonOption, app, command, home, now_ms, settings
 from sneaker.cli.import_export import export_json_of, import_json, print_import
-from sneaker.cli.printing import amount, clean, counted, parse_size
+from sneaker.cli.printing import clean, counted
 from sneaker.errors import DriveError, ExitCode
 from sneaker.home.config import StickSettings, load_config
 from sneaker.planning.send_order import Order
+from sneaker.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
     from sneaker.stick.visit import VisitReport
@@ -110,8 +111,8 @@ def info(path: PathArgument, json: JsonOption = False) -> None:
         me = str(opened.keypair.public)
     lines = [
         f"stick     {found['drive']}, {'enrolled here' if found['enrolled'] else 'NOT enrolled here'}",
-        f"bundles   {counted(len(found['bundles']), 'file')}, {amount(sum(item['bytes'] for item in found['bundles']))}",
-        f"free      {amount(found['free_bytes'])}",
+        f"bundles   {counted(len(found['bundles']), 'file')}, {format_size(sum(item['bytes'] for item in found['bundles']))}",
+        f"free      {format_size(found['free_bytes'])}",
     ]
     for item in found["cards"]:
         behind = (
@@ -233,7 +234,7 @@ def print_visit(report: VisitReport, *, output_path: Path, dry_run: bool) -> Non
         size = sum(size for _, size in report.files) or packed.bytes
         blobs = f" and {counted(packed.blobs, 'blob')}" if packed.blobs else ""
         print(
-            f"{verb} {counted(packed.messages, 'message')} of {counted(packed.feeds, 'feed')}{blobs} for others, {amount(size)}"
+            f"{verb} {counted(packed.messages, 'message')} of {counted(packed.feeds, 'feed')}{blobs} for others, {format_size(size)}"
         )
     elif packed is None or not (packed.left or packed.blobs_left):
         print("the others lack nothing that is not on the stick already")

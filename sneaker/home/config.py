@@ -1,22 +1,21 @@
-"""Where the home is, and the settings in it: the only module besides ``cli`` that reads the environment.
+"""The settings of a home.
 
-Settings stand in ``config.toml`` in the home.  Every setting has a default; unknown ones are an error, because a
+They stand in ``config.toml`` in the home.  Every setting has a default; unknown ones are an error, because a
 misspelt one would otherwise be silently without effect.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sneaker.caps import MAIN_NETWORK_KEY, Caps, parse_cap
-from sneaker.cli.printing import parse_size
 from sneaker.errors import CapsError, ConfigError, UsageError
 from sneaker.refs import encode_base64
+from sneaker.sizes import parse_size
 
 __all__ = [
     "CONFIG_NAME",
@@ -26,8 +25,6 @@ __all__ = [
     "NotifySettings",
     "PeerSettings",
     "StickSettings",
-    "default_home",
-    "default_memory",
     "format_config",
     "load_config",
 ]
@@ -102,23 +99,6 @@ class Config:
     notify: NotifySettings = field(default_factory=NotifySettings)
     peer: PeerSettings = field(default_factory=PeerSettings)
     sticks: StickSettings = field(default_factory=StickSettings)
-
-
-def default_home() -> Path:
-    """Return the home to use when ``--home`` is not given: ``SNEAKER_HOME``, else the platform's data folder."""
-    given = os.environ.get("SNEAKER_HOME")
-    if given:
-        return Path(given)
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("sneaker", appauthor=False))
-
-
-def default_memory() -> Path:
-    """Return the folder outside of all homes in which this user's machine remembers what it published."""
-    import platformdirs
-
-    return Path(platformdirs.user_state_dir("sneaker", appauthor=False))
 
 
 def load_config(home: Path) -> Config:

@@ -42,11 +42,7 @@ class Home:
     keypair: Keypair
     caps: Caps
     store: Store
-
-    @property
-    def blobs(self) -> BlobStore:
-        """The blobs of this home."""
-        return BlobStore(self.path / "blobs")
+    blobs: BlobStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +131,7 @@ def open_home(path: Path, caps: Caps) -> Home:
             raise _secret_lost(path, read_origin(path))
         raise HomeMissing(f"there is no sneaker home at {path}", hint="run 'sneaker init' to make one")
     keypair = load_secret(path / SECRET_NAME)
-    opened = Home(path, keypair, caps, _open_store(path, keypair))
+    opened = Home(path, keypair, caps, _open_store(path, keypair), BlobStore(path / "blobs"))
     opened.blobs.close_to_others()
     return opened
 

@@ -49,14 +49,12 @@ from sneaker.files.atomic_write import check_may_replace, reason_of
 from sneaker.home.copy_detection import read_note, write_note
 from sneaker.home.home import STORE_NAME, Home, read_origin, write_origin
 from sneaker.ingest.ingest import Ingest
+from sneaker.limits import PUBLISH_WAIT_S
 from sneaker.refs import MessageRef
 from sneaker.store.database import WriterLock
 from sneaker.store.sticks import DriveTables
 
 __all__ = ["Doubt", "Standing"]
-
-# How long it waits for another home with this identity that is publishing.
-_WAIT_S = 5.0
 
 
 class Doubt(StrEnum):
@@ -104,7 +102,7 @@ class Standing:
         self.forgetful: str | None = None
 
     @contextlib.contextmanager
-    def alone(self, wait_s: float = _WAIT_S, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    def alone(self, wait_s: float = PUBLISH_WAIT_S, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
         """Let no copy of this home publish on this machine meanwhile, as they have one memory; where there is none, they may.
 
         Who needs the lock of the store, too, takes that first.  Raises StoreLocked after ``wait_s`` seconds; ``on_wait`` is

@@ -18,6 +18,7 @@ from sneaker.feed.private import box
 from sneaker.home.secret_guard import check_content
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
+from sneaker.limits import PUBLISH_WAIT_S
 from sneaker.own_feed.attachments import Attachments
 from sneaker.own_feed.claims import contradicting
 from sneaker.own_feed.draft import check_meaning, recipients
@@ -25,10 +26,7 @@ from sneaker.own_feed.fork_guard import Standing
 from sneaker.refs import FeedRef
 from sneaker.store.rows import Store
 
-__all__ = ["WAIT_S", "check_may_publish", "contact_content", "publish"]
-
-# How long it waits for others who write to the store.  An import lets others in between its transactions.
-WAIT_S = 5.0
+__all__ = ["check_may_publish", "contact_content", "publish"]
 
 
 def check_may_publish(store: Store, me: FeedRef) -> None:
@@ -64,7 +62,7 @@ def publish(
     private_to: Sequence[FeedRef] = (),
     random_bytes: Callable[[int], bytes],
     standing: Standing | None = None,
-    wait_s: float = WAIT_S,
+    wait_s: float = PUBLISH_WAIT_S,
     on_wait: Callable[[], None] | None = None,
 ) -> Message:
     """Append ``content`` to the own feed and return the message once it is on the disk.

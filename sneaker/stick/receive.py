@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import BinaryIO, cast
 
 from sneaker.bundle.indexed_file import IndexedBundle, open_indexed
-from sneaker.errors import BundleUnsupported, NotABundle, SneakerError, SourceError, StoreFull
+from sneaker.errors import BundleUnsupported, NotABundle, SneakerError, SourceError, StoreError, StoreFull
 from sneaker.files.atomic_write import reason_of
 from sneaker.ingest.reports import SourceReport
 from sneaker.planning.coverage import Coverage, index_coverage, lacking
@@ -160,9 +160,9 @@ class Taking:
                 self._refuse(report, error, entry)
         except (BundleUnsupported, StoreFull) as error:
             self._refuse(report, error)  # not for good: a newer sneaker, or more room, and it can be taken
+        except StoreError:
+            raise
         except SneakerError as error:
-            if error.code.startswith("store"):
-                raise
             self._refuse(report, error, entry)
 
     def _take_copy(self, copy: BinaryIO, entry: Entry, size: int, report: SourceReport) -> None:

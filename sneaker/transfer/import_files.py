@@ -15,7 +15,7 @@ from typing import BinaryIO
 from sneaker.bundle.card import MAX_CARD_BYTES, decode_card
 from sneaker.bundle.events import Status
 from sneaker.bundle.indexed_file import IndexedBundle
-from sneaker.errors import NetworkKeyMismatch, NotABundle, SneakerError
+from sneaker.errors import NetworkKeyMismatch, NotABundle, SneakerError, StoreError
 from sneaker.home.home import Home
 from sneaker.ingest.incoming_blobs import IncomingBlobs
 from sneaker.ingest.ingest import Ingest
@@ -81,9 +81,9 @@ class ImportSession:
             finally:
                 if source.path is not None:
                     file.close()
+        except StoreError:
+            raise
         except SneakerError as error:
-            if error.code.startswith("store"):
-                raise
             self.refuse(report, error)
 
     def take(self, file: BinaryIO, report: SourceReport, *, seekable: bool = True) -> None:

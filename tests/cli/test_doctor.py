@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from sneaker.cli.environment import default_memory
 from sneaker.doctor.examine import Level, examine, examine_folder, own_feed
 from sneaker.feed.classic.message import Head
-from sneaker.home.config import CONFIG_NAME, Config, default_memory, format_config
+from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import create_home
 from sneaker.keys import Keypair
 from sneaker.own_feed.fork_guard import Standing
