@@ -1,22 +1,19 @@
-"""Ed25519 key pairs and the ``secret`` file of ssb-keys (PROTOCOL.md, section 1.1)."""
+"""Ed25519 key pairs, and the text in which ssb-keys keeps one (PROTOCOL.md, section 1.1)."""
 
 from __future__ import annotations
 
 import codecs
 import json
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Self
 
 from nacl import bindings
 from nacl.exceptions import CryptoError
 
 from sneaker.errors import KeysError, RefError
-from sneaker.limits import MAX_SECRET_BYTES
 from sneaker.refs import FeedRef, decode_base64, encode_base64
 
-__all__ = ["Keypair", "format_secret", "load_secret", "parse_secret", "save_secret", "verify_signature"]
+__all__ = ["Keypair", "format_secret", "parse_secret", "verify_signature"]
 
 _SUFFIX = ".ed25519"
 
@@ -124,55 +121,3 @@ def format_secret(pair: Keypair) -> str:
         "id": "@" + public,
     }
     return _HEADER + json.dumps(body, indent=2) + "\n" + _FOOTER.format(id="@" + public)
-
-
-def load_secret(path: Path) -> Keypair:
-    """Read a ``secret`` file; raises KeysError if it is missing, unreadable or damaged."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_SECRET_BYTES + 1)
-    except FileNotFoundError:
-        raise KeysError(f"no secret file at {path}") from None
-    except OSError as error:
-        raise KeysError(f"cannot read the secret file {path}: {error.strerror}") from None
-    if len(data) > MAX_SECRET_BYTES:
-        raise KeysError(f"{path} is too large to be a secret file")
-    try:
-        return parse_secret(data)
-    except KeysError as error:
-        raise KeysError(f"{path}: {error.message}", hint=error.hint) from None
-
-
-def save_secret(path: Path, pair: Keypair) -> None:
-    """Write a new ``secret`` file, mode 0600, synced to disk; raises KeysError if one is there already.
-
-    The whole text is written under a temporary name and linked into place, so that a power cut leaves either no
-    secret or a whole one, and two ``init`` at once cannot overwrite each other.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(format_secret(pair).encode("utf-8"))
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                raise
-            except OSError:  # FAT has no hard links; there a home has one user and rename is near enough
-                if path.exists():
-                    raise FileExistsError(path) from None
-                os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except FileExistsError:
-        raise KeysError(f"there is a secret at {path} already", hint="sneaker never writes over a secret") from None
-    except OSError as error:
-        raise KeysError(f"cannot write the secret file {path}: {error.strerror}") from None

@@ -11,7 +11,8 @@ import pytest
 
 from sneaker.caps import MAIN_NETWORK_KEY, Caps, auth, parse_cap
 from sneaker.errors import CapsError, KeysError, RefError, SneakerError, all_errors
-from sneaker.keys import Keypair, format_secret, load_secret, parse_secret, save_secret, verify_signature
+from sneaker.home.secret_file import load_secret, save_secret
+from sneaker.keys import Keypair, format_secret, parse_secret, verify_signature
 from sneaker.limits import MAX_SECRET_BYTES
 from sneaker.refs import BlobRef, FeedRef, MessageRef, decode_base64, encode_base64, parse_ref
 

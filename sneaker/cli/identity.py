@@ -39,7 +39,8 @@ def init(
     anything, and never publish from two places: two machines that write with one key fork the feed.
     """
     from sneaker.home.home import create_home
-    from sneaker.keys import Keypair, load_secret
+    from sneaker.home.secret_file import load_secret
+    from sneaker.keys import Keypair
     from sneaker.own_feed.fork_guard import Standing
 
     caps = Caps()

@@ -12,7 +12,8 @@ from sneaker.errors import HomeMissing, KeysError
 from sneaker.files.atomic_write import new_file, output_errors
 from sneaker.home.copy_detection import read_note, write_note
 from sneaker.home.folder import make_home_folder
-from sneaker.keys import Keypair, load_secret, save_secret
+from sneaker.home.secret_file import load_secret, save_secret
+from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
 from sneaker.store.blobs import BlobStore
 from sneaker.store.rows import Store

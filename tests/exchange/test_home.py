@@ -9,7 +9,8 @@ import pytest
 from sneaker.errors import KeysError, OutputError
 from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import create_home
-from sneaker.keys import Keypair, load_secret, save_secret
+from sneaker.home.secret_file import load_secret, save_secret
+from sneaker.keys import Keypair
 from tests.homes import home, sneaker
 
 ADA = Keypair.from_seed(b"a" * 32)

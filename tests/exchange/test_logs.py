@@ -18,8 +18,9 @@ from sneaker.cli.import_export import import_json
 from sneaker.feed.classic.canonical import format_json
 from sneaker.feed.classic.message import Head, Message, create_message
 from sneaker.feed.private import box
+from sneaker.home.secret_file import load_secret
 from sneaker.ingest.reports import SourceReport
-from sneaker.keys import Keypair, load_secret
+from sneaker.keys import Keypair
 from sneaker.own_feed.publish import publish
 from sneaker.refs import FeedRef
 from sneaker.transfer.import_files import import_sources, importing

@@ -20,8 +20,9 @@ from sneaker.errors import ForkError, StoreFull, StoreLocked, UsageError
 from sneaker.home import copy_detection as placenote
 from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import create_home
+from sneaker.home.secret_file import save_secret
 from sneaker.ingest.ingest import Ingest
-from sneaker.keys import Keypair, save_secret
+from sneaker.keys import Keypair
 from sneaker.own_feed.fork_guard import Doubt, Standing
 from sneaker.own_feed.publish import publish
 from tests.homes import NOW_MS, home, pack, take

@@ -18,7 +18,8 @@ from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.json_stream import JsonObject, looks_like_objects, read_objects
 from sneaker.home.config import Config, format_config, load_config
 from sneaker.home.copy_detection import read_note
-from sneaker.keys import Keypair, format_secret, load_secret
+from sneaker.home.secret_file import load_secret
+from sneaker.keys import Keypair, format_secret
 from sneaker.refs import FeedRef, Ref, parse_ref
 from sneaker.stick.layout import Marker, format_marker, parse_marker
 from sneaker.transfer.age import decrypting, encrypting
