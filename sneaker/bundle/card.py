@@ -7,11 +7,11 @@ only ever used to plan.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sneaker.bundle.frames import Cursor, encode_varint
 from sneaker.bundle.records import decode_clock, encode_clock
+from sneaker.clock import VectorClock
 from sneaker.errors import BundleDamaged, NotABundle
 from sneaker.keys import Keypair, verify_signature
 from sneaker.refs import BlobRef, FeedRef, MessageRef
@@ -45,7 +45,7 @@ class Card:
     network_id: bytes
     counter: int
     time_ms: int
-    clock: Mapping[FeedRef, int] = field(default_factory=dict)
+    clock: VectorClock = field(default_factory=VectorClock)
     wants: frozenset[BlobRef] = frozenset()
     head: MessageRef | None = None
     unreadable: frozenset[bytes] = frozenset()

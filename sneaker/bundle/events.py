@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from sneaker.bundle.message_records import decode_messages
 from sneaker.bundle.records import Header, Trailer, decode_blob
+from sneaker.clock import VectorClock
 from sneaker.feed.run import Run
 from sneaker.refs import BlobRef, FeedRef
 
@@ -44,7 +45,7 @@ class HeaderRead:
 class ClockRead:
     """The prerequisites (``prerequisites`` true) or the exporter's own clock was read."""
 
-    clock: dict[FeedRef, int]
+    clock: VectorClock
     prerequisites: bool
 
 

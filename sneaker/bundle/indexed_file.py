@@ -8,7 +8,7 @@ from the front with ``BundleReader``, which copes with damage.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -39,8 +39,8 @@ from sneaker.bundle.records import (
     decode_trailer,
     disagreement,
 )
+from sneaker.clock import VectorClock
 from sneaker.errors import BundleDamaged, BundleUnsupported
-from sneaker.refs import FeedRef
 
 __all__ = ["IndexedBundle", "open_indexed"]
 
@@ -64,7 +64,7 @@ class IndexedBundle:
         """Return the payload of a record of the index; raises BundleDamaged if it is not intact, OSError from reading."""
         return _read_record(self.file, entry.offset, entry.type, entry.length, self.header.bundle_id[:8], entry.digest)
 
-    def clock(self, record_type: RecordType) -> dict[FeedRef, int]:
+    def clock(self, record_type: RecordType) -> VectorClock:
         """Return the prerequisites or the exporter's clock; empty if there is none, or it is damaged."""
         for entry in self.index.records:
             if entry.type == record_type:
@@ -72,9 +72,9 @@ class IndexedBundle:
                     return decode_clock(self.read(entry))
                 except BundleDamaged:
                     break
-        return {}
+        return VectorClock()
 
-    def advancing(self, clock: Mapping[FeedRef, int]) -> Iterator[RecordEntry]:
+    def advancing(self, clock: VectorClock) -> Iterator[RecordEntry]:
         """Yield the message records that hold a message which a reader at ``clock`` lacks, in file order."""
         lacking = [entry.last > clock.get(entry.feed, 0) for entry in self.index.feeds]
         have = [clock.get(entry.feed, 0) for entry in self.index.feeds]

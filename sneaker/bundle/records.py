@@ -6,7 +6,7 @@ Values to payloads and back; nothing here knows where in a file a record stands.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from sneaker.bundle.frames import (
     RecordType,
     encode_varint,
 )
+from sneaker.clock import VectorClock
 from sneaker.errors import BundleDamaged, BundleUnsupported, RefError
 from sneaker.keys import Keypair, verify_signature
 from sneaker.limits import MAX_BLOB_BYTES, MAX_CLOCK_FEEDS, MAX_SEQUENCE
@@ -144,7 +145,7 @@ def _integer(value: object, maximum: int, minimum: int = 0) -> int:
     return value
 
 
-def encode_clock(clock: Mapping[FeedRef, int]) -> bytes:
+def encode_clock(clock: VectorClock) -> bytes:
     """Return a clock record: count, then feed and sequence, by feed.  Raises ValueError over MAX_CLOCK_FEEDS."""
     if len(clock) > MAX_CLOCK_FEEDS:
         raise ValueError(f"a clock of {len(clock)} feeds")
@@ -154,7 +155,7 @@ def encode_clock(clock: Mapping[FeedRef, int]) -> bytes:
     return b"".join(parts)
 
 
-def decode_clock(payload: bytes) -> dict[FeedRef, int]:
+def decode_clock(payload: bytes) -> VectorClock:
     """Read a clock record; raises BundleDamaged."""
     cursor = Cursor(payload)
     count = cursor.varint(MAX_CLOCK_FEEDS)
@@ -179,7 +180,7 @@ def decode_clock(payload: bytes) -> dict[FeedRef, int]:
         clock[_new_ref(FeedRef, feed)] = value
     cursor.offset = at
     cursor.finish()
-    return clock
+    return VectorClock(clock)
 
 
 def encode_blob(ref: BlobRef, data: bytes) -> bytes:

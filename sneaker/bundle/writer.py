@@ -6,7 +6,7 @@ It writes nothing itself and never goes back, so a bundle can be written into a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from sneaker.bundle.frames import (
     FOOTER_BYTES,
@@ -35,6 +35,7 @@ from sneaker.bundle.records import (
     encode_index,
     encode_trailer,
 )
+from sneaker.clock import VectorClock
 from sneaker.feed.run import Run
 from sneaker.keys import Keypair
 from sneaker.limits import MAX_CLOCK_FEEDS
@@ -111,9 +112,7 @@ class BundleWriter:
         if not self.has_room(segments):
             raise ValueError("more than one bundle holds; begin another volume")
 
-    def start(
-        self, prerequisites: Mapping[FeedRef, int] | None = None, clock: Mapping[FeedRef, int] | None = None
-    ) -> bytes:
+    def start(self, prerequisites: VectorClock | None = None, clock: VectorClock | None = None) -> bytes:
         """Begin: the preamble, the header and, where given, the two clocks."""
         self.bytes_written = len(PREAMBLE)
         parts = [PREAMBLE, self._record(RecordType.HEADER, encode_header(self._header))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ import typer
 
 from sneaker.cli.app import JsonOption, command, home, now_ms, settings
 from sneaker.cli.printing import Output, clean, counted
+from sneaker.clock import VectorClock
 from sneaker.errors import ExitCode
 from sneaker.planning.send_order import Order
 from sneaker.refs import FeedRef, encode_base64
@@ -127,7 +128,7 @@ def export_(
 
 
 def export_json_of(
-    packed: Packed | None, files: Sequence[tuple[str, int]], reader_clock: Mapping[FeedRef, int]
+    packed: Packed | None, files: Sequence[tuple[str, int]], reader_clock: VectorClock
 ) -> dict[str, Any]:
     """Return the object of ``export --json``, which is also the export half of ``sync --json``."""
     left = packed.left if packed is not None else []
@@ -143,7 +144,7 @@ def export_json_of(
             "feeds": [{"feed": str(item.feed), "first": item.first, "last": item.last} for item in left],
             "blobs": packed.blobs_left if packed is not None else 0,
         },
-        "reader_clock": {str(feed): sequence for feed, sequence in sorted(reader_clock.items())},
+        "reader_clock": reader_clock.as_json(),
     }
 
 

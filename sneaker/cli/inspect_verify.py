@@ -14,6 +14,7 @@ import typer
 from sneaker.cli.app import JsonOption, command, home, settings
 from sneaker.cli.import_export import STATUS_WORDS
 from sneaker.cli.printing import clean, counted
+from sneaker.clock import VectorClock
 from sneaker.errors import ExitCode, HomeMissing
 from sneaker.refs import FeedRef, encode_base64
 from sneaker.sizes import format_size
@@ -49,7 +50,7 @@ def inspect(
             opened = stack.enter_context(home())
         except HomeMissing:
             opened = None
-        clock = opened.store.clock() if opened is not None else {}
+        clock = opened.store.clock() if opened is not None else VectorClock()
         opened_file = stack.enter_context(_open(file))
         with output.progress(None, "reading") as progress:
             report = look(

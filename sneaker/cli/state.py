@@ -111,7 +111,7 @@ def clock(
             write_card(card, opened, now_ms=now_ms())
             output.say(f"wrote {card}: {counted(len(held), 'feed')}")
     if json or card is None:
-        ordered = {str(feed): sequence for feed, sequence in sorted(held.items())}
+        ordered = held.as_json()
         output.data(ordered, "\n".join(f"{feed}  {sequence}" for feed, sequence in ordered.items()) or None)
 
 

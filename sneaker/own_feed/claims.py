@@ -9,9 +9,8 @@ say stops nothing (``store.claims``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from sneaker.bundle.card import Card
+from sneaker.clock import VectorClock
 from sneaker.home.home import STORE_NAME, Home
 from sneaker.refs import FeedRef
 from sneaker.store.rows import Claim, Note, Peer, PeerKind, Store
@@ -64,7 +63,7 @@ class Hearsay:
         if sequence and not self._dry_run:
             self._store.note_claim(self._me, source, sequence)
 
-    def learn_clock(self, peer: Peer, clock: Mapping[FeedRef, int]) -> None:
+    def learn_clock(self, peer: Peer, clock: VectorClock) -> None:
         """Remember what somebody has; our own old words say only how far our own feed went."""
         if not clock or self._dry_run:
             return

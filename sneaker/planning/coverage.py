@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sneaker.bundle.records import Index
+from sneaker.clock import VectorClock
 from sneaker.planning.send_order import Range
 from sneaker.refs import BlobRef, FeedRef
 
@@ -70,7 +71,7 @@ class Lacking(NamedTuple):
     later: tuple[Range, ...]
 
 
-def lacking(coverage: Coverage, clock: Mapping[FeedRef, int]) -> Lacking:
+def lacking(coverage: Coverage, clock: VectorClock) -> Lacking:
     """Return what a reader at ``clock`` lacks of a bundle."""
     usable: list[Range] = []
     later: list[Range] = []
@@ -82,7 +83,7 @@ def lacking(coverage: Coverage, clock: Mapping[FeedRef, int]) -> Lacking:
     return Lacking(tuple(usable), tuple(later))
 
 
-def reach(clock: Mapping[FeedRef, int], coverages: Iterable[Coverage]) -> dict[FeedRef, int]:
+def reach(clock: VectorClock, coverages: Iterable[Coverage]) -> VectorClock:
     """Return the clock of a machine at ``clock`` that took everything it can use from ``coverages``.
 
     Only feeds in ``clock`` count.  A range helps only if it continues what the machine has; ranges may come in any order.
@@ -93,7 +94,7 @@ def reach(clock: Mapping[FeedRef, int], coverages: Iterable[Coverage]) -> dict[F
         for feed, first, last in coverage.ranges:
             if last > clock.get(feed, last):
                 spans.setdefault(feed, []).append((first, last))
-    reached = dict(clock)
+    reached = VectorClock(clock)
     for feed, found in spans.items():
         at = reached[feed]
         for first, last in sorted(found):

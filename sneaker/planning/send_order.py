@@ -13,6 +13,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import NamedTuple
 
+from sneaker.clock import VectorClock
 from sneaker.refs import FeedRef
 
 __all__ = ["BREADTH_CHUNK", "Order", "Range", "joined", "plan", "slowest"]
@@ -44,18 +45,18 @@ class Range(NamedTuple):
         return self.last - self.first + 1
 
 
-def slowest(clocks: Iterable[Mapping[FeedRef, int]], feeds: Iterable[FeedRef]) -> dict[FeedRef, int]:
+def slowest(clocks: Iterable[VectorClock], feeds: Iterable[FeedRef]) -> VectorClock:
     """Return for each of ``feeds`` the lowest sequence that any of ``clocks`` has; 0 if there are no clocks.
 
     What serves the slowest reader serves all of them.
     """
     given = list(clocks)
-    return {feed: min((clock.get(feed, 0) for clock in given), default=0) for feed in feeds}
+    return VectorClock({feed: min((clock.get(feed, 0) for clock in given), default=0) for feed in feeds})
 
 
 def plan(
-    ours: Mapping[FeedRef, int],
-    theirs: Mapping[FeedRef, int],
+    ours: VectorClock,
+    theirs: VectorClock,
     *,
     wanted: Callable[[FeedRef], bool] | None = None,
     hops: Mapping[FeedRef, int] | None = None,
@@ -71,8 +72,8 @@ def plan(
     """
     ranges = [
         Range(feed, theirs.get(feed, 0) + 1, last)
-        for feed, last in ours.items()
-        if last > theirs.get(feed, 0) and (wanted is None or wanted(feed))
+        for feed, last in theirs.lacking(ours).items()
+        if wanted is None or wanted(feed)
     ]
 
     def distance(feed: FeedRef) -> int:

@@ -6,15 +6,15 @@ sees it: so no two cards of ours have the same counter, and a restored home goes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from sneaker.bundle.card import CARD_MAGIC, MAX_UNREADABLE, Card, decode_card, encode_card
+from sneaker.clock import VectorClock
 from sneaker.errors import BundleError
 from sneaker.files.atomic_write import new_file, output_errors
 from sneaker.home.home import STORE_NAME, Home
-from sneaker.refs import BlobRef, FeedRef
+from sneaker.refs import BlobRef
 from sneaker.stick.layout import from_base32
 from sneaker.store.rows import BlobLink
 from sneaker.store.sticks import DriveTables, KnownCard
@@ -38,16 +38,14 @@ def decode_known(known: KnownCard | None) -> Card | None:
         return None
 
 
-def wanted_blobs(
-    home: Home, before: Card | None = None, clock: Mapping[FeedRef, int] | None = None
-) -> frozenset[BlobRef]:
+def wanted_blobs(home: Home, before: Card | None = None, clock: VectorClock | None = None) -> frozenset[BlobRef]:
     """Return the blobs that messages here mention and that are not here.
 
     ``before`` is an earlier card of ours: then only the messages since are looked through, and the blobs that it wanted.
     """
     ours = home.store.clock() if clock is None else clock
     wanted: dict[BlobRef, None] = {}
-    since: Mapping[FeedRef, int] = {}
+    since = VectorClock()
     if before is not None and len(before.wants) < MAX_WANTS:
         since = before.clock
         wanted = dict.fromkeys(before.wants)
@@ -73,7 +71,7 @@ def make_card(
     *,
     now_ms: int,
     counter: int,
-    clock: Mapping[FeedRef, int],
+    clock: VectorClock,
     wants: frozenset[BlobRef],
     unreadable: frozenset[bytes] = frozenset(),
 ) -> bytes:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sneaker.clock import VectorClock
 from sneaker.ingest.reports import ImportReport
 from sneaker.planning.send_order import Order, Range
-from sneaker.refs import FeedRef
 from sneaker.store.sticks import Drive
 from sneaker.transfer.pack import Packed
 
@@ -56,7 +55,7 @@ class VisitReport:
     imported: ImportReport
     exported: Packed | None = None
     files: list[tuple[str, int]] = field(default_factory=list)
-    reader_clock: Mapping[FeedRef, int] = field(default_factory=dict)
+    reader_clock: VectorClock = field(default_factory=VectorClock)
     removed: list[str] = field(default_factory=list)
     witnesses: int = 0
     own_elsewhere: int | None = None

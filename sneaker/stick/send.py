@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from sneaker.bundle.card import Card
 from sneaker.bundle.indexed_file import open_indexed
+from sneaker.clock import VectorClock
 from sneaker.errors import DriveError
 from sneaker.home.home import Home
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_SEQUENCE
 from sneaker.planning.coverage import Coverage, index_coverage, reach
 from sneaker.planning.send_order import Range, joined, plan, slowest
-from sneaker.refs import BlobRef, FeedRef
+from sneaker.refs import BlobRef
 from sneaker.stick.bundles import Shelf
 from sneaker.stick.fork_proofs import contested, encode_witness, find_witnesses
 from sneaker.stick.layout import BUNDLES, CARDS, Stick, base32
@@ -45,7 +46,7 @@ class Plan(NamedTuple):
 
     ranges: list[Range]
     blobs: list[BlobToSend]
-    clock: dict[FeedRef, int]
+    clock: VectorClock
 
 
 class Leaving:
@@ -78,13 +79,13 @@ class Leaving:
         self._contested = contested(home.store)
         self._blocked = home.store.blocked(home.keypair.public)
         # Without any card this is a stick for whoever comes: they have nothing.
-        self._clocks = [self._clock_of(card) for card in others] or [{}]
+        self._clocks = [self._clock_of(card) for card in others] or [VectorClock()]
         self._wants = frozenset(blob for card in others for blob in card.wants)
 
-    def _clock_of(self, card: Card) -> Mapping[FeedRef, int]:
+    def _clock_of(self, card: Card) -> VectorClock:
         """Return what a machine has, or does not want: whom it blocks, it will never take from us."""
         blocked = self._home.store.blocked(card.machine)
-        return {**card.clock, **dict.fromkeys(blocked, MAX_SEQUENCE)} if blocked else card.clock
+        return card.clock.merged(VectorClock(dict.fromkeys(blocked, MAX_SEQUENCE)))
 
     # ------------------------------------------------------------------------------------------------ what is needed
 
@@ -93,9 +94,9 @@ class Leaving:
         store, me = self._home.store, self._home.keypair.public
         coverages = [bundle.coverage for bundle in self._shelf.bundles(ignored)]
         ours = self._undisputed(store.clock())
-        behind = {feed: held for feed, held in slowest(self._clocks, ours).items() if held < ours[feed]}
+        behind = VectorClock({feed: held for feed, held in slowest(self._clocks, ours).items() if held < ours[feed]})
         theirs = reach(behind, coverages)
-        lacked = {feed: ours[feed] for feed, held in theirs.items() if held < ours[feed]}
+        lacked = VectorClock({feed: ours[feed] for feed, held in theirs.items() if held < ours[feed]})
         ranges: list[Range] = []
         if lacked:
             # The follow graph is only walked if something may have to stay behind.
@@ -105,11 +106,11 @@ class Leaving:
             ranges = plan(lacked, theirs, wanted=sendable(self._home), hops=distance, order=self._options.order)
         return Plan(ranges, self._blobs(ranges, frozenset().union(*(item.blobs for item in coverages))), theirs)
 
-    def _undisputed(self, clock: Mapping[FeedRef, int]) -> Mapping[FeedRef, int]:
+    def _undisputed(self, clock: VectorClock) -> VectorClock:
         """Return a clock without what comes after a fork: of that, the witnesses are carried."""
         if not self._contested:
             return clock
-        return {feed: min(last, self._contested.get(feed, last + 1) - 1) for feed, last in clock.items()}
+        return VectorClock({feed: min(last, self._contested.get(feed, last + 1) - 1) for feed, last in clock.items()})
 
     def _blobs(self, ranges: Iterable[Range], there: frozenset[BlobRef]) -> list[BlobToSend]:
         """Return the blobs we hold that others asked for, then those that the messages to be sent mention."""
@@ -288,10 +289,8 @@ class Leaving:
         )
         packed = pack(self._home.store, self._home.blobs, job, self._open_volume)
         self._report.exported = add_packed(self._report.exported, packed)
-        self._report.reader_clock = {
-            **{feed: sequence for feed, sequence in needed.clock.items() if sequence},
-            **{item.feed: item.last for item in packed.sent},
-        }
+        reached = {feed: sequence for feed, sequence in needed.clock.items() if sequence}
+        self._report.reader_clock = VectorClock({**reached, **{item.feed: item.last for item in packed.sent}})
 
     @contextlib.contextmanager
     def _open_volume(self, number: int, bundle_id: bytes) -> Iterator[Callable[[bytes], object]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol, Self
 
+from sneaker.clock import VectorClock
 from sneaker.feed.classic.compact import Compact
 from sneaker.feed.classic.message import Head, Message
 from sneaker.feed.content import Facts, FactsReader
@@ -292,7 +293,7 @@ class Store(Protocol):
 
     # -- feeds and messages
 
-    def clock(self) -> dict[FeedRef, int]:
+    def clock(self) -> VectorClock:
         """Return the sequence of every feed of which at least one message is held."""
 
     def head(self, feed: FeedRef) -> Head | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from sneaker.clock import VectorClock
 from sneaker.errors import InvalidMessage, StoreDamaged
 from sneaker.feed.classic.canonical import parse_json
 from sneaker.feed.classic.compact import Compact, expand
@@ -84,10 +85,10 @@ class SqliteStore(PeerTables):
 
     # -- feeds and messages
 
-    def clock(self) -> dict[FeedRef, int]:
+    def clock(self) -> VectorClock:
         """Return the sequence of every feed of which at least one message is held."""
         rows = self._all("SELECT ref, sequence FROM feed WHERE sequence > 0")
-        return {_new_ref(FeedRef, ref): sequence for ref, sequence in rows}
+        return VectorClock({_new_ref(FeedRef, ref): sequence for ref, sequence in rows})
 
     def head(self, feed: FeedRef) -> Head | None:
         """Return the last message's sequence and key, or None if no message of the feed is held."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sneaker.bundle.frames import MAGIC
+from sneaker.clock import VectorClock
 from sneaker.errors import OutputError, UsageError
 from sneaker.files.atomic_write import new_file, output_errors
 from sneaker.home.home import Home
@@ -88,7 +89,7 @@ class ExportReport:
 
     packed: Packed
     files: tuple[tuple[str, int], ...]
-    reader_clock: Mapping[FeedRef, int] = field(default_factory=dict)
+    reader_clock: VectorClock = field(default_factory=VectorClock)
 
     @property
     def bytes(self) -> int:
@@ -184,7 +185,7 @@ def export(
     )
     done = progress(sum(item.messages for item in ranges)) if progress is not None else None
     packed = pack(store, home.blobs, job, files.open_volume, done)
-    after = {feed: sequence for feed, sequence in theirs.items() if sequence}
+    after = VectorClock({feed: sequence for feed, sequence in theirs.items() if sequence})
     for item in packed.sent:
         after[item.feed] = max(after.get(item.feed, 0), item.last)
     return ExportReport(packed, tuple(files.written), after)

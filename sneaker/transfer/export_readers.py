@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sneaker.bundle.card import CARD_MAGIC, MAX_CARD_BYTES, Card, decode_card
 from sneaker.caps import Caps
-from sneaker.clock import parse_clock
+from sneaker.clock import VectorClock
 from sneaker.errors import ClockError, NetworkKeyMismatch, RefError, SourceError, UsageError
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.rows import Store
@@ -25,7 +24,7 @@ class Reader:
     ``ref`` is who they are; an unsigned list does not say.
     """
 
-    clock: Mapping[FeedRef, int]
+    clock: VectorClock
     wants: frozenset[BlobRef] = frozenset()
     card: Card | None = None
     ref: FeedRef | None = None
@@ -62,7 +61,7 @@ def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
             card = read_card(path, caps)
             return Reader(card.clock, card.wants, card, card.machine)
         try:
-            return Reader(parse_clock(data))
+            return Reader(VectorClock.parse(data))
         except ClockError as error:
             raise ClockError(f"{spec} is neither a card nor a clock: {error.message}", hint=error.hint) from None
     try:
@@ -75,4 +74,4 @@ def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
             f"--for: {peer} has not told this machine what it has",
             hint="ask for its card: 'sneaker clock --card FILE' on that machine",
         )
-    return Reader({feed: note.sequence for feed, note in notes.items() if note.sequence > 0}, ref=peer)
+    return Reader(VectorClock({feed: note.sequence for feed, note in notes.items() if note.sequence > 0}), ref=peer)

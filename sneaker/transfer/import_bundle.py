@@ -11,6 +11,7 @@ from sneaker.bundle.frames import RecordType
 from sneaker.bundle.indexed_file import IndexedBundle, open_indexed
 from sneaker.bundle.reader import BundleReader
 from sneaker.bundle.records import Header, RecordEntry, Trailer
+from sneaker.clock import VectorClock
 from sneaker.errors import BundleDamaged, NetworkKeyMismatch, NotABundle
 from sneaker.home.home import Home
 from sneaker.ingest.incoming_blobs import IncomingBlobs
@@ -18,7 +19,7 @@ from sneaker.ingest.ingest import Ingest
 from sneaker.ingest.reports import SourceReport
 from sneaker.need_data import NeedData
 from sneaker.own_feed.claims import Hearsay
-from sneaker.refs import FeedRef, encode_base64
+from sneaker.refs import encode_base64
 from sneaker.store.rows import Peer, PeerKind, Store
 from sneaker.transfer.parity_files import repaired_file
 from sneaker.transfer.sources import READ_BYTES, Kind, sniff
@@ -94,7 +95,7 @@ class BundleImport:
         reader = BundleReader()
         reader.receive_data(start)
         has_header = False
-        clock: dict[FeedRef, int] = {}
+        clock = VectorClock()
         with contextlib.closing(HeldRecords(self._home.path)) as held:
             while True:
                 event = reader.next_event()
@@ -111,7 +112,7 @@ class BundleImport:
                     else:
                         held.add(event)
                 elif isinstance(event, ClockRead) and not event.prerequisites:
-                    clock = dict(event.clock)
+                    clock = event.clock
                 elif isinstance(event, End):
                     trailer = event.trailer
                     if trailer is not None and trailer.signature_ok and not has_header:

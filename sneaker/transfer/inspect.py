@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -12,6 +12,7 @@ from sneaker.bundle.events import BlobRead, End, HeaderRead, MessagesRead, Statu
 from sneaker.bundle.indexed_file import IndexedBundle, open_indexed
 from sneaker.bundle.records import Header
 from sneaker.caps import Caps
+from sneaker.clock import VectorClock
 from sneaker.errors import BundleDamaged, DecryptionError
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
@@ -72,7 +73,7 @@ def inspect(
     file: BinaryIO,
     name: str,
     caps: Caps,
-    clock: Mapping[FeedRef, int],
+    clock: VectorClock,
     *,
     keypair: Keypair | None = None,
     progress: Callable[[int], None],

@@ -6,7 +6,7 @@ Rows go from the store into message records as they are; records are packed in a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from sneaker.bundle.message_records import MAX_RECORD_MESSAGES, encode_messages,
 from sneaker.bundle.records import Header, encode_blob, encode_clock
 from sneaker.bundle.writer import BundleWriter
 from sneaker.caps import Caps
+from sneaker.clock import VectorClock
 from sneaker.feed.run import Run
 from sneaker.keys import Keypair
 from sneaker.planning.send_order import Range, joined
@@ -96,7 +97,7 @@ class Job:
     ranges: Sequence[Range]
     now_ms: int
     random_bytes: Callable[[int], bytes]
-    clock: Mapping[FeedRef, int] = field(default_factory=dict)
+    clock: VectorClock = field(default_factory=VectorClock)
     blobs: Sequence[BlobToSend] = ()
     max_bytes: int | None = None
     volume_bytes: int | None = None
@@ -171,15 +172,15 @@ class _Packing:
             generator=f"sneaker {__version__}",
         )
         writer = BundleWriter(header, job.keypair)
-        prerequisites: dict[FeedRef, int] = {}
-        clock: Mapping[FeedRef, int] | None = None
+        prerequisites = VectorClock()
+        clock: VectorClock | None = None
         if number == 1:
             room = self._room(writer) // _CLOCK_SHARE
             for item in job.ranges:  # a feed may come in several ranges: only its first one tells what goes before
                 prerequisites.setdefault(item.feed, item.first - 1)
-            prerequisites = {feed: sequence for feed, sequence in prerequisites.items() if sequence}
+            prerequisites = VectorClock({feed: sequence for feed, sequence in prerequisites.items() if sequence})
             if len(encode_clock(prerequisites)) > room:
-                prerequisites = {}
+                prerequisites = VectorClock()
             clock = job.clock if len(encode_clock(job.clock)) <= room else None
         volume = self.open_volume(number, bundle_id)
         self.write = volume.__enter__()

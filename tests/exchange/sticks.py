@@ -11,6 +11,7 @@ from typing import Any
 
 from sneaker.bundle.card import Card, encode_card
 from sneaker.caps import MAIN_CAPS
+from sneaker.clock import VectorClock
 from sneaker.feed.classic.message import Head, create_message
 from sneaker.home.home import Home
 from sneaker.ingest.ingest import Ingest
@@ -75,7 +76,7 @@ class Machine:
                 random_bytes=os.urandom,
             )
 
-    def clock(self) -> dict[FeedRef, int]:
+    def clock(self) -> VectorClock:
         with self.opened() as opened:
             return opened.store.clock()
 
@@ -86,7 +87,7 @@ class Machine:
             network_id=MAIN_CAPS.network_id,
             counter=counter,
             time_ms=self.now_ms,
-            clock=clock,
+            clock=VectorClock(clock),
             **fields,
         )
         path = cards(stick) / f"{base32(self.me)}-{counter}.card"

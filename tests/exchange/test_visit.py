@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.bundle.indexed_file import open_indexed
+from sneaker.clock import VectorClock
 from sneaker.errors import ConfigError
 from sneaker.home.config import load_config
 from sneaker.planning.coverage import Coverage, index_coverage, reach
@@ -283,7 +284,7 @@ def test_many_small_bundles_become_one(tmp_path: Path, monkeypatch: pytest.Monke
         first.sync(stick)
         most = max(most, len(carried(stick)))
         covered = [item for coverage in carried(stick).values() for item in coverage.ranges if item.feed == first.me]
-        assert reach({first.me: 0}, carried(stick).values())[first.me] == number + 2
+        assert reach(VectorClock({first.me: 0}), carried(stick).values())[first.me] == number + 2
         assert sum(item.messages for item in covered) == number + 2
     assert most == 5, "C's own and four of ours"
     second.sync(stick)
@@ -376,10 +377,10 @@ def test_reach() -> None:
         Coverage((Range(one, 5, 9), Range(two, 3, 4))),
         Coverage((Range(one, 10, 12), Range(one, 14, 20))),
     ]
-    assert reach({one: 4, two: 0}, coverages) == {one: 12, two: 0}
-    assert reach({one: 3}, coverages) == {one: 3}
-    assert reach({one: 13}, coverages) == {one: 20}
-    assert reach({one: 6, two: 2}, reversed(coverages)) == {one: 12, two: 4}
+    assert reach(VectorClock({one: 4, two: 0}), coverages) == {one: 12, two: 0}
+    assert reach(VectorClock({one: 3}), coverages) == {one: 3}
+    assert reach(VectorClock({one: 13}), coverages) == {one: 20}
+    assert reach(VectorClock({one: 6, two: 2}), reversed(coverages)) == {one: 12, two: 4}
 
 
 def test_home_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from sneaker.clock import VectorClock
 from sneaker.errors import StoreLocked
 from sneaker.feed.classic.compact import Compact, expand
 from sneaker.feed.classic.message import Head, Message
@@ -83,8 +84,8 @@ class MemoryStore:
 
     # -- feeds and messages
 
-    def clock(self) -> dict[FeedRef, int]:
-        return {feed.ref: len(feed.rows) for feed in self._held()}
+    def clock(self) -> VectorClock:
+        return VectorClock({feed.ref: len(feed.rows) for feed in self._held()})
 
     def head(self, feed: FeedRef) -> Head | None:
         found = self._feed(feed)

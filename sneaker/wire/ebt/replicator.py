@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from sneaker.clock import VectorClock
 from sneaker.errors import LocalProtocolError
 from sneaker.limits import MAX_UNWANTED_FEEDS
 from sneaker.refs import FeedRef
@@ -30,7 +31,7 @@ class Replicator:
 
     def __init__(
         self,
-        clock: Mapping[FeedRef, int],
+        clock: VectorClock,
         wanted: Iterable[FeedRef],
         *,
         me: FeedRef | None = None,
