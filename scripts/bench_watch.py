@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.drives.loop import LoopStick, make_image, udev_daemon
+from tests.devices.loop import LoopStick, make_image, udev_daemon
 
 SNEAKER = [sys.executable, "-m", "sneaker"]
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests import tools
 
+pytest_plugins = ["tests.filesystems"]
+
 REQUIRE_ALL = os.environ.get("SNEAKER_REQUIRE") == "all"
 
 

@@ -29,7 +29,7 @@ from tests.vm.image import CACHE, PERSON, base, build_wheels, install, overlay
 from tests.vm.machine import Machine
 from tests.vm.sticks import Stick, make_stick
 
-pytestmark = [pytest.mark.qemu, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.qemu, pytest.mark.disk, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 # How often a stick is yanked and the power cut, half of them on each file system; the seed chooses the moments.
 TIMES = int(os.environ.get("SNEAKER_VM_TIMES") or 10)

@@ -28,7 +28,7 @@ from sneaker.devices.events import (
 from sneaker.devices.inbox import InboxFailed, InboxTaken, Taken
 from sneaker.errors import DriveError
 from sneaker.home.config import NotifySettings
-from tests.drives.fakes import make_drive
+from tests.devices.fakes import make_drive
 
 # A label becomes the last part of the mount point; this one would like to be more.
 EVIL = "\x1b]0;EVIL\x07<b>EVIL</b>\u202egnp.EVIL"

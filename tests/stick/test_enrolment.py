@@ -13,8 +13,8 @@ from sneaker.caps import Caps
 from sneaker.errors import DriveError, NetworkKeyMismatch
 from sneaker.stick.enrolment import enrol, trust
 from sneaker.stick.layout import Stick
-from tests.exchange.sticks import Machine, bundles, cards, machines, names, snapshot
 from tests.homes import home, sneaker
+from tests.sticks import Machine, bundles, cards, machines, names, snapshot
 
 
 def test_unknown_stick_is_left_alone(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_the_next_machine_has_another_user_id(tmp_path: Path, loop_stick: Path) 
 
     def visit_as_nobody(name: str) -> str:
         script = (
-            "import os, sys; from pathlib import Path; from tests.exchange.sticks import Machine\n"
+            "import os, sys; from pathlib import Path; from tests.sticks import Machine\n"
             # Once as root, so that everything is imported that somebody else may not be allowed to read here.
             "root = Path(sys.argv[1] + ' of root'); (root / 'stick').mkdir(parents=True); machine = Machine(root, 'R')\n"
             "machine.publish('hello'); machine.init(root / 'stick'); machine.sync(root / 'stick')\n"

@@ -21,9 +21,9 @@ from sneaker.stick import safe_folder as folder_module
 from sneaker.stick.info import describe
 from sneaker.stick.layout import base32
 from sneaker.stick.visit import VisitOptions, visit
-from tests.drives_hostile.fuse import mounted
-from tests.exchange.sticks import SMALL, Machine, bundles, cards, machines, names, snapshot
 from tests.homes import NOW_MS, sneaker
+from tests.stick.fuse import mounted
+from tests.sticks import SMALL, Machine, bundles, cards, machines, names, snapshot
 
 
 def bundle_name(number: int) -> str:

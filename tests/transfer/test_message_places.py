@@ -21,8 +21,8 @@ from sneaker.transfer.inspect import InspectReport, inspect
 from sneaker.transfer.message_places import Ranges, SignedMessages
 from sneaker.transfer.verify import VerifyReport, verify
 from tests.bundle.bundles import EXPORTER, make_header, run_of
-from tests.exchange.test_logs import AUTHOR, line, own_messages
 from tests.homes import NOW_MS, home, sneaker, take
+from tests.transfer.test_read_log import AUTHOR, line, own_messages
 
 
 def as_log(messages: Sequence[Message]) -> bytes:

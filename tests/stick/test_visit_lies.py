@@ -13,7 +13,7 @@ from sneaker.feed.run import Run
 from sneaker.stick.layout import base32, from_base32
 from sneaker.stick.reread import packed_by
 from sneaker.stick.safe_folder import Folder
-from tests.exchange.sticks import Machine, bundles, machines
+from tests.sticks import Machine, bundles, machines
 
 
 def put_bundle(stick: Path, liar: Machine, run: Run, *, payload: bytes | None = None) -> Path:

@@ -17,8 +17,8 @@ import pytest
 from sneaker.bundle.card import decode_card
 from sneaker.bundle.indexed_file import open_indexed
 from sneaker.store.check import check
-from tests.exchange.killing import Call, Killer, killer
-from tests.exchange.sticks import bundles, cards, machines, names
+from tests.stick.killing import Call, Killer, killer
+from tests.sticks import bundles, cards, machines, names
 
 
 class Valley:

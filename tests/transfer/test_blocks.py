@@ -21,8 +21,8 @@ from sneaker.refs import FeedRef
 from sneaker.stick.own_card import write_card
 from sneaker.transfer.age import format_recipient
 from sneaker.wire.ebt.replicator import Replicator
-from tests.exchange.sticks import SMALL, Machine
 from tests.homes import NOW_MS, home, log_lines, pack, take
+from tests.sticks import SMALL, Machine
 
 
 def say(opened: Home, content: dict[str, object], *private_to: FeedRef) -> Message:

@@ -19,8 +19,8 @@ from sneaker.bundle.indexed_file import open_indexed
 from sneaker.errors import DriveError
 from sneaker.stick.visit import VisitReport
 from sneaker.store.check import check
-from tests.drives_hostile.fuse import WRITES, Fault, Mount, mounted
-from tests.exchange.sticks import Machine, bundles, cards, machines, names, snapshot
+from tests.stick.fuse import WRITES, Fault, Mount, mounted
+from tests.sticks import Machine, bundles, cards, machines, names, snapshot
 
 pytestmark = [
     pytest.mark.root,

@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 
 from sneaker.bundle.card import decode_card
-from tests.exchange.sticks import cards, machines, snapshot
+from tests.sticks import cards, machines, snapshot
 
 
 def test_a_stick_holds_no_secret_and_the_cards_of_its_machines(tmp_path: Path) -> None:

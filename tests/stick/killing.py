@@ -76,7 +76,7 @@ class Killer:
 def killer() -> Iterator[Killer]:
     """Start the process."""
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "tests.exchange.killing"]
+    command = [sys.executable, "-m", "tests.stick.killing"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         yield Killer(process)
         assert process.stdin is not None

@@ -1,4 +1,4 @@
-"""File systems of their own for tests about sticks."""
+"""File systems of their own for tests: in memory, small, or on a loop device.  A plugin of tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def memory_folder() -> Iterator[Path | None]:
 def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """Return a folder in memory: there are thousands of small commits, and it is not the disk that is tried.
 
-    SIGKILL does not take from the page cache what was written, so kills are none the weaker.  Gigabytes go to the disk.
+    SIGKILL does not take from the page cache what was written, so kills are none the weaker.  Tests marked ``disk`` get a
+    folder on the disk: gigabytes, and what a real file system does.
     """
-    if request.path.name == "test_large.py":
+    if request.node.get_closest_marker("disk"):
         yield tmp_path
         return
     with memory_folder() as path:

@@ -22,8 +22,8 @@ from sneaker.devices.events import (
 )
 from sneaker.devices.udev import UdevWatch, block_device, block_devices
 from sneaker.devices.watch import Watcher, WatchSettings
-from tests.drives.fakes import FileVisitor, Running, Told
-from tests.drives.loop import LoopStick, make_image, run, udev_daemon
+from tests.devices.fakes import FileVisitor, Running, Told
+from tests.devices.loop import LoopStick, make_image, run, udev_daemon
 
 pytestmark = [pytest.mark.udev, pytest.mark.timeout(90)]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sneaker.store.check import check
-from tests.exchange.sticks import Machine, bundles, cards, machines, names, snapshot
 from tests.homes import log_lines
+from tests.sticks import Machine, bundles, cards, machines, names, snapshot
 
 
 class Site:
@@ -174,7 +174,7 @@ def test_in_place_replicator(sites: list[Site]) -> None:
 
 def start(machine: Machine, stick: Path, visits: int) -> subprocess.Popen[bytes]:
     script = (
-        "import sys; from pathlib import Path; from tests.exchange.sticks import Machine\n"
+        "import sys; from pathlib import Path; from tests.sticks import Machine\n"
         f"machine = Machine(Path({str(machine.path.parent)!r}), {machine.name!r}); stick = Path({str(stick)!r})\n"
         f"for number in range({visits}):\n"
         "    machine.publish(f'{number} of {machine.name}'); report = machine.sync(stick)\n"

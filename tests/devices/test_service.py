@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.drives.loop import LoopStick, make_image, udev_daemon
+from tests.devices.loop import LoopStick, make_image, udev_daemon
 
 pytestmark = [pytest.mark.timeout(120)]
 

@@ -9,8 +9,8 @@ import pytest
 
 from sneaker.bundle.card import decode_card
 from sneaker.stick.layout import BUNDLES, CARDS, FOLDER
-from tests.exchange.test_never_fork import ADA, BEN, EVE, bundles, held, say, sync
 from tests.homes import home
+from tests.own_feed.test_never_fork import ADA, BEN, EVE, bundles, held, say, sync
 
 
 def flip(path: Path, place: int) -> None:

@@ -12,8 +12,8 @@ from sneaker.bundle.indexed_file import open_indexed
 from sneaker.stick.fork_proofs import contested, find_witnesses
 from sneaker.stick.layout import base32
 from sneaker.store.check import check
-from tests.exchange.sticks import Machine, bundles, names, snapshot
 from tests.homes import pack, take
+from tests.sticks import Machine, bundles, names, snapshot
 
 DAY_MS = 24 * 60 * 60 * 1000
 

@@ -1,4 +1,4 @@
-"""The watcher's decisions, with drives that exist only in the test; tests/drives/test_udev.py has real ones."""
+"""The watcher's decisions, with drives that exist only in the test; tests/devices/test_udev.py has real ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sneaker.devices.events import (
 from sneaker.devices.udev import BlockDevice
 from sneaker.devices.watch import Watcher
 from sneaker.errors import DriveError, NetworkKeyMismatch, StoreLocked
-from tests.drives.fakes import QUICK, FakeDrives, FileVisitor, Running, Told, make_drive
+from tests.devices.fakes import QUICK, FakeDrives, FileVisitor, Running, Told, make_drive
 
 
 def stick(folder: Path, name: str = "a", *, enrolled: bool = True) -> Path:

@@ -81,6 +81,7 @@ def make_source(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[BlobRef]:
     return blobs
 
 
+@pytest.mark.disk
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_more_than_four_gib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

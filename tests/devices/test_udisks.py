@@ -13,7 +13,7 @@ from sneaker.devices.udev import BlockDevice
 from sneaker.devices.udisks import UdisksMounter
 from sneaker.errors import DriveError
 from tests.desktop.bus import BusError, Service, message_bus
-from tests.drives.fakes import make_drive
+from tests.devices.fakes import make_drive
 
 pytestmark = pytest.mark.dbus
 
