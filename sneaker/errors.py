@@ -161,19 +161,17 @@ class FeedError(SneakerError):
 class InvalidMessage(FeedError):
     """One message breaks a rule of its feed format.
 
-    ``reason`` is the stable code of the rule (``"signature-invalid"``, ``"too-long"``, ...); ``fatal`` says whether
-    the reference implementation stops the feed at this message.
+    ``reason`` is the stable code of the rule (``"signature-invalid"``, ``"too-long"``, ...).
     """
 
     code = "message-invalid"
     exit_code = 21
     meaning = "a message is invalid"
 
-    def __init__(self, reason: str, detail: str = "", *, fatal: bool = True, hint: str | None = None) -> None:
+    def __init__(self, reason: str, detail: str = "", *, hint: str | None = None) -> None:
         super().__init__(f"invalid message: {reason}{': ' + detail if detail else ''}", hint=hint)
         self.reason = reason
         self.detail = detail
-        self.fatal = fatal
 
 
 class PublishUnsafe(FeedError):

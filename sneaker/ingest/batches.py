@@ -1,13 +1,14 @@
 """From verdicts to the store: where messages go that their authors signed, and the report of it.
 
-The second half of ``ingest``: everything here has been checked, and is held against the proven end of its feed, the
-tail, once more.  Then it is part of a batch, and of the report once that is on the disk.
+The second half of ``ingest``: everything here has been checked, and is held against the proven end of its feed once
+more.  Then it is part of a batch, and of the report once that is on the disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from sneaker.feed.chain import Chain, place_in_chain
 from sneaker.feed.classic.compact import compact
 from sneaker.feed.classic.message import Message
 from sneaker.feed.content import Facts
@@ -168,6 +169,11 @@ class Proven:
             self._indexed = len(rows)
         return self._index.get(row_id) or self.writer.row(row_id)
 
+    def held_key(self, feed: FeedEnd, sequence: int) -> bytes | None:
+        """Return the key of the message that is proven for this place of a feed."""
+        row = self.row(feed.id << SEQUENCE_BITS | sequence)
+        return row[1] if row is not None else None
+
     # -- the report
 
     def refuse(self, feed: FeedRef | None, sequence: int | None, code: str, detail: str, count: int = 1) -> None:
@@ -212,7 +218,7 @@ class Proven:
         self.refuse(feed.ref, sequence, Code.SIGNATURE_INVALID, "the author did not sign this")
         self.refuse(feed.ref, sequence + 1, Code.CHAIN_BROKEN, _BROKEN, count - good - 1)
         if not segment.waiting:
-            feed.forget_guess()
+            feed.expect_proven()
 
     def _accept(self, segment: Segment) -> None:
         """Put messages that their author signed where they belong, now that everything before them is judged."""
@@ -223,13 +229,13 @@ class Proven:
             self.left_out += len(segment.rows)
         elif feed.forked:
             self.refuse(feed.ref, segment.first, Code.FORKED, "the feed is forked", len(segment.rows))
-        elif segment.first == feed.tail + 1 and segment.previous == feed.tail_key:
-            self._append(segment)
-        elif segment.first <= feed.tail:
+        elif segment.first <= feed.proven:
             self._accept_overtaken(segment)
+        elif (place := _place(segment)) is Chain.NEXT:
+            self._append(segment)
         elif not segment.waiting:
             self._refuse_segment(segment)
-        elif segment.first > feed.tail + 1:
+        elif place is Chain.GAP:
             self._let_wait(segment)
         else:
             self._stop(feed, ForkRow(waiting_row(segment.rows[0], segment.previous), b"", self._now_ms()))
@@ -246,12 +252,12 @@ class Proven:
         self._register(feed)
         self._entries.append(segment)
         started = batch.heads.get(feed.id)
-        before = feed.tail if started is None else started[0]
-        feed.tail += len(rows)
-        feed.tail_key = rows[-1][1]
-        if feed.guess < feed.tail:
-            feed.forget_guess()
-        batch.heads[feed.id] = (before, feed.tail, feed.tail_key)
+        before = feed.proven if started is None else started[0]
+        feed.proven += len(rows)
+        feed.proven_key = rows[-1][1]
+        if feed.expected < feed.proven:
+            feed.expect_proven()
+        batch.heads[feed.id] = (before, feed.proven, feed.proven_key)
         batch.rows += rows
         if segment.facts:
             batch.facts += segment.facts
@@ -280,23 +286,24 @@ class Proven:
         """Accept messages of which the first ones got into the feed another way meanwhile."""
         feed, rows = segment.feed, segment.rows
         for count, row in enumerate(rows):
-            if row[0] & SEQUENCE_MASK > feed.tail:
+            if row[0] & SEQUENCE_MASK > feed.proven:
                 self._accept(segment.part(count, len(rows)))
                 return
-            ours = self.row(row[0])
-            if ours is None or ours[1] != row[1]:
-                previous = rows[count - 1][1] if count else segment.previous
-                fork = ForkRow(waiting_row(row, previous), ours[1] if ours is not None else b"", self._now_ms())
+            previous = rows[count - 1][1] if count else segment.previous
+            sequence, held = segment.first + count, self.held_key(feed, segment.first + count)
+            place = place_in_chain(feed.proven, feed.proven_key, sequence, previous, row[1], held)
+            if place is not Chain.KNOWN:
+                fork = ForkRow(waiting_row(row, previous), held or b"", self._now_ms())
                 self._stop(feed, fork)
                 detail = "not the message held here"
-                self.refuse(feed.ref, segment.first + count, Code.FORKED, detail, len(rows) - count)
+                self.refuse(feed.ref, sequence, Code.FORKED, detail, len(rows) - count)
                 return
             self.known += 1
 
     def _refuse_segment(self, segment: Segment) -> None:
         """Refuse what was chained to a message that turned out bad."""
         self.refuse(segment.feed.ref, segment.first, Code.CHAIN_BROKEN, _BROKEN, len(segment.rows))
-        segment.feed.forget_guess()
+        segment.feed.expect_proven()
 
     def add_fork(self, feed: FeedEnd, message: Message, ours: bytes) -> None:
         """Keep a message as evidence that its author forked the feed, and stop the feed."""
@@ -351,10 +358,10 @@ class Proven:
         for feed_id, (sequence, key, count) in done.promoted.items():
             feed = self._by_id[feed_id]
             accepted += count
-            self._note_advance(feed.ref, feed.tail)
-            feed.tail, feed.tail_key = sequence, key
-            if feed.guess < sequence:
-                feed.forget_guess()
+            self._note_advance(feed.ref, feed.proven)
+            feed.proven, feed.proven_key = sequence, key
+            if feed.expected < sequence:
+                feed.expect_proven()
             if feed.ref == self._own:  # what had waited may block somebody, too
                 self._blocked |= self._read_blocked()
                 for known in self._feeds.values():
@@ -425,7 +432,7 @@ class Proven:
         for feed in self._feeds.values():
             state = self.writer.feed_state(feed.ref)
             feed.id, feed.stored = state.id, bool(state.id)
-            feed.tail, feed.tail_key, feed.forked = state.sequence, state.key, state.forked
+            feed.proven, feed.proven_key, feed.forked = state.sequence, state.key, state.forked
             feed.wanted = self.wants(feed.ref)
             if feed.stored:
                 self._by_id[feed.id] = feed
@@ -441,8 +448,8 @@ class Proven:
                 row_id = feed.id << SEQUENCE_BITS | fork.row[0] & SEQUENCE_MASK
                 self._stop(feed, fork._replace(row=(row_id, *fork.row[1:])))
         for feed in self._feeds.values():
-            if feed.guess < feed.tail:
-                feed.forget_guess()
+            if feed.expected < feed.proven:
+                feed.expect_proven()
 
     def _note_advance(self, ref: FeedRef, before: int) -> None:
         if before == 0:
@@ -459,7 +466,10 @@ class Proven:
 
 def _may_follow(segment: Segment) -> bool:
     """Say whether a segment is chained to what is proven."""
+    return segment.first <= segment.feed.proven or _place(segment) is Chain.NEXT
+
+
+def _place(segment: Segment) -> Chain:
+    """Say how a segment of which nothing is held stands to what is proven."""
     feed = segment.feed
-    if segment.first == feed.tail + 1:
-        return segment.previous == feed.tail_key
-    return segment.first <= feed.tail
+    return place_in_chain(feed.proven, feed.proven_key, segment.first, segment.previous, segment.rows[0][1], None)

@@ -9,19 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sneaker.errors import InvalidMessage
+from sneaker.feed.chain import Chain, place_in_chain
 from sneaker.feed.classic.compact import Compact, expand
 from sneaker.feed.classic.message import Message
 from sneaker.feed.run import Run
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.rows import SEQUENCE_BITS, MessageRow, WaitingRow
 
-__all__ = ["FeedEnd", "find_contradiction", "is_same", "waiting_row"]
+__all__ = ["FeedEnd", "find_contradiction", "held_mark", "mark", "waiting_row"]
 
 
 class FeedEnd:
-    """Where a feed ends for ``Ingest``; see there for tail and guess.  ``id`` is that of the store."""
+    """Where a feed ends for ``Ingest``; see there for the proven and the expected end.  ``id`` is that of the store."""
 
-    __slots__ = ("forked", "guess", "guess_key", "id", "ref", "stored", "tail", "tail_key", "touched", "wanted")
+    __slots__ = (
+        "expected",
+        "expected_key",
+        "forked",
+        "id",
+        "proven",
+        "proven_key",
+        "ref",
+        "stored",
+        "touched",
+        "wanted",
+    )
 
     def __init__(
         self,
@@ -35,8 +47,8 @@ class FeedEnd:
     ) -> None:
         self.ref = ref
         self.id = feed_id
-        self.tail = self.guess = sequence
-        self.tail_key = self.guess_key = key
+        self.proven = self.expected = sequence
+        self.proven_key = self.expected_key = key
         self.forked = forked
         self.wanted = wanted
         #: Whether the store has a row for it, or will have one with the next batch.
@@ -44,17 +56,22 @@ class FeedEnd:
         #: The batch in which something came for it last.
         self.touched = 0
 
-    def forget_guess(self) -> None:
+    def expect_proven(self) -> None:
         """Begin again at what is proven."""
-        self.guess, self.guess_key = self.tail, self.tail_key
+        self.expected, self.expected_key = self.proven, self.proven_key
 
 
-def is_same(stored: MessageRow, item: Compact) -> bool:
-    """Say whether ``item`` is the message that is stored, as far as can be told without expanding it.
+def mark(item: Compact) -> bytes:
+    """Return what tells a message from others without expanding it: a signature belongs to one text.
 
-    A signature belongs to one text.  Messages that are kept raw have none beside their text; False may be wrong there.
+    Messages that are kept raw have none beside their text: the same one may have another mark where it is not kept raw.
     """
-    return stored[4] == item.signature if item.signature else stored[5] == item.content
+    return item.signature or item.content
+
+
+def held_mark(stored: MessageRow | None, item: Compact) -> bytes | None:
+    """Return what ``mark(item)`` is to be compared with; None if nothing is stored."""
+    return None if stored is None else stored[4] if item.signature else stored[5]
 
 
 def waiting_row(row: MessageRow, previous: bytes) -> WaitingRow:
@@ -80,7 +97,8 @@ def find_contradiction(
         previous = MessageRef(before[1]) if before is not None else None
     for sequence, item in enumerate(run.compacts[:overlap], run.first):
         ours = row_of(base | sequence)
-        if ours is not None and is_same(ours, item):
+        held = held_mark(ours, item)
+        if place_in_chain(feed.proven, feed.proven_key, sequence, previous, mark(item), held) is Chain.KNOWN:
             known += 1
         elif refused:
             refused += 1
@@ -90,7 +108,8 @@ def find_contradiction(
             except InvalidMessage:
                 refused += 1
             else:
-                if ours is not None and message.key == ours[1]:
+                held = ours[1] if ours is not None else None
+                if place_in_chain(feed.proven, feed.proven_key, sequence, previous, message.key, held) is Chain.KNOWN:
                     known += 1
                 else:
                     refused += 1

@@ -4,10 +4,10 @@ What comes is expanded, chained and hashed in the calling thread, its signatures
 and what has proven itself is written to the store, some thousand messages to a transaction, while the next ones are
 being checked.
 
-Each feed has two ends meanwhile.  The *tail* is proven: in the store or in the batch that is next.  The *guess* is how
-far the feed reaches if everything that is being checked turns out well; what comes next is chained to it.  When
-verdicts arrive, messages are held against the tail once more, so a guess that was wrong costs nothing but its own
-messages.  What can only be judged by the truth (repetitions of what is being checked, contradictions) is put off until
+Each feed has two ends meanwhile.  The *proven* end is in the store or in the batch that is next.  The *expected* end is
+how far the feed reaches if everything that is being checked turns out well; what comes next is chained to it.  When
+verdicts arrive, messages are held against the proven end once more, so what was expected in vain costs nothing but its
+own messages.  What can only be judged by the truth (repetitions of what is being checked, contradictions) is put off until
 it is known.
 
 Messages that begin beyond the end of their feed wait in the store until the gap is filled, so it does not matter in
@@ -19,11 +19,11 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from operator import eq
 from typing import Self
 
 from sneaker.caps import Caps
 from sneaker.errors import InvalidMessage
+from sneaker.feed.chain import Chain, is_chained, place_in_chain
 from sneaker.feed.classic.canonical import parse_quickly
 from sneaker.feed.classic.compact import KIND_RAW, Compact, compact, expand, expand_run
 from sneaker.feed.classic.message import Message, signed_bytes, signed_text
@@ -31,7 +31,7 @@ from sneaker.feed.classic.validate import parse_message, stated_place, verify_me
 from sneaker.feed.content import Facts
 from sneaker.feed.run import Run
 from sneaker.ingest.batches import Proven, Segment
-from sneaker.ingest.fork_evidence import FeedEnd, find_contradiction, is_same
+from sneaker.ingest.fork_evidence import FeedEnd, find_contradiction, held_mark, mark
 from sneaker.ingest.reports import Code, IngestCounts, IngestReport, Refusal
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
@@ -133,25 +133,27 @@ class Ingest:
         sequence = message.sequence
         if feed.wanted and not feed.forked:
             # The two common cases, with as little ado as possible: logs have their messages one by one.
-            if sequence == feed.guess + 1 and (message.previous or b"") == feed.guess_key:
-                before = feed.guess_key
-                feed.guess, feed.guess_key = sequence, message.key
+            held = self._proven.held_key(feed, sequence) if sequence <= feed.proven else None
+            place = place_in_chain(feed.expected, feed.expected_key, sequence, message.previous, message.key, held)
+            if place is Chain.NEXT:
+                before = feed.expected_key
+                feed.expected, feed.expected_key = sequence, message.key
                 self._hand_over(feed, sequence, before, (message,), (compact(message),), waiting=False)
                 return
-            if sequence <= feed.tail:
-                ours = self._proven.row(feed.id << SEQUENCE_BITS | sequence)
-                if ours is not None and ours[1] == message.key:
-                    self._proven.known += 1
-                    return
+            if place is Chain.KNOWN:
+                self._proven.known += 1
+                return
         self._add(Run(message.author, sequence, message.previous, (compact(message),)), message)
 
     def add_messages(self, messages: Sequence[Message], compacts: Sequence[Compact]) -> None:
         """Take in consecutive messages of one feed that have been parsed, with their compact forms, as peers send them."""
-        author, first = messages[0].author, messages[0].sequence
-        feed = self._proven.feed(author)
-        keys = [feed.guess_key, *[message.key for message in messages]]
-        chained = all(map(eq, keys, [message.previous or b"" for message in messages]))
-        if not feed.wanted or feed.forked or first != feed.guess + 1 or not chained:
+        first, previous = messages[0].sequence, messages[0].previous
+        feed = self._proven.feed(messages[0].author)
+        keys = [message.key for message in messages]
+        is_next = place_in_chain(
+            feed.expected, feed.expected_key, first, previous, keys[0], None
+        ) is Chain.NEXT and is_chained(keys, [message.previous for message in messages])
+        if not feed.wanted or feed.forked or not is_next:
             for message in messages:
                 self.add_message(message)
             return
@@ -159,8 +161,9 @@ class Ingest:
         self._proven.read += count
         while at < count:
             end = min(count, at + _CHUNK - len(self._checks))
-            feed.guess, feed.guess_key = first + end - 1, keys[end]
-            self._hand_over(feed, first + at, keys[at], messages[at:end], compacts[at:end], waiting=False)
+            before = feed.expected_key
+            feed.expected, feed.expected_key = first + end - 1, keys[end - 1]
+            self._hand_over(feed, first + at, before, messages[at:end], compacts[at:end], waiting=False)
             at = end
 
     def wants(self, feed: FeedRef) -> bool:
@@ -277,7 +280,7 @@ class Ingest:
         if not 1 <= run.first <= run.last <= MAX_SEQUENCE:
             self._proven.refuse(run.author, None, "sequence-invalid", "", len(run.compacts))
             return
-        if feed.guess != feed.tail and not _is_plain(feed, run):
+        if feed.expected != feed.proven and not _is_plain(feed, run):
             self._deferred.append((run, message))
             self._deferred_bytes += sum([len(item.content) + 200 for item in run.compacts])
             if self._deferred_bytes > _MAX_DEFERRED_BYTES:
@@ -288,11 +291,12 @@ class Ingest:
     def _place(self, feed: FeedEnd, run: Run, message: Message | None) -> None:
         """Split a run into what is known, what continues the feed, and what has to wait."""
         proven = self._proven
-        overlap = feed.guess - run.first + 1
+        overlap = feed.expected - run.first + 1
         if overlap > 0:
             overlap = min(overlap, len(run.compacts))
-            stored = proven.row(feed.id << SEQUENCE_BITS | run.first + overlap - 1)
-            if stored is not None and is_same(stored, run.compacts[overlap - 1]):
+            last, item = run.first + overlap - 1, run.compacts[overlap - 1]
+            held = held_mark(proven.row(feed.id << SEQUENCE_BITS | last), item)
+            if place_in_chain(feed.expected, feed.expected_key, last, None, mark(item), held) is Chain.KNOWN:
                 proven.known += overlap
             else:
                 self._examine(feed, run, overlap)
@@ -303,10 +307,11 @@ class Ingest:
         if feed.forked:
             proven.refuse(feed.ref, run.first, Code.FORKED, "the feed is forked", len(run.compacts))
             return
-        if run.first > feed.guess + 1:
+        place = _place(feed, run)
+        if place is Chain.GAP:
             self._place_waiting(feed, run, message)
-        elif run.previous is None or run.previous == feed.guess_key:
-            self._enqueue(feed, run.first, feed.guess_key, run.compacts, message, waiting=False)
+        elif place is Chain.NEXT:
+            self._enqueue(feed, run.first, feed.expected_key, run.compacts, message, waiting=False)
         else:
             self._examine_next(feed, run)
 
@@ -316,7 +321,13 @@ class Ingest:
         previous, repeated = run.previous, 0
         for sequence, item in enumerate(run.compacts, run.first):
             there = proven.writer.waiting_row(feed.id << SEQUENCE_BITS | sequence)
-            if there is None or there[2] != (previous or b"") or not is_same((*there[:2], *there[3:]), item):
+            if there is None or there[2] != (previous or b""):
+                break
+            held = held_mark((*there[:2], *there[3:]), item)
+            if (
+                place_in_chain(feed.expected, feed.expected_key, sequence, previous, mark(item), held)
+                is not Chain.KNOWN
+            ):
                 break
             previous = MessageRef(there[1])
             repeated += 1
@@ -350,8 +361,8 @@ class Ingest:
                 at += len(messages)
                 previous = messages[-1].key
                 # Before it is handed over: a batch may be written meanwhile, and the feed have got even further.
-                if not waiting and first + at - 1 > feed.guess:
-                    feed.guess, feed.guess_key = first + at - 1, previous
+                if not waiting and first + at - 1 > feed.expected:
+                    feed.expected, feed.expected_key = first + at - 1, previous
                 self._hand_over(feed, begin, before, messages, items, waiting=waiting)
             if len(messages) < len(items):
                 self._refuse_invalid(feed, first + at, previous, items[len(messages)], count - at)
@@ -481,7 +492,7 @@ class Ingest:
                 return
             deferred, self._deferred, self._deferred_bytes = self._deferred, [], 0
             for run, _ in deferred:
-                self._proven.feed(run.author).forget_guess()  # nothing is being checked, so there are no guesses
+                self._proven.feed(run.author).expect_proven()  # nothing is being checked, so nothing is expected
             for run, message in deferred:
                 self._add(run, message)
 
@@ -519,9 +530,12 @@ class Ingest:
 
 def _is_plain(feed: FeedEnd, run: Run) -> bool:
     """Say whether a run can be placed while messages before it are still being checked."""
-    if run.first == feed.guess + 1:
-        return run.previous is None or run.previous == feed.guess_key
-    return run.first > feed.guess + 1
+    return _place(feed, run) in (Chain.NEXT, Chain.GAP)
+
+
+def _place(feed: FeedEnd, run: Run) -> Chain:
+    """Say how a run of which nothing is held stands to what is expected of its feed."""
+    return place_in_chain(feed.expected, feed.expected_key, run.first, run.previous, None, None)
 
 
 def _stated_place(raw: bytes | str) -> tuple[FeedRef | None, int | None]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from sneaker.caps import Caps
 from sneaker.errors import StoreDamaged, StoreError
+from sneaker.feed.chain import UNKNOWN_END, Chain, place_in_chain
 from sneaker.feed.classic.compact import Compact
 from sneaker.feed.run import Run
 from sneaker.ingest.ingest import Ingest
@@ -181,9 +182,8 @@ class _Rebuild:
     def _runs(self, feed_id: int, author: FeedRef) -> Iterator[Run]:
         """Yield what can be read of a feed; messages that follow one that cannot are put aside."""
         base = feed_id << SEQUENCE_BITS
-        previous: MessageRef | None = None
-        expected, first = 1, 1
-        compacts: list[Compact] = []
+        end, end_key = 0, b""
+        first, compacts = 1, list[Compact]()
         sql = (
             "SELECT id, key, form, timestamp, signature, content FROM message"
             " WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
@@ -191,12 +191,13 @@ class _Rebuild:
         before: MessageRef | None = None
         for row_id, key, *rest in self._lenient(sql, base, 100_000, base | SEQUENCE_MASK):
             sequence = row_id & SEQUENCE_MASK
-            if sequence != expected and compacts:
+            follows = place_in_chain(end, end_key, sequence, None, key, None) is Chain.NEXT
+            if not follows and compacts:
                 yield Run(author, first, before, compacts)
                 compacts = []
-            follows = sequence == expected and (previous is not None or sequence == 1)
-            expected, known = sequence + 1, previous
-            previous = MessageRef(key) if isinstance(key, bytes) and len(key) == 32 else None
+            known = MessageRef(end_key) if end_key else None
+            is_key = isinstance(key, bytes) and len(key) == 32
+            end, end_key = (sequence, key) if is_key else (UNKNOWN_END, b"")
             if not follows:
                 self._put_aside(author, sequence, key, rest)
                 continue

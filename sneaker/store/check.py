@@ -20,6 +20,7 @@ from typing import Any
 
 from sneaker.caps import MAIN_CAPS, Caps
 from sneaker.errors import InvalidMessage, StoreError
+from sneaker.feed.chain import Chain, place_in_chain
 from sneaker.feed.classic.compact import Compact, expand, expand_run
 from sneaker.feed.classic.message import Message, signed_bytes
 from sneaker.feed.content import Facts, FactsReader
@@ -227,7 +228,7 @@ class _Checker:
             ).fetchall()
             if not rows:
                 break
-            if rows[-1][0] & SEQUENCE_MASK != at + len(rows):
+            if _place(rows, len(rows) - 1, at) is Chain.GAP:
                 rows = self._cut_at_gap(feed, rows, at)
             facts += self._check_rows(feed, rows, previous)
             at, previous = rows[-1][0] & SEQUENCE_MASK, MessageRef(rows[-1][1])
@@ -243,13 +244,13 @@ class _Checker:
 
     def _cut_at_gap(self, feed: CheckedFeed, rows: list[Any], at: int) -> list[Any]:
         """Return the rows up to the first gap; if the gap comes first, note it and return those behind it."""
-        for count, row in enumerate(rows):
-            if row[0] & SEQUENCE_MASK != at + count + 1:
+        for count in range(len(rows)):
+            if _place(rows, count, at) is Chain.GAP:
                 if count:
                     return rows[:count]
-                self._bad(feed, at + 1, "missing", f"messages {at + 1} to {(row[0] & SEQUENCE_MASK) - 1} are missing")
-                start = row[0]
-                return [item for place, item in enumerate(rows) if item[0] == start + place]
+                sequence = rows[0][0] & SEQUENCE_MASK
+                self._bad(feed, at + 1, "missing", f"messages {at + 1} to {sequence - 1} are missing")
+                return [row for place, row in enumerate(rows) if _place(rows, place, sequence - 1) is Chain.NEXT]
         return rows
 
     def _check_rows(self, feed: CheckedFeed, rows: list[Any], previous: MessageRef | None) -> list[tuple[int, Facts]]:
@@ -371,3 +372,9 @@ class _Checker:
                 self.orphans.append(feed_id)
                 self.report.add(Problem("orphan", f"messages of feed number {feed_id}, which is not there"))
             at = feed_id + 1 << SEQUENCE_BITS
+
+
+def _place(rows: list[Any], count: int, at: int) -> Chain:
+    """Say how row number ``count`` stands to a feed of which ``rows`` are what comes behind message ``at``."""
+    end_key = rows[count - 1][1] if count else b""
+    return place_in_chain(at + count, end_key, rows[count][0] & SEQUENCE_MASK, None, rows[count][1], None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from sneaker.errors import InvalidMessage, StoreDamaged
+from sneaker.feed.chain import UNKNOWN_END, Chain, place_in_chain
 from sneaker.feed.classic.compact import Compact, expand
 from sneaker.feed.content import Facts, FactsReader
 from sneaker.limits import MAX_WAITING_BYTES
@@ -207,13 +208,15 @@ class SqliteWriter:
                 done.stopped.append(row[0])
                 continue
             there = connection.execute(_WAITING + " WHERE id = ?", (row[0],)).fetchone()
-            if there is None:
+            held = there[1] if there is not None else None
+            place = place_in_chain(UNKNOWN_END, b"", row[0] & SEQUENCE_MASK, row[2], row[1], held)
+            if place is Chain.GAP:
                 connection.execute("INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                 feed = row[0] >> SEQUENCE_BITS
                 self._waiting_feeds.add(feed)
                 self._change_room(done, feed, 1, ROW_BYTES + len(row[6]))
                 feeds.add(feed)
-            elif there[1] == row[1]:
+            elif place is Chain.KNOWN:
                 done.repeated += 1
             else:
                 self._write_fork(ForkRow(there, row[1], batch.now_ms), done)
@@ -240,10 +243,10 @@ class SqliteWriter:
             ).fetchall()
             ready: list[WaitingRow] = []
             for row in rows:
-                if row[0] & SEQUENCE_MASK != sequence + 1:
-                    break
-                if row[2] != key:
+                place = place_in_chain(sequence, key, row[0] & SEQUENCE_MASK, row[2], row[1], None)
+                if place is Chain.FORK:
                     forks.append(ForkRow(row, b"", now_ms))
+                if place is not Chain.NEXT:
                     break
                 ready.append(row)
                 sequence, key = sequence + 1, row[1]
@@ -253,19 +256,22 @@ class SqliteWriter:
                 moved += len(ready)
             if len(ready) < len(rows) or not rows:
                 break
-        strange = connection.execute(
-            "SELECT waiting.id FROM waiting JOIN message USING (id)"
-            " WHERE waiting.id BETWEEN ? AND ? AND waiting.key <> message.key ORDER BY waiting.id",
-            (feed << SEQUENCE_BITS, feed << SEQUENCE_BITS | start),
-        ).fetchall()
+        strange = [
+            (row_id, held)
+            for row_id, key_there, held in connection.execute(
+                "SELECT waiting.id, waiting.key, message.key FROM waiting JOIN message USING (id)"
+                " WHERE waiting.id BETWEEN ? AND ? ORDER BY waiting.id",
+                (feed << SEQUENCE_BITS, feed << SEQUENCE_BITS | start),
+            )
+            if place_in_chain(sequence, key, row_id & SEQUENCE_MASK, None, key_there, held) is Chain.FORK
+        ]
         if moved:
             connection.execute("UPDATE feed SET sequence = ?, key = ? WHERE id = ?", (sequence, key, feed))
             done.promoted[feed] = (sequence, key, moved)
-        for (row_id,) in strange[:1]:
+        for row_id, ours in strange[:1]:
             row = connection.execute(_WAITING + " WHERE id = ?", (row_id,)).fetchone()
-            ours = connection.execute("SELECT key FROM message WHERE id = ?", (row_id,)).fetchone()[0]
             forks.append(ForkRow(row, ours, now_ms))
-        done.stopped += [row_id for (row_id,) in strange[1:]]
+        done.stopped += [row_id for row_id, _ in strange[1:]]
         passed = self._drop_waiting(feed, sequence, done)
         done.repeated += len(passed) - moved - len(strange)
         for fork in forks:

@@ -10,9 +10,10 @@ from sneaker.bundle.events import BlobRead, ClockRead, End, HeaderRead, Messages
 from sneaker.bundle.frames import RecordType
 from sneaker.bundle.indexed_file import IndexedBundle, open_indexed
 from sneaker.bundle.reader import BundleReader
-from sneaker.bundle.records import Header, RecordEntry, Trailer
+from sneaker.bundle.records import FeedEntry, Header, RecordEntry, Trailer
 from sneaker.clock import VectorClock
 from sneaker.errors import BundleDamaged, NetworkKeyMismatch, NotABundle
+from sneaker.feed.chain import Chain, place_in_chain
 from sneaker.home.home import Home
 from sneaker.ingest.incoming_blobs import IncomingBlobs
 from sneaker.ingest.ingest import Ingest
@@ -212,13 +213,17 @@ class BundleImport:
         self._blobs.take(blob, data)
 
 
+def _contradicts(store: Store, entry: FeedEntry) -> bool:
+    """Say whether the last message of a feed in a bundle is not the one held there; nothing held is no contradiction."""
+    key = store.key_at(entry.feed, entry.last)
+    if key is None:
+        return False
+    return place_in_chain(entry.last, key, entry.last, None, entry.last_key, key[: len(entry.last_key)]) is Chain.FORK
+
+
 def _contradicting(store: Store, bundle: IndexedBundle) -> Iterable[RecordEntry]:
     """Yield the records whose last message of a feed is not ours of that sequence: a fork, unless we know that message."""
-    strange = {
-        number
-        for number, entry in enumerate(bundle.index.feeds)
-        if (key := store.key_at(entry.feed, entry.last)) is not None and key[:16] != entry.last_key
-    }
+    strange = {number for number, entry in enumerate(bundle.index.feeds) if _contradicts(store, entry)}
     if strange:
         known = {fork.key[:16] for fork in store.forks()}
         strange = {number for number in strange if bundle.index.feeds[number].last_key not in known}

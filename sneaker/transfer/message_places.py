@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from sneaker.errors import StoreFull
+from sneaker.feed.chain import UNKNOWN_END, Chain, place_in_chain
 from sneaker.feed.classic.message import Message
 from sneaker.refs import FeedRef
 
@@ -104,17 +105,17 @@ class SignedMessages(_Rows):
 
         Of messages behind a place that has several nobody can say which of them they should follow.
         """
-        place: tuple[FeedRef | None, int] = (None, 0)
-        key: bytes | None = None
-        before: bytes | None = None
+        last: tuple[FeedRef | None, int] = (None, 0)
+        # Where the feed ends in front of ``last``, and where with it.
+        before = end = (UNKNOWN_END, b"")
         for feed, sequence, mark, previous in self._sorted():
-            if (feed, sequence) == place:
-                key = None
+            if (feed, sequence) == last:  # rows differ, so this is another message for the same place
+                end = (UNKNOWN_END, b"")
                 yield Contradiction(feed, sequence, is_unlinked=False)
             else:
-                before = key if place == (feed, sequence - 1) else None
-                place, key = (feed, sequence), mark
-            if before is not None and previous != before:
+                before = end if feed == last[0] else (UNKNOWN_END, b"")
+                last, end = (feed, sequence), (sequence, mark)
+            if place_in_chain(*before, sequence, previous, mark, None) is Chain.FORK:
                 yield Contradiction(feed, sequence, is_unlinked=True)
 
 

@@ -231,17 +231,17 @@ def parse_json(raw: bytes | str) -> Any:
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise InvalidMessage("json-invalid", f"byte {error.start} is not UTF-8", fatal=False) from None
+            raise InvalidMessage("json-invalid", f"byte {error.start} is not UTF-8") from None
     else:
         text = raw
     try:
         return _parse(text)
     except IndexError:
-        raise InvalidMessage("json-invalid", "the text ends too early", fatal=False) from None
+        raise InvalidMessage("json-invalid", "the text ends too early") from None
 
 
 def _bad(text: str, position: int) -> InvalidMessage:
-    return InvalidMessage("json-invalid", f"unexpected {text[position]!a} at position {position}", fatal=False)
+    return InvalidMessage("json-invalid", f"unexpected {text[position]!a} at position {position}")
 
 
 def _parse(text: str) -> Any:
@@ -432,7 +432,7 @@ def format_json(value: Any, indent: int = 2, limit: int | None = None) -> str:
             size += len(parts[-1])
         else:
             if len(closers) >= _MAX_DEPTH:
-                raise InvalidMessage("too-long", f"nested deeper than {_MAX_DEPTH} levels", fatal=False)
+                raise InvalidMessage("too-long", f"nested deeper than {_MAX_DEPTH} levels")
             parts.append(prefix + opener)
             size += len(parts[-1])
             open_items.append(items)
@@ -441,7 +441,7 @@ def format_json(value: Any, indent: int = 2, limit: int | None = None) -> str:
         # ---- the next item, closing what is finished
         while closers:
             if limit is not None and size > limit:
-                raise InvalidMessage("too-long", f"more than {limit} characters", fatal=False)
+                raise InvalidMessage("too-long", f"more than {limit} characters")
             try:
                 item = next(open_items[-1])
             except StopIteration:

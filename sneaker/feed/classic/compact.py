@@ -176,13 +176,13 @@ def expand(author: FeedRef, sequence: int, previous: MessageRef | None, compact:
     if form == _RAW_FORM:
         return _expand_raw(author, sequence, previous, content)
     if not 1 <= sequence <= MAX_SEQUENCE:
-        raise InvalidMessage("sequence-invalid", fatal=False)
+        raise InvalidMessage("sequence-invalid")
     if (previous is None) is not (sequence == 1):
         raise InvalidMessage("previous-invalid", "the first message, and no other, has none")
     if not (
         len(signature) == 64 and len(content) <= MAX_MESSAGE_BYTES and -_MAX_TIMESTAMP <= timestamp <= _MAX_TIMESTAMP
     ):
-        raise InvalidMessage("compact-invalid", "a signature, timestamp or content out of bounds", fatal=False)
+        raise InvalidMessage("compact-invalid", "a signature, timestamp or content out of bounds")
     value, piece = _expand_content(form, content)
     previous_text = b"" if previous is None else b2a_base64(previous, newline=False)
     seal = b2a_base64(signature, newline=False)[:86]
@@ -191,7 +191,7 @@ def expand(author: FeedRef, sequence: int, previous: MessageRef | None, compact:
         text = text.replace(_NO_PREVIOUS, b'"previous": null', 1)
     hashed = text if text.isascii() else text.decode("utf-8").encode("utf-16-le")[::2]
     if len(hashed) > MAX_MESSAGE_UNITS:
-        raise InvalidMessage("too-long", f"{len(hashed)} of {MAX_MESSAGE_UNITS} characters", fatal=False)
+        raise InvalidMessage("too-long", f"{len(hashed)} of {MAX_MESSAGE_UNITS} characters")
     key = _new_bytes(MessageRef, _sha256(hashed).digest())
     return _new_tuple(Message, (author, sequence, previous, timestamp, value, signature, text, key))
 
@@ -220,14 +220,14 @@ def _expand_content(form: int, content: bytes) -> tuple[Content, bytes]:
         if is_suspect(pretty) and is_foreign(pretty):
             return _expand_exactly(content)
         if type(value) is not dict:
-            raise InvalidMessage("content-invalid", "not an object", fatal=False)
+            raise InvalidMessage("content-invalid", "not an object")
         name = value.get("type")
         if type(name) is not str or not 3 <= len(name) <= 26:  # up to 26 characters have at most 52 units
             check_content(value)
         return value, pretty[1:-2]
     suffix = _SUFFIXES.get(kind)
     if suffix is None:
-        raise InvalidMessage("compact-invalid", f"unknown form {form}", fatal=False)
+        raise InvalidMessage("compact-invalid", f"unknown form {form}")
     body = b2a_base64(content, newline=False) + suffix
     return body.decode("ascii"), b'\n  "content": "%b"' % body
 
@@ -235,7 +235,7 @@ def _expand_content(form: int, content: bytes) -> tuple[Content, bytes]:
 def _expand_exactly(content: bytes) -> tuple[Content, bytes]:
     value, _ = parse_canonical(content, limit=MAX_MESSAGE_UNITS)
     if not isinstance(value, dict):
-        raise InvalidMessage("content-invalid", "not an object", fatal=False)
+        raise InvalidMessage("content-invalid", "not an object")
     check_content(value)
     return value, format_json({"content": value}, limit=MAX_MESSAGE_UNITS)[1:-2].encode("utf-8")
 
@@ -243,9 +243,9 @@ def _expand_exactly(content: bytes) -> tuple[Content, bytes]:
 def _expand_raw(author: FeedRef, sequence: int, previous: MessageRef | None, content: bytes) -> Message:
     message = parse_message(content)
     if message.text != content:
-        raise InvalidMessage("compact-invalid", "a raw message that is not canonical text", fatal=False)
+        raise InvalidMessage("compact-invalid", "a raw message that is not canonical text")
     if (message.author, message.sequence, message.previous) != (author, sequence, previous):
-        raise InvalidMessage("compact-invalid", "a raw message from another place of the feeds", fatal=False)
+        raise InvalidMessage("compact-invalid", "a raw message from another place of the feeds")
     return message
 
 

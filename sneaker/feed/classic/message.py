@@ -109,14 +109,14 @@ def check_content(content: object) -> None:
     if isinstance(content, dict):
         kind = content.get("type")
         if not isinstance(kind, str):
-            raise InvalidMessage("content-type", "the content has no type", fatal=False)
+            raise InvalidMessage("content-type", "the content has no type")
         if not MIN_TYPE_UNITS <= utf16_units(kind) <= MAX_TYPE_UNITS:
-            raise InvalidMessage("content-type", f"a type of {utf16_units(kind)} characters", fatal=False)
+            raise InvalidMessage("content-type", f"a type of {utf16_units(kind)} characters")
     elif isinstance(content, str):
         if _ENCRYPTED.fullmatch(content) is None:
-            raise InvalidMessage("content-invalid", "text that is not encrypted", fatal=False)
+            raise InvalidMessage("content-invalid", "text that is not encrypted")
     else:
-        raise InvalidMessage("content-invalid", "neither an object nor encrypted text", fatal=False)
+        raise InvalidMessage("content-invalid", "neither an object nor encrypted text")
 
 
 def create_message(

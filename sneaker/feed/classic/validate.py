@@ -1,7 +1,7 @@
 """The rules for classic messages: exactly those of ssb-validate 4.1.4, the network's historical consensus.
 
-Three steps, so that each is paid for once: ``parse_message`` checks all that one message says about itself,
-``check_chain`` whether it follows what we hold, ``verify_message_signature`` whether its author made it.
+Each step is paid for once: ``parse_message`` checks all that one message says about itself, ``feed.chain`` whether it
+follows what we hold, ``verify_message_signature`` whether its author made it.
 
 Where ssb-validate is odd, so are we, because a message refused here is a feed that stops here: the timestamp is only
 looked at in the first message, content text may go on behind ``.box``, and ``previous`` is compared with JavaScript's
@@ -24,35 +24,25 @@ The reasons that InvalidMessage gives:
 | ``hash-invalid`` | "sha256" |
 | ``content-invalid`` ``content-type`` | an object with a type, or encrypted text |
 | ``too-long`` | at most 8192 UTF-16 units |
-| ``sequence-gap`` ``sequence-known`` | one more than the head's |
-| ``previous-mismatch`` | the head's key: otherwise the author forked the feed |
-| ``signature-invalid`` | the author's signature over the text |
 """
 
 from __future__ import annotations
 
 import re
 from binascii import a2b_base64
-from enum import StrEnum
 from typing import Any
 
 from sneaker.errors import InvalidMessage
 from sneaker.feed.classic.canonical import canonical_value, parse_canonical
-from sneaker.feed.classic.message import Content, Head, Message, check_content, message_key, signed_bytes
+from sneaker.feed.classic.message import Content, Message, check_content, message_key, signed_bytes
 from sneaker.keys import verify_signature
 from sneaker.limits import MAX_MESSAGE_UNITS, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 
 __all__ = [
-    "Head",
-    "Standing",
-    "check_chain",
-    "check_message",
     "check_units",
-    "is_fork",
     "parse_message",
     "read_message",
-    "standing",
     "stated_place",
     "verify_message_signature",
 ]
@@ -93,26 +83,26 @@ def stated_place(value: object) -> tuple[FeedRef | None, int | None]:
 
 def _check(value: Any, text: bytes) -> Message:
     if not isinstance(value, dict):
-        raise InvalidMessage("not-a-message", "not an object", fatal=False)
+        raise InvalidMessage("not-a-message", "not an object")
     author = _ref(_AUTHOR, value.get("author"))
     if author is None:
-        raise InvalidMessage("author-invalid", "no classic feed id", fatal=False)
+        raise InvalidMessage("author-invalid", "no classic feed id")
     signature = value.get("signature")
     matched = _SIGNATURE.fullmatch(signature) if isinstance(signature, str) else None
     if matched is None:
-        raise InvalidMessage("signature-malformed", fatal=False)
+        raise InvalidMessage("signature-malformed")
     fields = tuple(value)
     if fields not in (ORDER, ORDER_AUTHOR_FIRST):
         raise InvalidMessage("fields-invalid", "not the seven fields in one of the two orders")
     sequence = value["sequence"]
     if type(sequence) is not int or not 1 <= sequence <= MAX_SEQUENCE:
-        raise InvalidMessage("sequence-invalid", fatal=sequence == 0)
+        raise InvalidMessage("sequence-invalid")
     previous = _parse_previous(value["previous"], sequence)
     timestamp = value["timestamp"]
     if sequence == 1 and type(timestamp) not in (int, float):
         raise InvalidMessage("timestamp-invalid", "the first message needs a number")
     if value["hash"] != "sha256":
-        raise InvalidMessage("hash-invalid", fatal=False)
+        raise InvalidMessage("hash-invalid")
     content: Content = value["content"]
     check_content(content)
     check_units(text)
@@ -153,71 +143,9 @@ def check_units(text: bytes) -> None:
     if units > MAX_MESSAGE_UNITS and not text.isascii():
         units = len(text.decode("utf-8").encode("utf-16-le")) // 2
     if units > MAX_MESSAGE_UNITS:
-        raise InvalidMessage("too-long", f"{units} of {MAX_MESSAGE_UNITS} characters", fatal=False)
-
-
-def check_chain(head: Head | None, message: Message) -> None:
-    """Raise InvalidMessage unless ``message`` is the next one after ``head`` (None: we hold nothing of the feed).
-
-    ``sequence-gap``: something before it is missing here. ``sequence-known``: we are past it already.
-    ``previous-mismatch``: it follows another message than the one we hold, so the author forked the feed.
-    """
-    known = head.sequence if head is not None else 0
-    if message.sequence > known + 1:
-        raise InvalidMessage("sequence-gap", f"expected {known + 1}, got {message.sequence}", fatal=head is None)
-    if message.sequence <= known:
-        raise InvalidMessage("sequence-known", f"expected {known + 1}, got {message.sequence}", fatal=False)
-    if head is not None and message.previous != head.key:
-        raise InvalidMessage("previous-mismatch", f"message {message.sequence} does not follow the one held here")
+        raise InvalidMessage("too-long", f"{units} of {MAX_MESSAGE_UNITS} characters")
 
 
 def verify_message_signature(message: Message, hmac_key: bytes | None = None) -> bool:
     """Say whether the author signed this message; ``hmac_key`` is that of the network, if it has one."""
     return verify_signature(message.author, message.signature, signed_bytes(message.text, hmac_key))
-
-
-def check_message(head: Head | None, message: Message, hmac_key: bytes | None = None) -> None:
-    """Check chain and signature of a parsed message, as ssb-validate's ``checkInvalid``; raises InvalidMessage."""
-    check_chain(head, message)
-    if not verify_message_signature(message, hmac_key):
-        raise InvalidMessage("signature-invalid", "the author did not sign this")
-
-
-class Standing(StrEnum):
-    """How a message stands to what we hold of its feed."""
-
-    #: It continues the feed.
-    NEXT = "next"
-    #: Messages before it are missing.
-    GAP = "gap"
-    #: We hold this very message.
-    KNOWN = "known"
-    #: If its signature is valid, the author signed two messages for one place.
-    FORK = "fork"
-
-
-def standing(head: Head | None, message: Message, known: MessageRef | None = None) -> Standing:
-    """Say how ``message`` stands to its feed's ``head``, by sequence and keys alone.
-
-    ``known`` is the key of the message held at ``message.sequence``; it is only looked at for sequences up to the
-    head's, and not needed for the head's own.  FORK is evidence only once the signature is verified (``is_fork``):
-    anybody can make up a message that contradicts what we hold.  Raises ValueError if ``known`` is needed and missing.
-    """
-    if head is None:
-        return Standing.NEXT if message.sequence == 1 else Standing.GAP
-    if message.sequence > head.sequence:
-        if message.sequence > head.sequence + 1:
-            return Standing.GAP
-        return Standing.NEXT if message.previous == head.key else Standing.FORK
-    if message.sequence == head.sequence:
-        known = head.key
-    if known is None:
-        raise ValueError(f"the key of message {message.sequence} is needed")
-    return Standing.KNOWN if message.key == known else Standing.FORK
-
-
-def is_fork(
-    head: Head | None, message: Message, known: MessageRef | None = None, *, hmac_key: bytes | None = None
-) -> bool:
-    """Say whether ``message`` proves that its author forked the feed; parameters as in ``standing``."""
-    return standing(head, message, known) is Standing.FORK and verify_message_signature(message, hmac_key)
