@@ -74,7 +74,7 @@ class SneakerError(Exception):
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 4
-    #: One line for the exit-code table in the README.
+    #: One line for the table of exit codes in guide/exit-codes.md.
     meaning: ClassVar[str] = "another error of sneaker's own"
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -419,7 +419,7 @@ class DriveFull(DriveError):
 
 
 def all_errors() -> list[type[SneakerError]]:
-    """Return every class of the tree, ordered by exit code; the README's table and its test read this."""
+    """Return every class of the tree, ordered by exit code; guide/exit-codes.md and its test are made from it."""
     found: list[type[SneakerError]] = []
     waiting: list[type[SneakerError]] = [SneakerError]
     while waiting:

@@ -13,8 +13,9 @@ import typer
 
 from sneaker.caps import MAIN_NETWORK_KEY
 from sneaker.cli import commands
-from sneaker.errors import ExitCode, all_errors
+from sneaker.errors import ConfigError, ExitCode, all_errors
 from sneaker.feed.classic.message import create_message
+from sneaker.home.config import CONFIG_NAME, load_config
 from sneaker.keys import Keypair
 from sneaker.wire.boxstream import Boxer
 from sneaker.wire.handshake import ClientAuthenticated, ClientHandshake, ServerHandshake
@@ -22,6 +23,8 @@ from sneaker.wire.muxrpc.packets import encode_packet
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = ROOT / "sneaker" / "guide"
+EXIT_CODES = GUIDE / "exit-codes.md"
 
 
 def exit_code_table() -> str:
@@ -41,7 +44,8 @@ def exit_code_table() -> str:
 
 
 def test_exit_codes_are_those_of_the_code() -> None:
-    shown = README.split("<!-- exit codes: from the code, a test compares -->\n")[1].split("\n<!-- end -->")[0]
+    page = EXIT_CODES.read_text(encoding="utf-8")
+    shown = page.split("<!-- exit codes: from the code, a test compares -->\n")[1].split("\n<!-- end -->")[0]
     assert shown == exit_code_table(), "run: .venv/bin/python -m tests.test_docs"
 
 
@@ -54,9 +58,38 @@ def registered() -> list[str]:
     return [info.name or info.callback.__name__ for info in commands.app.registered_commands if info.callback]
 
 
-def test_every_command_is_in_the_readme() -> None:
+def test_the_readme_is_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 120
+    assert [line for line in lines if len(line) > 100] == []
+
+
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md")]
+PAGES += [*sorted(GUIDE.glob("*.md")), *sorted((ROOT / "sneaker").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name} leads to {target}"
+
+
+def test_the_readme_leads_to_every_page_of_the_guide() -> None:
+    assert set(re.findall(r"sneaker/guide/([a-z-]+)\.md", README)) == {page.stem for page in GUIDE.glob("*.md")}
+
+
+def test_the_changelog_has_the_usual_headings() -> None:
+    page = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE)[0] == "[Unreleased]"
+    kinds = re.findall(r"^### (.*)$", page, re.MULTILINE)
+    assert kinds
+    assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_every_command_is_in_the_list() -> None:
     documented = set()
-    for row in re.findall(r"^\| (`sneaker .*?) \|", README, re.MULTILINE):
+    page = (GUIDE / "commands.md").read_text(encoding="utf-8")
+    for row in re.findall(r"^\| (`sneaker .*?) \|", page, re.MULTILINE):
         documented |= set(re.findall(r"`(?:sneaker )?([a-z]+)", row))
     assert set(registered()) | {info.name for info in commands.app.registered_groups} == documented
 
@@ -71,16 +104,33 @@ def test_every_command_and_option_has_help(name: str) -> None:
         assert getattr(parameter, "help", None), f"{name}: {parameter.name} has no help"
 
 
-def test_readme_lines_are_commands(tmp_path: Path) -> None:
-    """Each 'sneaker ...' line of the README's blocks runs, in order, in a fresh home with a folder for the stick."""
+def test_commands_with_json_are_those_that_the_page_names() -> None:
+    group = typer.main.get_command(commands.app)
+    listed = {**group.commands, **group.commands["drive"].commands}  # type: ignore[attr-defined]
+    without = {name for name, command in listed.items() if not any(p.name == "json" for p in command.params)}
+    assert without == {"call", "drive", "peer"}  # "drive" alone is no command
+
+
+def test_settings_are_those_of_the_code(tmp_path: Path) -> None:
+    page = (GUIDE / "settings.md").read_text(encoding="utf-8")
+    names = re.findall(r"`([a-z]+)\.([a-z_]+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)))
+    assert len(names) > 15
+    for section, name in names:
+        (tmp_path / CONFIG_NAME).write_text(f"[{section}]\n{name} = 1979-05-27\n", encoding="utf-8")
+        with pytest.raises(ConfigError) as raised:
+            load_config(tmp_path)
+        assert "there is no" not in raised.value.message
+
+
+@pytest.mark.parametrize("page", ["README.md", "sneaker/guide/sticks.md", "sneaker/guide/bundles.md"])
+def test_lines_of_the_pages_are_commands(page: str, tmp_path: Path) -> None:
+    """Each 'sneaker ...' line of a page's blocks runs, in order, in a fresh home with a folder for the stick."""
     stick = tmp_path / "STICK"
     stick.mkdir()
-    (tmp_path / "log.ndjson").write_text("")
-    for line in re.findall(r"^    (sneaker .*)$", README, re.MULTILINE):
-        words = shlex.split(line, comments=True)
-        if "--secret" in words:
-            continue
-        words = [word.replace("/media/me/STICK", str(stick)) for word in words[1:]]
+    lines = re.findall(r"^    (sneaker .*)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert lines
+    for line in lines if page == "README.md" else ["sneaker init", *lines]:
+        words = [word.replace("/media/me/STICK", str(stick)) for word in shlex.split(line, comments=True)[1:]]
         done = subprocess.run(
             [sys.executable, "-m", "sneaker", "--home", str(tmp_path / "home"), *words],
             capture_output=True,
@@ -109,10 +159,14 @@ def _threat_sentences() -> list[str]:
     return re.findall(r"^[-*] (.*?)(?=^[-*#] |^#|\n\n|\Z)", page, re.MULTILINE | re.DOTALL)
 
 
-def test_each_sentence_of_the_threat_model_names_tests_that_are_there() -> None:
-    """A claim about safety that nothing tests is a hope; each bullet ends in ``<!-- test: FILE::NAME ... -->``."""
-    sentences = _threat_sentences()
-    assert len(sentences) > 30
+def _readme_promises() -> list[str]:
+    return re.findall(r"^\* (\*\*.*?)(?=^\* |\n\n)", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("sentences", [_threat_sentences(), _readme_promises()], ids=["threat model", "README"])
+def test_each_promise_names_tests_that_are_there(sentences: list[str]) -> None:
+    """A promise that nothing tests is a hope; each bullet ends in ``<!-- test: FILE::NAME ... -->``."""
+    assert len(sentences) >= 5
     for sentence in sentences:
         named = re.search(r"<!-- test: (.*?) -->\s*\Z", sentence, re.DOTALL)
         assert named is not None, f"no test holds this: {sentence}"
@@ -176,7 +230,9 @@ def test_values_of_the_protocol_page_are_what_the_code_computes() -> None:
 
 
 if __name__ == "__main__":
-    before, _, rest = README.partition("<!-- exit codes: from the code, a test compares -->\n")
+    before, _, rest = EXIT_CODES.read_text(encoding="utf-8").partition(
+        "<!-- exit codes: from the code, a test compares -->\n"
+    )
     after = rest.partition("<!-- end -->")[2]
     text = f"{before}<!-- exit codes: from the code, a test compares -->\n{exit_code_table()}\n<!-- end -->{after}"
-    (ROOT / "README.md").write_text(text, encoding="utf-8")
+    EXIT_CODES.write_text(text, encoding="utf-8")

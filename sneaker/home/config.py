@@ -91,7 +91,7 @@ class StickSettings:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The settings of one home; see the README's table for what each means."""
+    """The settings of one home; guide/settings.md says what each means."""
 
     caps: Caps = field(default_factory=Caps)
     drives: DriveSettings = field(default_factory=DriveSettings)
@@ -237,7 +237,7 @@ def _caps(network: dict[str, Any], path: Path) -> Caps:
 
 def format_config(config: Config) -> str:
     """Return the text of a new ``config.toml``."""
-    lines = ["# Settings of this sneaker home. The README lists them all; what is not here has its default.", ""]
+    lines = ["# Settings of this sneaker home. What is not here has its default; see guide/settings.md.", ""]
     if config.caps != Caps():
         lines += ["[network]", f'key = "{encode_base64(config.caps.network_key)}"']
         if config.caps.hmac_key is not None:
