@@ -25,7 +25,6 @@ __all__ = [
     "ConfigError",
     "ConnectionLost",
     "DecryptionError",
-    "DriveError",
     "DriveFull",
     "ExitCode",
     "FeedError",
@@ -46,6 +45,7 @@ __all__ = [
     "RemoteProtocolError",
     "SneakerError",
     "SourceError",
+    "StickError",
     "StoreDamaged",
     "StoreError",
     "StoreFull",
@@ -399,18 +399,18 @@ class ConnectionLost(NetworkError):
     meaning = "the connection to a peer broke"
 
 
-# ---------------------------------------------------------------------------------------------------- drives
+# ---------------------------------------------------------------------------------------------------- sticks
 
 
-class DriveError(SneakerError):
-    """A drive or stick cannot be used."""
+class StickError(SneakerError):
+    """A stick, or the device that it is on, cannot be used."""
 
     code = "drive-error"
     exit_code = 60
-    meaning = "a drive or stick cannot be used"
+    meaning = "a stick, or the device that it is on, cannot be used"
 
 
-class DriveFull(DriveError):
+class DriveFull(StickError):
     """A drive has no room left."""
 
     code = "drive-full"

@@ -29,7 +29,7 @@ def status(
     from sneaker.home.home import STORE_NAME
     from sneaker.stick.layout import base32
     from sneaker.stick.own_card import missing_blobs
-    from sneaker.store.sticks import DriveTables
+    from sneaker.store.sticks import StickTables
 
     with home() as opened:
         counts = opened.store.counts()
@@ -40,8 +40,8 @@ def status(
         blobs = opened.blobs.counts()
         links = missing_blobs(opened)
         early = len(opened.blobs.early())
-        with DriveTables.open(opened.path / STORE_NAME) as tables:
-            drives = tables.drives()
+        with StickTables.open(opened.path / STORE_NAME) as tables:
+            sticks = tables.sticks()
         value = {
             "home": str(opened.path),
             "id": str(me),
@@ -54,7 +54,7 @@ def status(
             "blobs": {"count": blobs.count, "bytes": blobs.bytes, "missing": len(links), "waiting": early},
             "peers": [{"id": str(peer.ref), "kind": str(peer.kind), "last": peer.met_at_ms or None} for peer in peers],
             "drives": [
-                {"id": base32(item.id), "label": item.label, "last": item.visited_at_ms or None} for item in drives
+                {"id": base32(item.id), "label": item.label, "last": item.visited_at_ms or None} for item in sticks
             ],
         }
     if missing:
@@ -79,7 +79,7 @@ def status(
     for peer in peers[:20]:
         when = _when(peer.met_at_ms)
         lines.append(f"peer      {peer.ref}  {when}, by {peer.kind}")
-    for item in drives[:20]:
+    for item in sticks[:20]:
         lines.append(f"stick     {clean(item.label, 40) or base32(item.id)}  {_when(item.visited_at_ms)}")
     if missing:
         lines += [f"missing   {link.blob}, mentioned by {link.feed} {link.sequence}" for link in links.values()]

@@ -13,14 +13,14 @@ import typer
 from sneaker.cli.app import JsonOption, app, command, home, now_ms, settings
 from sneaker.cli.import_export import export_json_of, import_json, print_import
 from sneaker.cli.printing import clean, counted
-from sneaker.errors import DriveError, ExitCode
+from sneaker.errors import ExitCode, StickError
 from sneaker.home.config import StickSettings, load_config
 from sneaker.planning.send_order import Order
 from sneaker.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
     from sneaker.stick.visit import VisitReport
-    from sneaker.store.sticks import Drive
+    from sneaker.store.sticks import StickRecord
 
 __all__: list[str] = []
 
@@ -33,7 +33,7 @@ PathArgument = Annotated[
 LabelOption = Annotated[str, typer.Option("--label", metavar="TEXT", help="What you call this stick.")]
 
 
-def _drive_json(item: Drive) -> dict[str, Any]:
+def _stick_json(item: StickRecord) -> dict[str, Any]:
     from sneaker.stick.layout import base32
 
     return {
@@ -44,7 +44,7 @@ def _drive_json(item: Drive) -> dict[str, Any]:
     }
 
 
-def _drive_words(item: Drive) -> str:
+def _stick_words(item: StickRecord) -> str:
     from sneaker.stick.layout import base32
 
     name = f"{clean(item.label, 60)} " if item.label else ""
@@ -58,16 +58,16 @@ def _drive_words(item: Drive) -> str:
 
 @drive.command("init")
 def init(path: PathArgument, label: LabelOption = "", json: JsonOption = False) -> None:
-    """Make a folder or drive a stick, and enrol it here.
+    """Make a folder a stick, and enrol it here.
 
-    Writes a SNEAKER folder with a marker and a note for the finder; everything else on the drive stays as it is.
+    Writes a SNEAKER folder with a marker and a note for the finder; everything else there stays as it is.
     """
     from sneaker.stick.enrolment import enrol
 
     with home() as opened:
         made, new = enrol(opened, path, label, now_ms=now_ms(), random_bytes=os.urandom)
     verb = "made and enrolled" if new else "was a stick already; enrolled"
-    settings.output(json).data(_drive_json(made), f"{clean(str(path))} {verb}: {_drive_words(made)}")
+    settings.output(json).data(_stick_json(made), f"{clean(str(path))} {verb}: {_stick_words(made)}")
     _say_what_now(path)
 
 
@@ -78,7 +78,7 @@ def trust(path: PathArgument, label: LabelOption = "", json: JsonOption = False)
 
     with home() as opened:
         trusted = trust_stick(opened, path, label, now_ms=now_ms())
-    settings.output(json).data(_drive_json(trusted), f"trusted: {_drive_words(trusted)}")
+    settings.output(json).data(_stick_json(trusted), f"trusted: {_stick_words(trusted)}")
     _say_what_now(path)
 
 
@@ -93,12 +93,12 @@ def _say_what_now(path: Path) -> None:
 def list_(json: JsonOption = False) -> None:
     """List the sticks that are enrolled here."""
     from sneaker.home.home import STORE_NAME
-    from sneaker.store.sticks import DriveTables
+    from sneaker.store.sticks import StickTables
 
-    with home() as opened, DriveTables.open(opened.path / STORE_NAME) as tables:
-        drives = tables.drives()
-    text = "\n".join(_drive_words(item) for item in drives) or "no stick is enrolled here; see 'sneaker drive init'"
-    settings.output(json).data({"drives": [_drive_json(item) for item in drives]}, text)
+    with home() as opened, StickTables.open(opened.path / STORE_NAME) as tables:
+        sticks = tables.sticks()
+    text = "\n".join(_stick_words(item) for item in sticks) or "no stick is enrolled here; see 'sneaker drive init'"
+    settings.output(json).data({"drives": [_stick_json(item) for item in sticks]}, text)
 
 
 @drive.command("info")
@@ -130,19 +130,19 @@ def forget(
     json: JsonOption = False,
 ) -> None:
     """Stop using a stick here; what is on it stays."""
-    from sneaker.stick.enrolment import forget as forget_drive
+    from sneaker.stick.enrolment import forget as forget_stick
     from sneaker.stick.layout import Stick, from_base32
 
-    drive_id = from_base32(name, 16)
-    if drive_id is None:
+    stick_id = from_base32(name, 16)
+    if stick_id is None:
         with Stick(Path(name)) as stick:
             marker = stick.marker()
         if marker is None:
-            raise DriveError(f"{name} is neither a stick nor the id of one")
-        drive_id = marker.drive_id
+            raise StickError(f"{name} is neither a stick nor the id of one")
+        stick_id = marker.stick_id
     with home() as opened:
-        gone = forget_drive(opened, drive_id)
-    settings.output(json).data(_drive_json(gone), f"forgotten: {_drive_words(gone)}")
+        gone = forget_stick(opened, stick_id)
+    settings.output(json).data(_stick_json(gone), f"forgotten: {_stick_words(gone)}")
 
 
 @drive.command("gc")
@@ -208,7 +208,7 @@ def visit_json(report: VisitReport) -> dict[str, Any]:
         "export": export_json_of(report.exported, report.files, report.reader_clock),
         "removed": report.removed,
         "drive": {
-            **_drive_json(report.drive),
+            **_stick_json(report.stick),
             "machines": report.machines,
             "foreign": report.foreign,
             "damaged": report.damaged,

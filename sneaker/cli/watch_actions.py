@@ -1,4 +1,4 @@
-"""What 'watch' joins together: drives and inboxes on one side, visits and imports on the other."""
+"""What 'watch' joins together: devices and inboxes on one side, visits and imports on the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sneaker.cli.app import now_ms
 from sneaker.cli.printing import clean, counted
-from sneaker.devices.device import MountedDrive
+from sneaker.devices.device import MountedDevice
 from sneaker.devices.events import Enrolment, VisitSummary
 from sneaker.devices.inbox import Taken
 from sneaker.home.config import Config
@@ -18,24 +18,24 @@ __all__ = ["HomeInbox", "HomeVisitor", "what_came"]
 
 @dataclass(frozen=True, slots=True)
 class HomeVisitor:
-    """Visits drives with the home at ``home``, which is opened for each visit: between them, nothing is held."""
+    """Visits devices with the home at ``home``, which is opened for each visit: between them, nothing is held."""
 
     home: Path
     config: Config
 
-    def is_enrolled(self, drive: MountedDrive) -> Enrolment:
+    def is_enrolled(self, device: MountedDevice) -> Enrolment:
         """See ``devices.watch.Visitor``."""
         from sneaker.home.home import open_home
         from sneaker.stick.enrolment import is_enrolled
 
         opened = open_home(self.home, self.config.caps)
         try:
-            found = is_enrolled(opened, drive.mount_point)
+            found = is_enrolled(opened, device.mount_point)
         finally:
             opened.store.close()
         return {True: Enrolment.ENROLLED, False: Enrolment.UNKNOWN, None: Enrolment.NONE}[found]
 
-    def visit(self, drive: MountedDrive) -> VisitSummary:
+    def visit(self, device: MountedDevice) -> VisitSummary:
         """See ``devices.watch.Visitor``."""
         from sneaker.cli.sticks import stick_options
         from sneaker.home.home import open_home
@@ -44,23 +44,23 @@ class HomeVisitor:
         opened = open_home(self.home, self.config.caps)
         try:
             # A write-protected stick is only read; trying to write there would look like a stick that fails.
-            options = VisitOptions(export=not drive.read_only, **stick_options(self.config.sticks))
-            report = visit(opened, drive.mount_point, options, now_ms=now_ms, random_bytes=os.urandom)
+            options = VisitOptions(export=not device.read_only, **stick_options(self.config.sticks))
+            report = visit(opened, device.mount_point, options, now_ms=now_ms, random_bytes=os.urandom)
         finally:
             opened.store.close()
         taken = report.imported.ingested
-        # Of a drive that is only read, the report says what would have been left.
-        packed = None if drive.read_only else report.exported
+        # Of a device that is only read, the report says what would have been left.
+        packed = None if device.read_only else report.exported
         words = what_came(taken.accepted, len(taken.feeds_advanced), packed.messages if packed else 0)
-        if drive.read_only:
-            words += "; the drive is write-protected, so nothing was left on it"
+        if device.read_only:
+            words += "; the stick is write-protected, so nothing was left on it"
         if packed is not None and packed.left:
             words += f"; {counted(sum(item.messages for item in packed.left), 'message')} did not fit"
         if taken.refused or not report.imported.complete:
             words += "; something on it was refused or damaged, 'sneaker sync' says what"
-        damaged = not drive.read_only and _is_read_only(drive)
+        damaged = not device.read_only and _is_read_only(device)
         if damaged:
-            words += f"; its file system is damaged and has become read-only: unmount it, and repair it {_how(drive)}"
+            words += f"; its file system is damaged and has become read-only: unmount it, and repair it {_how(device)}"
         # These sentences name files of the stick's folder, whose names are checked before anything else.
         words = "; ".join([words, *(clean(problem, 200) for problem in report.problems[:3])])
         return VisitSummary(
@@ -74,17 +74,17 @@ class HomeVisitor:
         )
 
 
-def _is_read_only(drive: MountedDrive) -> bool:
+def _is_read_only(device: MountedDevice) -> bool:
     try:
-        return bool(os.statvfs(drive.mount_point).f_flag & os.ST_RDONLY)
+        return bool(os.statvfs(device.mount_point).f_flag & os.ST_RDONLY)
     except OSError:
         return False
 
 
-def _how(drive: MountedDrive) -> str:
+def _how(device: MountedDevice) -> str:
     """Return how a file system is repaired; its type is the kernel's word."""
-    program = {"vfat": "fsck.vfat -a", "exfat": "fsck.exfat -p"}.get(drive.fs_type, "fsck")
-    return f"with '{program} {clean(drive.device, 40)}'"
+    program = {"vfat": "fsck.vfat -a", "exfat": "fsck.exfat -p"}.get(device.fs_type, "fsck")
+    return f"with '{program} {clean(device.node, 40)}'"
 
 
 def what_came(messages_in: int, people: int, messages_out: int) -> str:

@@ -15,9 +15,9 @@ from sneaker.cli.printing import Output, clean
 from sneaker.cli.watch_actions import what_came
 from sneaker.desktop.notify import Happening, Hook, Notification, Notifier
 from sneaker.desktop.sdnotify import ServiceManager
-from sneaker.devices.device import MountedDrive
+from sneaker.devices.device import MountedDevice
 from sneaker.devices.events import (
-    DriveRemoved,
+    StickRemoved,
     Trouble,
     UnknownStick,
     VisitDone,
@@ -115,27 +115,27 @@ def _describe(event: WatchEvent | InboxTaken | InboxFailed) -> tuple[str, dict[s
     """Return a line for people, an object for scripts, and what the desktop shows."""
     describe: Callable[[Any], tuple[str, dict[str, Any], Notification | None]] = _DESCRIPTIONS[type(event)]
     line, value, notification = describe(event)
-    drive = getattr(event, "drive", None)
-    if isinstance(drive, MountedDrive):
-        value |= {"mount_point": str(drive.mount_point), "device": drive.device, "label": drive.label}
+    device = getattr(event, "device", None)
+    if isinstance(device, MountedDevice):
+        value |= {"mount_point": str(device.mount_point), "device": device.node, "label": device.label}
     return line, value, notification
 
 
-def _place(drive: MountedDrive) -> str:
-    """Return where a drive is, safe to print: the last part of a mount point is often the stick's own label."""
-    return clean(str(drive.mount_point), 120)
+def _place(device: MountedDevice) -> str:
+    """Return where a device is, safe to print: the last part of a mount point is often the stick's own label."""
+    return clean(str(device.mount_point), 120)
 
 
-def _topic(drive: MountedDrive) -> str:
-    return f"drive-{drive.number}"
+def _topic(device: MountedDevice) -> str:
+    return f"device-{device.number}"
 
 
 def _started(event: VisitStarted) -> tuple[str, dict[str, Any], Notification | None]:
     again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
     return (
-        f"{_place(event.drive)}: syncing, do not pull it out{again}",
+        f"{_place(event.device)}: syncing, do not pull it out{again}",
         {"event": "syncing", "attempt": event.attempt},
-        Notification(Happening.SYNCING, "Syncing the stick", "Do not pull it out.", _topic(event.drive)),
+        Notification(Happening.SYNCING, "Syncing the stick", "Do not pull it out.", _topic(event.device)),
     )
 
 
@@ -143,7 +143,7 @@ def _done(event: VisitDone) -> tuple[str, dict[str, Any], Notification | None]:
     summary = event.summary
     end = "unmounted, pull it out" if event.released else "safe to remove"
     return (
-        f"{_place(event.drive)}: {clean(summary.words, 900)}; {end} ({event.seconds:.1f} s)",
+        f"{_place(event.device)}: {clean(summary.words, 900)}; {end} ({event.seconds:.1f} s)",
         {
             "event": "visited",
             "messages_in": summary.messages_in,
@@ -160,7 +160,7 @@ def _done(event: VisitDone) -> tuple[str, dict[str, Any], Notification | None]:
             # Not summary.words: those may quote the stick.
             what_came(summary.messages_in, summary.people, summary.messages_out).capitalize(),
             "Safe to remove." if summary.complete else "Safe to remove. Not everything was in order: see the log.",
-            _topic(event.drive),
+            _topic(event.device),
             messages_in=summary.messages_in,
             people=summary.people,
             messages_out=summary.messages_out,
@@ -173,41 +173,41 @@ def _failed(event: VisitFailed) -> tuple[str, dict[str, Any], Notification | Non
     if isinstance(error, SneakerError):
         why = error.message
     elif isinstance(error, OSError):
-        why = f"the drive failed: {error.strerror or 'it does not answer'}"
+        why = f"the stick failed: {error.strerror or 'it does not answer'}"
     else:
         why = bug_words(error)
     if event.retry_in_s is not None:
-        line = f"{_place(event.drive)}: {clean(why, 300)}; trying again in {event.retry_in_s:.0f} s"
+        line = f"{_place(event.device)}: {clean(why, 300)}; trying again in {event.retry_in_s:.0f} s"
         notification = None
     else:
         line = (
-            f"{_place(event.drive)}: {clean(why, 300)}; what came until then is kept, pull it out and insert it again"
+            f"{_place(event.device)}: {clean(why, 300)}; what came until then is kept, pull it out and insert it again"
         )
         notification = Notification(
             Happening.PROBLEM,
             "The stick could not be synced",
             "What came until then is kept. Pull it out and insert it again; the log says why.",
-            _topic(event.drive),
+            _topic(event.device),
             urgent=True,
         )
     return line, {"event": "failed", "detail": why, "retry_in": event.retry_in_s}, notification
 
 
-def _removed(event: DriveRemoved) -> tuple[str, dict[str, Any], Notification | None]:
+def _removed(event: StickRemoved) -> tuple[str, dict[str, Any], Notification | None]:
     value: dict[str, Any] = {"event": "removed", "during_visit": event.during_visit}
     if not event.during_visit:
-        return f"{_place(event.drive)}: removed", value, None
+        return f"{_place(event.device)}: removed", value, None
     messages = event.summary.messages_in if event.summary else 0
     people = event.summary.people if event.summary else 0
     kept = f"{what_came(messages, people, 0)} until then; " if messages else ""
     return (
-        f"{_place(event.drive)}: pulled out too early; {kept}nothing is lost, insert it again to finish",
+        f"{_place(event.device)}: pulled out too early; {kept}nothing is lost, insert it again to finish",
         value | {"messages_in": messages},
         Notification(
             Happening.REMOVED_EARLY,
             "The stick was pulled out too early",
             "Nothing is lost. Insert it again to finish.",
-            _topic(event.drive),
+            _topic(event.device),
             urgent=True,
             messages_in=messages,
             people=people,
@@ -217,22 +217,22 @@ def _removed(event: DriveRemoved) -> tuple[str, dict[str, Any], Notification | N
 
 def _unknown(event: UnknownStick) -> tuple[str, dict[str, Any], Notification | None]:
     return (
-        f"{_place(event.drive)}: a sneaker stick that is not known here, left alone; run 'sneaker drive trust' to use it",
+        f"{_place(event.device)}: a sneaker stick that is not known here, left alone; run 'sneaker drive trust' to use it",
         {"event": "unknown"},
         Notification(
             Happening.UNKNOWN,
             "A stick that is not known here",
             "It was left alone. If you know whose it is, run: sneaker drive trust PATH",
-            _topic(event.drive),
+            _topic(event.device),
         ),
     )
 
 
 def _trouble(event: Trouble) -> tuple[str, dict[str, Any], Notification | None]:
-    where = f"{clean(event.device)}: " if event.device else ""
+    where = f"{clean(event.node)}: " if event.node else ""
     return (
         f"{where}{clean(event.words, 300)}",
-        {"event": "trouble", "device": event.device, "detail": event.words},
+        {"event": "trouble", "device": event.node, "detail": event.words},
         None,
     )
 
@@ -271,7 +271,7 @@ _DESCRIPTIONS: dict[type, Callable[[Any], tuple[str, dict[str, Any], Notificatio
     VisitStarted: _started,
     VisitDone: _done,
     VisitFailed: _failed,
-    DriveRemoved: _removed,
+    StickRemoved: _removed,
     UnknownStick: _unknown,
     Trouble: _trouble,
     InboxTaken: _inbox_taken,

@@ -52,7 +52,7 @@ def _prepare(inboxes: list[Path], json: bool) -> _Watching:
     from sneaker.cli.watch_actions import HomeInbox, HomeVisitor
     from sneaker.cli.watch_messages import Reporter
     from sneaker.desktop.sdnotify import ServiceManager
-    from sneaker.devices.device import SystemDrives
+    from sneaker.devices.device import SystemDevices
     from sneaker.devices.inbox import Inbox
     from sneaker.devices.mounts import DEFAULT_FILESYSTEMS
     from sneaker.devices.udisks import UdisksMounter
@@ -74,7 +74,7 @@ def _prepare(inboxes: list[Path], json: bool) -> _Watching:
         manager,
         Watcher(
             HomeVisitor(settings.home, config),
-            SystemDrives(config.drives.filesystems or DEFAULT_FILESYSTEMS, never=(settings.home,)),
+            SystemDevices(config.drives.filesystems or DEFAULT_FILESYSTEMS, never=(settings.home,)),
             reporter,
             UdisksMounter(config.drives.unmount, config.drives.power_off) if config.drives.mount else None,
         ),
@@ -148,8 +148,8 @@ def _attend_once(watching: _Watching) -> bool:
         watching.reporter.close()
 
 
-def _sync_drives(asked: Once) -> Done | None:
-    """What 'once' does about drives and inboxes."""
+def _sync_sticks(asked: Once) -> Done | None:
+    """What 'once' does about sticks and inboxes."""
     watching = _prepare([], json=False)
     lines: list[str] = []
     values: list[dict[str, Any]] = []
@@ -164,7 +164,7 @@ def _sync_drives(asked: Once) -> Done | None:
     return Done(values, lines or ["no enrolled stick is plugged in"], not watching.reporter.incomplete)
 
 
-TO_DO_ONCE.insert(0, ("drives", _sync_drives))
+TO_DO_ONCE.insert(0, ("drives", _sync_sticks))
 
 
 @command()

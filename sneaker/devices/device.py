@@ -1,4 +1,4 @@
-"""A mounted drive as the rest of ``drives`` sees it: what the mount table and udev say, put together."""
+"""A mounted device as the rest of ``devices`` sees it: what the mount table and udev say, put together."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sneaker.devices.mounts import DEFAULT_FILESYSTEMS, MountTable, drive_mounts
+from sneaker.devices.mounts import DEFAULT_FILESYSTEMS, MountTable, device_mounts
 from sneaker.devices.udev import BlockDevice, block_device, block_devices
 
-__all__ = ["Drives", "MediumKey", "MountedDrive", "SystemDrives", "medium_sequence"]
+__all__ = ["Devices", "MediumKey", "MountedDevice", "SystemDevices", "medium_sequence"]
 
 #: Which medium lies in which device: the device's number and DISKSEQ.
 MediumKey = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class MountedDrive:
+class MountedDevice:
     """A filesystem on a block device, mounted.
 
-    ``device`` is the node, ``number`` its device number, ``sequence`` the kernel's count of media (see BlockDevice).
+    ``node`` is its file in /dev, ``number`` its device number, ``sequence`` the kernel's count of media (see BlockDevice).
     The UUID is not part of what tells media apart: udev may not know it yet when a hasty person mounts.
     ``fs_uuid``, ``label`` and the last part of ``mount_point`` are text from the stick: data, never to be obeyed.
     """
 
     mount_point: Path
-    device: str
+    node: str
     fs_type: str
     fs_uuid: str | None
     label: str | None
@@ -52,11 +52,11 @@ class MountedDrive:
         return "ro" in self.options
 
 
-class Drives(Protocol):
+class Devices(Protocol):
     """Where the watcher learns what is there."""
 
-    def mounted(self) -> list[MountedDrive]:
-        """Return the drives that are mounted and could be sticks."""
+    def mounted(self) -> list[MountedDevice]:
+        """Return the devices that are mounted and could be sticks."""
         ...
 
     def unmounted(self) -> list[BlockDevice]:
@@ -77,8 +77,8 @@ def medium_sequence(number: int, sysfs: Path = Path("/sys/dev/block")) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class SystemDrives:
-    """The drives of this machine.
+class SystemDevices:
+    """The devices of this machine.
 
     ``filesystems`` are the types that are looked at.  ``never`` are paths whose filesystems are left alone, such as the
     sneaker home; the root filesystem always is.
@@ -89,16 +89,16 @@ class SystemDrives:
     describe: Callable[[int], BlockDevice | None] = block_device
     enumerate: Callable[[], Iterable[BlockDevice]] = block_devices
 
-    def mounted(self) -> list[MountedDrive]:
-        """Return the drives that are mounted and could be sticks, by mount point."""
-        mounts = drive_mounts(MountTable.read(), filesystems=self.filesystems, never=self._never())
-        drives = []
+    def mounted(self) -> list[MountedDevice]:
+        """Return the devices that are mounted and could be sticks, by mount point."""
+        mounts = device_mounts(MountTable.read(), filesystems=self.filesystems, never=self._never())
+        devices = []
         for number, mount in mounts.items():
             known = self.describe(number)
-            drives.append(
-                MountedDrive(
+            devices.append(
+                MountedDevice(
                     mount_point=mount.mount_point,
-                    device=known.node if known else mount.source,
+                    node=known.node if known else mount.source,
                     fs_type=mount.fs_type,
                     fs_uuid=known.fs_uuid if known else None,
                     label=known.label if known else None,
@@ -108,7 +108,7 @@ class SystemDrives:
                     mount_id=mount.mount_id,
                 )
             )
-        return sorted(drives, key=lambda drive: drive.mount_point)
+        return sorted(devices, key=lambda device: device.mount_point)
 
     def unmounted(self) -> list[BlockDevice]:
         """Return the devices with an allowed filesystem that are mounted nowhere, not even out of sight."""

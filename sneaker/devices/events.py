@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from sneaker.devices.device import MountedDrive
+from sneaker.devices.device import MountedDevice
 from sneaker.devices.udev import BlockDevice
 
 __all__ = [
-    "DriveRemoved",
     "Enrolment",
     "Mounter",
+    "StickRemoved",
     "Trouble",
     "UnknownStick",
     "VisitDone",
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Enrolment(StrEnum):
-    """What a drive is to us."""
+    """What a device is to us."""
 
     ENROLLED = "enrolled"
     UNKNOWN = "unknown"  # has a sneaker folder, but no person enrolled or trusted it here
@@ -36,7 +36,7 @@ class Enrolment(StrEnum):
 class VisitSummary:
     """What a visit did.
 
-    ``complete`` is false if something was refused, damaged or did not fit.  Not ``safe_to_remove`` means that the drive
+    ``complete`` is false if something was refused, damaged or did not fit.  Not ``safe_to_remove`` means that the device
     failed on the way: it will be visited again.  ``damaged`` says that the system found its file system broken meanwhile
     and made it read-only.  ``words`` is one sentence for a person.
     """
@@ -51,13 +51,13 @@ class VisitSummary:
 
 
 class Visitor(Protocol):
-    """What can be done with a drive; both block and are called in threads of their own, never two on one filesystem."""
+    """What can be done with a device; both block and are called in threads of their own, never two on one filesystem."""
 
-    def is_enrolled(self, drive: MountedDrive) -> Enrolment:
+    def is_enrolled(self, device: MountedDevice) -> Enrolment:
         """Look, without writing anything, at what is mounted there; raises SneakerError or OSError."""
         ...
 
-    def visit(self, drive: MountedDrive) -> VisitSummary:
+    def visit(self, device: MountedDevice) -> VisitSummary:
         """Sync with the stick mounted there; raises SneakerError or OSError."""
         ...
 
@@ -66,35 +66,35 @@ class Mounter(Protocol):
     """What mounts sticks where nothing else does; both block."""
 
     def mount(self, device: BlockDevice) -> bool:
-        """Mount a device; return False if it is not one that people plug in. Raises DriveError."""
+        """Mount a device; return False if it is not one that people plug in. Raises StickError."""
         ...
 
-    def release(self, drive: MountedDrive, switch_off: bool) -> bool:
-        """Unmount a drive if so configured, or if it is to be switched off; say whether it was. Raises DriveError."""
+    def release(self, device: MountedDevice, switch_off: bool) -> bool:
+        """Unmount a device if so configured, or if it is to be switched off; say whether it was. Raises StickError."""
         ...
 
-    def switch_off(self, drive: MountedDrive) -> None:
-        """Switch off a drive that was unmounted, if so configured. Raises DriveError."""
+    def switch_off(self, device: MountedDevice) -> None:
+        """Switch off a device that was unmounted, if so configured. Raises StickError."""
         ...
 
-    def repair(self, drive: MountedDrive) -> None:
-        """Unmount a drive, have its file system checked and repaired, and mount it again. Raises DriveError."""
+    def repair(self, device: MountedDevice) -> None:
+        """Unmount a device, have its file system checked and repaired, and mount it again. Raises StickError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class VisitStarted:
-    """The drive must not be pulled out now."""
+    """The device must not be pulled out now."""
 
-    drive: MountedDrive
+    device: MountedDevice
     attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class VisitDone:
-    """The visit ended well enough for a summary; ``released`` says that the drive has been unmounted since."""
+    """The visit ended well enough for a summary; ``released`` says that the device has been unmounted since."""
 
-    drive: MountedDrive
+    device: MountedDevice
     summary: VisitSummary
     seconds: float
     released: bool = False
@@ -104,16 +104,16 @@ class VisitDone:
 class VisitFailed:
     """A visit failed; ``retry_in_s`` is None if it will not be tried again before the next insert."""
 
-    drive: MountedDrive
+    device: MountedDevice
     error: Exception
     retry_in_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class DriveRemoved:
-    """An enrolled drive has gone; ``during_visit`` if that was too early, with what had been done, where that is known."""
+class StickRemoved:
+    """An enrolled device has gone; ``during_visit`` if that was too early, with what had been done, where that is known."""
 
-    drive: MountedDrive
+    device: MountedDevice
     during_visit: bool
     summary: VisitSummary | None = None
 
@@ -122,15 +122,15 @@ class DriveRemoved:
 class UnknownStick:
     """A stick with a sneaker folder that nobody enrolled here; it was not touched."""
 
-    drive: MountedDrive
+    device: MountedDevice
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something else went wrong with a device; ``words`` are ours."""
+    """Something else went wrong with a device, or with looking at them (``node`` is empty then); ``words`` are ours."""
 
-    device: str
+    node: str
     words: str
 
 
-WatchEvent = VisitStarted | VisitDone | VisitFailed | DriveRemoved | UnknownStick | Trouble
+WatchEvent = VisitStarted | VisitDone | VisitFailed | StickRemoved | UnknownStick | Trouble

@@ -29,7 +29,7 @@ from typing import Any
 from sneaker.bugs import what_went_wrong
 from sneaker.devices.mounts import NETWORK_FILESYSTEMS, MountTable, mount_of
 from sneaker.devices.watch import run_in_thread
-from sneaker.errors import DriveError, StoreError
+from sneaker.errors import StickError, StoreError
 
 __all__ = [
     "DONE_FOLDER",
@@ -125,7 +125,7 @@ def is_shared(folder: Path) -> bool:
     """Whether other machines may change ``folder`` without this kernel's knowledge, so that it has to be polled."""
     try:
         mount = mount_of(folder.resolve(), MountTable.read())
-    except (DriveError, OSError):
+    except (StickError, OSError):
         return False
     return mount is not None and (mount.fs_type in NETWORK_FILESYSTEMS or mount.fs_type.startswith("fuse"))
 
@@ -306,7 +306,7 @@ class Inbox:
             if error.errno == errno.EROFS:
                 # The user unit may write in the inboxes that were in the settings when it was made, and nowhere else.
                 why += "; if this is a new inbox, run 'sneaker setup' again"
-            raise DriveError(f"{taken.words}, but the file cannot be moved away: {why}") from None
+            raise StickError(f"{taken.words}, but the file cannot be moved away: {why}") from None
         self._candidates.pop(path.name, None)
         self.tell(InboxTaken(path, taken, moved_to))
         return None
@@ -346,7 +346,7 @@ class Inbox:
             os.close(source)
             if target >= 0:
                 os.close(target)
-        raise DriveError(f"there are too many files of that name in {folder}")
+        raise StickError(f"there are too many files of that name in {folder}")
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -1,6 +1,6 @@
-"""The kernel's mount table: which drives are mounted where, and word when that changes.
+"""The kernel's mount table: which devices are mounted where, and word when that changes.
 
-udev says that a drive came; only the mount table says that it can be read.  The table of this process's mount
+udev says that a device came; only the mount table says that it can be read.  The table of this process's mount
 namespace is ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)).  inotify sees nothing when something is mounted over a
 folder, so change is noticed by polling that file for EPOLLPRI, which the kernel raises on every mount and unmount.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sneaker.errors import DriveError
+from sneaker.errors import StickError
 
 __all__ = [
     "DEFAULT_FILESYSTEMS",
@@ -25,8 +25,8 @@ __all__ = [
     "Mount",
     "MountTable",
     "MountWatch",
+    "device_mounts",
     "device_of",
-    "drive_mounts",
     "mount_of",
     "parse_mount",
     "parse_mountinfo",
@@ -173,12 +173,12 @@ class MountTable:
 
     @classmethod
     def read(cls, path: Path = MOUNTINFO) -> Self:
-        """Read the table; raises DriveError where there is none (another system than Linux)."""
+        """Read the table; raises StickError where there is none (another system than Linux)."""
         try:
             with path.open("rb") as file:
                 data = file.read(_MAX_TABLE_BYTES)
         except OSError as error:
-            raise DriveError(f"cannot read the mount table {path}: {error.strerror}") from None
+            raise StickError(f"cannot read the mount table {path}: {error.strerror}") from None
         return cls(tuple(parse_mountinfo(data)))
 
     def visible(self) -> list[Mount]:
@@ -239,7 +239,7 @@ def _present(device: int) -> bool:
     return Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").exists()
 
 
-def drive_mounts(
+def device_mounts(
     table: MountTable,
     *,
     filesystems: Iterable[str] = DEFAULT_FILESYSTEMS,
@@ -286,7 +286,7 @@ class MountWatch:
         try:
             self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise DriveError(f"cannot watch the mount table {self._path}: {error.strerror}") from None
+            raise StickError(f"cannot watch the mount table {self._path}: {error.strerror}") from None
         # The file is always readable, so asyncio's own epoll, which asks for EPOLLIN, would spin.  An epoll of our own
         # that asks for nothing but EPOLLPRI and EPOLLERR becomes readable only on change.
         self._epoll = select.epoll()

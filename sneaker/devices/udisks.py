@@ -2,7 +2,7 @@
 
 udisks2 does what a desktop does: it mounts as root on a person's behalf, decides by polkit who may ask, and knows
 which devices people plug in (``HintAuto``).  We never need root.  Without jeepney or udisks2, every call raises
-DriveError and says so.
+StickError and says so.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sneaker.devices.device import MountedDrive
+from sneaker.devices.device import MountedDevice
 from sneaker.devices.udev import BlockDevice
-from sneaker.errors import DriveError
+from sneaker.errors import StickError
 
 __all__ = ["UdisksMounter"]
 
@@ -57,33 +57,33 @@ class UdisksMounter:
             udisks.call(path, f"{_NAME}.Filesystem", "Mount", {"options": ("s", _MOUNT_OPTIONS)}, device.node)
         return True
 
-    def release(self, drive: MountedDrive, switch_off: bool) -> bool:
-        """Unmount a drive if so configured, or if it is to be switched off, and say whether it was unmounted.
+    def release(self, device: MountedDevice, switch_off: bool) -> bool:
+        """Unmount a device if so configured, or if it is to be switched off, and say whether it was unmounted.
 
-        What is written is on the drive then.
+        What is written is on the device then.
         """
         if not (self.unmount or (switch_off and self.power_off)):
             return False
         with _Connection(self.bus) as udisks:
-            udisks.call(udisks.find(drive.device), f"{_NAME}.Filesystem", "Unmount", {}, drive.device)
+            udisks.call(udisks.find(device.node), f"{_NAME}.Filesystem", "Unmount", {}, device.node)
         return True
 
-    def switch_off(self, drive: MountedDrive) -> None:
-        """Switch off a drive that was unmounted, if so configured."""
+    def switch_off(self, device: MountedDevice) -> None:
+        """Switch off a device that was unmounted, if so configured."""
         if self.power_off:
             with _Connection(self.bus) as udisks:
-                udisks.power_off(udisks.find(drive.device), drive.device)
+                udisks.power_off(udisks.find(device.node), device.node)
 
-    def repair(self, drive: MountedDrive) -> None:
-        """Unmount a drive, have its file system repaired, and mount it again."""
+    def repair(self, device: MountedDevice) -> None:
+        """Unmount a device, have its file system repaired, and mount it again."""
         filesystem = f"{_NAME}.Filesystem"
         with _Connection(self.bus) as udisks:
-            path = udisks.find(drive.device)
-            udisks.call(path, filesystem, "Unmount", {}, drive.device)
+            path = udisks.find(device.node)
+            udisks.call(path, filesystem, "Unmount", {}, device.node)
             try:
-                udisks.repair(path, drive.device)
+                udisks.repair(path, device.node)
             finally:
-                udisks.call(path, filesystem, "Mount", {"options": ("s", _MOUNT_OPTIONS)}, drive.device)
+                udisks.call(path, filesystem, "Mount", {"options": ("s", _MOUNT_OPTIONS)}, device.node)
 
 
 class _Connection:
@@ -95,7 +95,7 @@ class _Connection:
         try:
             from jeepney.io.blocking import open_dbus_connection
         except ImportError:
-            raise DriveError(
+            raise StickError(
                 "mounting needs the Python library jeepney", hint="install it: pip install 'sneaker[desktop]'"
             ) from None
         with _bus_errors():
@@ -120,7 +120,7 @@ class _Connection:
         reply = self._ask(_MANAGER, f"{_NAME}.Manager", "ResolveDevice", "a{sv}a{sv}", ({"path": ("s", node)}, {}))
         found = _body(reply, "udisks does not know it", node)[0]
         if not found:
-            raise DriveError(f"udisks does not know {node}")
+            raise StickError(f"udisks does not know {node}")
         return str(found[0])
 
     def get(self, path: str, interface: str, name: str) -> Any:
@@ -134,20 +134,20 @@ class _Connection:
         return _body(self._ask(path, interface, method, "a{sv}", (options,)), f"{method.lower()} failed", node)
 
     def repair(self, path: str, node: str) -> None:
-        """Repair the file system of a block device that is not mounted; raises DriveError if it stays damaged."""
+        """Repair the file system of a block device that is not mounted; raises StickError if it stays damaged."""
         filesystem = f"{_NAME}.Filesystem"
         try:
             self.call(path, filesystem, "Repair", {}, node)
-        except DriveError:
+        except StickError:
             # Versions before 3.0 of libblockdev take for failure what fsck.vfat says when it has corrected something.
             if self.call(path, filesystem, "Check", {}, node) == (True,):
                 return
             raise
         if self.call(path, filesystem, "Check", {}, node) != (True,):
-            raise DriveError(f"{node}: its file system cannot be repaired")
+            raise StickError(f"{node}: its file system cannot be repaired")
 
     def power_off(self, path: str, node: str) -> None:
-        """Switch off the drive that holds a block device; a drive that cannot be switched off stays as it is."""
+        """Switch off what udisks calls the drive of a block device; one that cannot be switched off stays as it is."""
         drive = str(self.get(path, f"{_NAME}.Block", "Drive"))
         if drive != "/" and self.get(drive, f"{_NAME}.Drive", "CanPowerOff"):
             self.call(drive, f"{_NAME}.Drive", "PowerOff", {}, node)
@@ -157,15 +157,15 @@ class _Connection:
 def _bus_errors() -> Iterator[None]:
     try:
         yield
-    except DriveError:
+    except StickError:
         raise
     except Exception as error:
         # Sockets, authentication and timeouts each have errors of their own, and the bus's address comes from outside.
-        raise DriveError(f"cannot reach udisks over D-Bus: {type(error).__name__}") from None
+        raise StickError(f"cannot reach udisks over D-Bus: {type(error).__name__}") from None
 
 
 def _body(reply: Any, failure: str, node: str) -> Any:
-    """Return the body of a reply; an error becomes DriveError in our own words, for udisks quotes labels in its own."""
+    """Return the body of a reply; an error becomes StickError in our own words, for udisks quotes labels in its own."""
     from jeepney import HeaderFields, MessageType
 
     if reply.header.message_type is MessageType.method_return:
@@ -173,6 +173,6 @@ def _body(reply: Any, failure: str, node: str) -> Any:
     name = str(reply.header.fields.get(HeaderFields.error_name, ""))
     short = name.rsplit(".", 1)[-1]
     if name in ("org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"):
-        raise DriveError("udisks2 is not installed or does not run", hint="install the package udisks2")
+        raise StickError("udisks2 is not installed or does not run", hint="install the package udisks2")
     hint = _NOT_AUTHORIZED_HINT if short.startswith("NotAuthorized") else None
-    raise DriveError(f"{node}: {_WORDS.get(short, failure)} ({short})", hint=hint)
+    raise StickError(f"{node}: {_WORDS.get(short, failure)} ({short})", hint=hint)

@@ -1,9 +1,9 @@
-"""Plug in and forget: every enrolled drive that appears is visited, and somebody is told.
+"""Plug in and forget: every enrolled device that appears is visited, and somebody is told.
 
 Nothing here depends on an event being seen, seen once, or seen in order: an event of the mount table or of udev, and a
 slow timer, all mean "look again", and looking compares what is there with what has been attended to.
 
-What a visit is, and which drives are enrolled, is the ``Visitor``'s business; what is said to whom, the teller's.
+What a visit is, and which devices are enrolled, is the ``Visitor``'s business; what is said to whom, the teller's.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sneaker.bugs import what_went_wrong
-from sneaker.devices.device import Drives, MediumKey, MountedDrive
+from sneaker.devices.device import Devices, MediumKey, MountedDevice
 from sneaker.devices.events import (
-    DriveRemoved,
     Enrolment,
     Mounter,
+    StickRemoved,
     Trouble,
     UnknownStick,
     VisitDone,
@@ -32,7 +32,7 @@ from sneaker.devices.events import (
 )
 from sneaker.devices.mounts import MountWatch
 from sneaker.devices.udev import BlockDevice, UdevWatch
-from sneaker.errors import DriveError, SneakerError, StoreLocked
+from sneaker.errors import SneakerError, StickError, StoreLocked
 
 __all__ = ["WatchSettings", "Watcher", "run_in_thread"]
 
@@ -54,7 +54,7 @@ class WatchSettings:
     attempts: int = 5
     first_retry_s: float = 1
     longest_retry_s: float = 60
-    # Between an error and the question whether the drive is still there.
+    # Between an error and the question whether the device is still there.
     removal_grace_s: float = 0.5
     # How long a running visit may go on when the service is told to stop; the unit's TimeoutStopSec is longer.
     stop_grace_s: float = 20
@@ -62,9 +62,9 @@ class WatchSettings:
 
 @dataclass(slots=True, eq=False)
 class _Attendance:
-    """What has been done about one appearance of a drive."""
+    """What has been done about one appearance of a device."""
 
-    drive: MountedDrive
+    device: MountedDevice
     task: asyncio.Task[None] | None = None
     enrolled: bool = False
     visiting: bool = False
@@ -76,7 +76,7 @@ class _Attendance:
 
 
 async def run_in_thread(function: Callable[[], Result]) -> Result:
-    """Run ``function`` in a daemon thread: a drive that hangs in the kernel must not keep the program from ending."""
+    """Run ``function`` in a daemon thread: a device that hangs in the kernel must not keep the program from ending."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
 
@@ -105,10 +105,10 @@ async def run_in_thread(function: Callable[[], Result]) -> Result:
 
 @dataclass(slots=True)
 class Watcher:
-    """Visits drives as they appear; ``tell`` is called in the event loop with everything a person may want to know."""
+    """Visits devices as they appear; ``tell`` is called in the event loop with everything a person may want to know."""
 
     visitor: Visitor
-    drives: Drives
+    devices: Devices
     tell: Callable[[WatchEvent], None]
     mounter: Mounter | None = None
     settings: WatchSettings = field(default_factory=WatchSettings)
@@ -129,16 +129,16 @@ class Watcher:
         self._changed.set()
 
     def look_anew(self) -> None:
-        """Forget which drives have been attended to, except those being visited, and look again."""
+        """Forget which devices have been attended to, except those being visited, and look again."""
         for key, attendance in list(self._attended.items()):
             if attendance.task is None or attendance.task.done():
                 del self._attended[key]
         self.look()
 
     @property
-    def visiting(self) -> list[MountedDrive]:
-        """The drives that must not be pulled out now."""
-        return [attendance.drive for attendance in self._attended.values() if attendance.visiting]
+    def visiting(self) -> list[MountedDevice]:
+        """The devices that must not be pulled out now."""
+        return [attendance.device for attendance in self._attended.values() if attendance.visiting]
 
     async def run(self) -> None:
         """Watch until cancelled; then let running visits finish, within reason."""
@@ -192,15 +192,15 @@ class Watcher:
             self.tell(Trouble("", what_went_wrong(error)))
 
     def _compare(self) -> None:
-        present = {(drive.medium, drive.mount_id): drive for drive in self.drives.mounted()}
+        present = {(device.medium, device.mount_id): device for device in self.devices.mounted()}
         for key, attendance in list(self._attended.items()):
             if key not in present:
                 self._gone(attendance)
                 if attendance.task is None or attendance.task.done():
                     del self._attended[key]
-        for key, drive in present.items():
+        for key, device in present.items():
             if key not in self._attended:
-                attendance = self._attended[key] = _Attendance(drive)
+                attendance = self._attended[key] = _Attendance(device)
                 attendance.task = asyncio.create_task(self._attend(attendance))
         if self.mounter is not None:
             self._look_for_unmounted(self.mounter, {medium for medium, _ in present})
@@ -210,12 +210,12 @@ class Watcher:
             return  # told when the visit notices, with what it did until then
         if attendance.enrolled and not attendance.told_removed:
             attendance.told_removed = True
-            self.tell(DriveRemoved(attendance.drive, during_visit=attendance.unfinished))
+            self.tell(StickRemoved(attendance.device, during_visit=attendance.unfinished))
 
-    def _is_present(self, drive: MountedDrive) -> bool:
+    def _is_present(self, device: MountedDevice) -> bool:
         try:
             return any(
-                found.medium == drive.medium and found.mount_id == drive.mount_id for found in self.drives.mounted()
+                found.medium == device.medium and found.mount_id == device.mount_id for found in self.devices.mounted()
             )
         except Exception:  # the next look says why
             return False
@@ -223,36 +223,36 @@ class Watcher:
     # ------------------------------------------------------------------------------------------------ visiting
 
     async def _attend(self, attendance: _Attendance) -> None:
-        drive = attendance.drive
+        device = attendance.device
         try:
             await asyncio.sleep(self.settings.settle_s)
-            lock = self._locks.setdefault(drive.filesystem, asyncio.Lock())
+            lock = self._locks.setdefault(device.filesystem, asyncio.Lock())
             async with lock:
-                if not self._is_present(drive):
+                if not self._is_present(device):
                     return
-                enrolment = await run_in_thread(lambda: self.visitor.is_enrolled(drive))
+                enrolment = await run_in_thread(lambda: self.visitor.is_enrolled(device))
                 if enrolment is Enrolment.ENROLLED:
                     attendance.enrolled = True
                     await self._visit(attendance)
                 elif enrolment is Enrolment.UNKNOWN:
-                    self.tell(UnknownStick(drive))
-                elif drive.medium in self._mounted_here:
-                    await self._release(drive, switch_off=False)
+                    self.tell(UnknownStick(device))
+                elif device.medium in self._mounted_here:
+                    await self._release(device, switch_off=False)
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            if self._is_present(drive):
-                self.tell(VisitFailed(drive, error, None))
+            if self._is_present(device):
+                self.tell(VisitFailed(device, error, None))
         finally:
-            # A drive that has gone meanwhile is forgotten by the next look.
+            # A device that has gone meanwhile is forgotten by the next look.
             self.look()
 
     async def _visit(self, attendance: _Attendance) -> None:
-        drive = attendance.drive
+        device = attendance.device
         attempt = 0
         while not self._stopping:
             async with self._visits:
-                if not self._is_present(drive):
+                if not self._is_present(device):
                     return
                 attendance.visiting = True
                 try:
@@ -270,56 +270,56 @@ class Watcher:
 
     async def _try(self, attendance: _Attendance, attempt: int) -> VisitSummary | float | None:
         """Visit once; return what it did, the seconds until it should be tried again, or None if that was all."""
-        drive = attendance.drive
-        self.tell(VisitStarted(drive, attempt))
+        device = attendance.device
+        self.tell(VisitStarted(device, attempt))
         summary: VisitSummary | None = None
         try:
-            summary = await run_in_thread(lambda: self.visitor.visit(drive))
+            summary = await run_in_thread(lambda: self.visitor.visit(device))
             if not summary.safe_to_remove:
-                raise DriveError(summary.words)
+                raise StickError(summary.words)
         except (SneakerError, OSError) as error:
             # A kernel that lost a stick fails reads at once, but takes the device away a moment later.
             await asyncio.sleep(self.settings.removal_grace_s)
-            if not self._is_present(drive):
+            if not self._is_present(device):
                 attendance.told_removed = True
-                self.tell(DriveRemoved(drive, during_visit=True, summary=summary))
+                self.tell(StickRemoved(device, during_visit=True, summary=summary))
                 return None
             delay = self._retry_delay(error, attempt)
             attendance.unfinished = delay is not None
-            self.tell(VisitFailed(drive, error, delay))
+            self.tell(VisitFailed(device, error, delay))
             return delay
         attendance.unfinished = False
         return None if summary.damaged and await self._repair(attendance) else summary
 
     async def _finish(self, attendance: _Attendance, summary: VisitSummary, seconds: float) -> None:
         """Release what was visited and say so, once nothing else on the same stick is being attended to."""
-        drive = attendance.drive
+        device = attendance.device
         attendance.visited = True
-        while self._beside(drive, visited=False):
+        while self._beside(device, visited=False):
             await asyncio.sleep(self.settings.look_interval_s)
-            if not self._is_present(drive):
+            if not self._is_present(device):
                 return
         # What somebody else mounted, somebody may be looking at.
         released = False
-        if drive.medium in self._mounted_here:
+        if device.medium in self._mounted_here:
             attendance.told_removed = True  # for what the mount table says meanwhile
-            released = await self._release(drive, switch_off=not self._beside(drive, visited=True))
+            released = await self._release(device, switch_off=not self._beside(device, visited=True))
             attendance.told_removed = released
-        self.tell(VisitDone(drive, summary, seconds, released))
+        self.tell(VisitDone(device, summary, seconds, released))
 
-    def _beside(self, drive: MountedDrive, *, visited: bool) -> bool:
+    def _beside(self, device: MountedDevice, *, visited: bool) -> bool:
         """Whether another partition of the same stick is not finished; with ``visited``, be it only not yet released."""
-        number, sequence = drive.medium
+        number, sequence = device.medium
         if sequence == 0:
             return False  # this kernel does not say what is on one stick
         attended = (found for found in self._attended.values() if found.task is not None and not found.task.done())
-        busy = {found.drive.medium for found in attended if visited or not found.visited}
+        busy = {found.device.medium for found in attended if visited or not found.visited}
         busy |= {medium for medium, task in self._offered.items() if task is not None and not task.done()}
         return any(found[0] != number and found[1] == sequence for found in busy)
 
     def _retry_delay(self, error: Exception, attempt: int) -> float | None:
         """Return the seconds to wait before another attempt, or None for what time does not heal."""
-        if not isinstance(error, DriveError | OSError | StoreLocked):
+        if not isinstance(error, StickError | OSError | StoreLocked):
             return None
         # Another sneaker may be at work in the store for as long as it likes.
         if attempt >= self.settings.attempts and not isinstance(error, StoreLocked):
@@ -329,7 +329,7 @@ class Watcher:
     # ------------------------------------------------------------------------------------------------ mounting
 
     def _look_for_unmounted(self, mounter: Mounter, mounted: set[MediumKey]) -> None:
-        there = {(device.number, device.sequence): device for device in self.drives.unmounted()}
+        there = {(device.number, device.sequence): device for device in self.devices.unmounted()}
         for key in [key for key in self._offered if key not in there and key not in mounted]:
             task = self._offered.pop(key)
             self._mounted_here.discard(key)
@@ -351,7 +351,7 @@ class Watcher:
     async def _mount(self, mounter: Mounter, device: BlockDevice, key: MediumKey) -> None:
         for attempt in range(1, self.settings.attempts + 1):
             await asyncio.sleep(self.settings.mount_grace_s)
-            if device not in self.drives.unmounted():
+            if device not in self.devices.unmounted():
                 return
             try:
                 self._mounted_here.add(key)
@@ -359,38 +359,38 @@ class Watcher:
                     self._mounted_here.discard(key)
                 self.look()
                 return
-            except DriveError as error:
+            except StickError as error:
                 self._mounted_here.discard(key)
                 if attempt == self.settings.attempts:
                     self.tell(Trouble(device.node, error.message))
 
     async def _repair(self, attendance: _Attendance) -> bool:
         """Have a damaged file system repaired, once for each medium; it is visited anew then. Only what we mounted."""
-        drive, mounter = attendance.drive, self.mounter
-        if mounter is None or drive.medium not in self._mounted_here or drive.medium in self._repaired:
+        device, mounter = attendance.device, self.mounter
+        if mounter is None or device.medium not in self._mounted_here or device.medium in self._repaired:
             return False
-        self._repaired.add(drive.medium)
-        self.tell(Trouble(drive.device, "the file system on it is damaged; having it repaired"))
+        self._repaired.add(device.medium)
+        self.tell(Trouble(device.node, "the file system on it is damaged; having it repaired"))
         try:
-            await run_in_thread(lambda: mounter.repair(drive))
+            await run_in_thread(lambda: mounter.repair(device))
         except Exception as error:
-            self.tell(Trouble(drive.device, what_went_wrong(error)))
+            self.tell(Trouble(device.node, what_went_wrong(error)))
             return False
         # It may come back under the same mount id, and has to count as new all the same.
-        self._attended.pop((drive.medium, drive.mount_id), None)
+        self._attended.pop((device.medium, device.mount_id), None)
         self.look()
         return True
 
-    async def _release(self, drive: MountedDrive, *, switch_off: bool) -> bool:
+    async def _release(self, device: MountedDevice, *, switch_off: bool) -> bool:
         mounter = self.mounter
         if mounter is None:
             return False
         # It stays in _offered, so that it is not mounted again before it was pulled out.
         released = False
         try:
-            released = await run_in_thread(lambda: mounter.release(drive, switch_off))
+            released = await run_in_thread(lambda: mounter.release(device, switch_off))
             if released and switch_off:
-                await run_in_thread(lambda: mounter.switch_off(drive))
+                await run_in_thread(lambda: mounter.switch_off(device))
         except Exception as error:  # one that stays on may be pulled out as well, once it is unmounted
-            self.tell(Trouble(drive.device, what_went_wrong(error)))
+            self.tell(Trouble(device.node, what_went_wrong(error)))
         return released

@@ -26,7 +26,7 @@ from sneaker.own_feed.fork_guard import Doubt
 from sneaker.refs import FeedRef
 from sneaker.store.claims import may_be_wrong
 from sneaker.store.rows import Claim, Fork, OwnKeyElsewhere, OwnSeen, Store
-from sneaker.store.sticks import DriveTables
+from sneaker.store.sticks import StickTables
 
 __all__ = [
     "Finding",
@@ -200,7 +200,7 @@ def examine(home: Home, own: OwnFeed, *, now_ms: int, forgetful: str | None = No
         *_clock_findings(home, now_ms),
         *_fork_findings(home),
         *_waiting_findings(home),
-        *_drive_findings(home, now_ms),
+        *_stick_findings(home, now_ms),
     ]
     return sorted(found, key=lambda finding: finding.level is not Level.PROBLEM)
 
@@ -484,14 +484,14 @@ def day(time_ms: float) -> str:
         return "no day that there is"
 
 
-def _drive_findings(home: Home, now_ms: int) -> Iterator[Finding]:
-    with DriveTables.open(home.path / STORE_NAME) as tables:
-        drives = tables.drives()
-    for drive in drives:
-        last = drive.visited_at_ms or drive.enrolled_at_ms
+def _stick_findings(home: Home, now_ms: int) -> Iterator[Finding]:
+    with StickTables.open(home.path / STORE_NAME) as tables:
+        sticks = tables.sticks()
+    for stick in sticks:
+        last = stick.visited_at_ms or stick.enrolled_at_ms
         days = (now_ms - last) // _DAY_MS
         if days > _LONG_AGO_DAYS:
-            name = f"the stick {drive.label!r}" if drive.label else "a stick"
+            name = f"the stick {stick.label!r}" if stick.label else "a stick"
             yield Finding(
                 "stick-long-ago",
                 Level.NOTE,

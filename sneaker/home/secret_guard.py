@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sneaker.errors import DriveError, KeysError, PublishUnsafe
+from sneaker.errors import KeysError, PublishUnsafe, StickError
 from sneaker.feed.classic.canonical import format_json
 from sneaker.home.home import Home
 from sneaker.keys import Keypair, parse_secret
@@ -53,13 +53,13 @@ def check_file(path: Path, data: bytes, home: Home) -> None:
 
 
 def check_stick(root: Path, home: Home) -> None:
-    """Raise DriveError if ``root`` is the root of this machine, lies in our home, or has our home in it."""
+    """Raise StickError if ``root`` is the root of this machine, lies in our home, or has our home in it."""
     if root.samefile("/"):
-        raise DriveError(f"{root} is the root of this machine, not a stick", hint=_STICK_HINT)
+        raise StickError(f"{root} is the root of this machine, not a stick", hint=_STICK_HINT)
     if _lies_in(root, home.path):
-        raise DriveError(f"{root} is in your home, beside your secret, so it cannot be a stick", hint=_STICK_HINT)
+        raise StickError(f"{root} is in your home, beside your secret, so it cannot be a stick", hint=_STICK_HINT)
     if _lies_in(home.path, root):
-        raise DriveError(
+        raise StickError(
             f"your home {home.path} is in {root}, and your secret would lie on the stick: {_FOR_EVER}", hint=_STICK_HINT
         )
 

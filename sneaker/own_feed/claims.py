@@ -14,7 +14,7 @@ from sneaker.clock import VectorClock
 from sneaker.home.home import STORE_NAME, Home
 from sneaker.refs import FeedRef
 from sneaker.store.rows import Claim, Note, Peer, PeerKind, Store
-from sneaker.store.sticks import DriveTables
+from sneaker.store.sticks import StickTables
 
 __all__ = ["Hearsay", "NamedPlaces", "contradicting", "note_card"]
 
@@ -29,7 +29,7 @@ def note_card(home: Home, card: Card) -> None:
     store.note_claim(me, card.machine, sequence, card.head if card.machine == me else None)
     if card.machine == me:
         held = store.head(me)
-        with DriveTables.open(home.path / STORE_NAME) as tables:
+        with StickTables.open(home.path / STORE_NAME) as tables:
             tables.meet_own_card(me, card.counter, ahead=sequence > (held.sequence if held is not None else 0))
 
 

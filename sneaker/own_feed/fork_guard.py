@@ -52,7 +52,7 @@ from sneaker.ingest.ingest import Ingest
 from sneaker.limits import PUBLISH_WAIT_S
 from sneaker.refs import MessageRef
 from sneaker.store.database import WriterLock
-from sneaker.store.sticks import DriveTables
+from sneaker.store.sticks import StickTables
 
 __all__ = ["Doubt", "Standing"]
 
@@ -152,7 +152,7 @@ class Standing:
             return Doubt.EXCHANGED
         if origin is not None and origin.adopted:
             return Doubt.ADOPTED
-        with DriveTables.open(self._home.path / STORE_NAME) as tables:
+        with StickTables.open(self._home.path / STORE_NAME) as tables:
             if tables.met_forgotten_card(self._home.keypair.public):
                 return Doubt.RESTORED
         memory = self._remembered()
@@ -195,7 +195,7 @@ class Standing:
             self._check_unchanged(self._remembered())
             self._settle(anew=True)
             self._remember(self._held(), None)
-        with DriveTables.open(self._home.path / STORE_NAME) as tables:
+        with StickTables.open(self._home.path / STORE_NAME) as tables:
             tables.forgive_cards(self._home.keypair.public, now_ms)
         self._home.store.settle_own_key(self._home.keypair.public)
 

@@ -18,7 +18,7 @@ from sneaker.stick.layout import CARDS, Stick, base32, from_base32
 from sneaker.stick.own_card import current_card, decode_known
 from sneaker.stick.report import DAY_MS
 from sneaker.stick.safe_folder import Entry, Folder
-from sneaker.store.sticks import DriveTables, KnownCard
+from sneaker.store.sticks import KnownCard, StickTables
 from sneaker.transfer.import_files import ImportSession
 
 __all__ = ["CARD_NAME", "StickCards"]
@@ -43,7 +43,7 @@ class _Named:
 class StickCards:
     """Reads the cards on a stick, and writes our own and newer ones of others."""
 
-    def __init__(self, home: Home, stick: Stick, tables: DriveTables, now_ms: Callable[[], int]) -> None:
+    def __init__(self, home: Home, stick: Stick, tables: StickTables, now_ms: Callable[[], int]) -> None:
         self._home = home
         self._stick = stick
         self._tables = tables

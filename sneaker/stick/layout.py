@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sneaker.errors import DriveError, SourceError
+from sneaker.errors import SourceError, StickError
 from sneaker.files.atomic_write import reason_of
 from sneaker.stick.safe_folder import Folder
 
@@ -57,36 +57,36 @@ def from_base32(text: str, length: int) -> bytes | None:
 
 @contextlib.contextmanager
 def stick_errors(root: Path) -> Iterator[None]:
-    """Turn what a stick does to who reads it (OSError, or something strange in a file's place) into DriveError."""
+    """Turn what a stick does to who reads it (OSError, or something strange in a file's place) into StickError."""
     try:
         yield
     except OSError as error:
-        raise DriveError(f"the stick at {root} failed: {reason_of(error)}") from error
+        raise StickError(f"the stick at {root} failed: {reason_of(error)}") from error
     except SourceError as error:
-        raise DriveError(error.message, hint="somebody put something else there; look at it yourself") from error
+        raise StickError(error.message, hint="somebody put something else there; look at it yourself") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Marker:
     """What makes a folder a stick: its own id (16 bytes), and the network it carries (``Caps.network_id``)."""
 
-    drive_id: bytes
+    stick_id: bytes
     network_id: bytes
     created_ms: int = 0
 
 
 def parse_marker(data: bytes) -> Marker:
-    """Read the bytes of a marker; raises DriveError."""
+    """Read the bytes of a marker; raises StickError."""
     try:
         fields = json.loads(data)
-        drive_id = from_base32(fields["drive"], 16)
+        stick_id = from_base32(fields["drive"], 16)
         network_id = from_base32(fields["network"], 32)
-        if fields["sneaker"] != 1 or drive_id is None or network_id is None:
+        if fields["sneaker"] != 1 or stick_id is None or network_id is None:
             raise ValueError("not our fields")
         created = fields.get("created", 0)
-        return Marker(drive_id, network_id, created if type(created) is int else 0)
+        return Marker(stick_id, network_id, created if type(created) is int else 0)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise DriveError(
+        raise StickError(
             "the marker cannot be read",
             hint="the stick is damaged or not one of sneaker's; nothing on it was changed",
         ) from None
@@ -96,7 +96,7 @@ def format_marker(marker: Marker) -> bytes:
     """Return the bytes of a marker."""
     fields = {
         "sneaker": 1,
-        "drive": base32(marker.drive_id),
+        "drive": base32(marker.stick_id),
         "network": base32(marker.network_id),
         "created": marker.created_ms,
     }
@@ -112,7 +112,7 @@ class Stick:
     def __init__(self, path: Path) -> None:
         """Open the stick at ``path``, which may also be its ``SNEAKER`` folder itself.
 
-        Raises DriveError if ``path`` is no folder, or something else has that folder's name.
+        Raises StickError if ``path`` is no folder, or something else has that folder's name.
         """
         self.root = _root_of(path)
         self._folders: dict[str, Folder] = {}
@@ -120,7 +120,7 @@ class Stick:
             self._top = Folder(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             reason = "there is no such folder" if error.errno == errno.ENOENT else reason_of(error)
-            raise DriveError(f"cannot open {self.root}: {reason}") from None
+            raise StickError(f"cannot open {self.root}: {reason}") from None
         try:
             with stick_errors(self.root):
                 found = self._top.subfolder(FOLDER)
@@ -162,7 +162,7 @@ class Stick:
         return _MEDIUM_MODE if self._top.is_mount_point else _FOLDER_MODE
 
     def marker(self) -> Marker | None:
-        """Return the stick's marker, or None if there is none; raises DriveError if it cannot be read or understood."""
+        """Return the stick's marker, or None if there is none; raises StickError if it cannot be read or understood."""
         folder = self._folders.get("")
         if folder is None:
             return None
@@ -173,8 +173,8 @@ class Stick:
                 return None
         try:
             return parse_marker(data)
-        except DriveError as error:
-            raise DriveError(f"{self.root}: {error.message}", hint=error.hint) from None
+        except StickError as error:
+            raise StickError(f"{self.root}: {error.message}", hint=error.hint) from None
 
     def create(self, marker: Marker) -> None:
         """Make the folder and its marker; whoever comes first wins, and nothing that is there is changed.  Raises OSError."""

@@ -17,7 +17,7 @@ from sneaker.home.home import STORE_NAME, Home
 from sneaker.refs import BlobRef
 from sneaker.stick.layout import from_base32
 from sneaker.store.rows import BlobLink
-from sneaker.store.sticks import DriveTables, KnownCard
+from sneaker.store.sticks import KnownCard, StickTables
 
 __all__ = ["current_card", "decode_known", "make_card", "missing_blobs", "wanted_blobs", "write_card"]
 
@@ -92,7 +92,7 @@ def make_card(
 
 
 def current_card(
-    home: Home, tables: DriveTables, *, now_ms: int, seen: Card | None = None, taken: AbstractSet[int] = frozenset()
+    home: Home, tables: StickTables, *, now_ms: int, seen: Card | None = None, taken: AbstractSet[int] = frozenset()
 ) -> KnownCard:
     """Return this machine's card as of now: the newest one if it still says how things are, else a new one.
 
@@ -123,7 +123,7 @@ def current_card(
             return made  # else another process made one meanwhile
 
 
-def _unreadable_bundles(tables: DriveTables) -> frozenset[bytes]:
+def _unreadable_bundles(tables: StickTables) -> frozenset[bytes]:
     """Return the ids of bundles on any stick that we could not read; a bundle's name on a stick is its id."""
     ids = (from_base32(name.partition(".")[0], 16) for name in tables.unusable_files(MAX_UNREADABLE))
     return frozenset(bundle_id for bundle_id in ids if bundle_id is not None)
@@ -134,7 +134,7 @@ def write_card(path: Path, home: Home, *, now_ms: int) -> None:
     with (
         output_errors(path),
         new_file(path, replaces=_is_card) as file,
-        DriveTables.open(home.path / STORE_NAME) as tables,
+        StickTables.open(home.path / STORE_NAME) as tables,
     ):
         file.write(current_card(home, tables, now_ms=now_ms).data)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sneaker.clock import VectorClock
 from sneaker.ingest.reports import ImportReport
 from sneaker.planning.send_order import Order, Range
-from sneaker.store.sticks import Drive
+from sneaker.store.sticks import StickRecord
 from sneaker.transfer.pack import Packed
 
 __all__ = ["DAY_MS", "DEFAULT_MIN_FREE_BYTES", "DEFAULT_STALE_DAYS", "VisitOptions", "VisitReport", "add_packed"]
@@ -51,7 +51,7 @@ class VisitReport:
     farther than here; ``problems`` are sentences for people; ``safe_to_remove`` is true once nothing will be written.
     """
 
-    drive: Drive
+    stick: StickRecord
     imported: ImportReport
     exported: Packed | None = None
     files: list[tuple[str, int]] = field(default_factory=list)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
-from sneaker.errors import DriveError, SourceError
+from sneaker.errors import SourceError, StickError
 from sneaker.files.atomic_write import PART_SUFFIX
 
 __all__ = ["FULL_ERRORS", "MAX_ENTRIES", "Entry", "Folder", "Listing", "NewFile"]
@@ -122,7 +122,7 @@ class Folder:
     # ------------------------------------------------------------------------------------------------ folders
 
     def subfolder(self, name: str) -> Folder | None:
-        """Open a folder in this one; None if there is none.  Raises DriveError for a link or another file system."""
+        """Open a folder in this one; None if there is none.  Raises StickError for a link or another file system."""
         try:
             descriptor = os.open(
                 name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._descriptor
@@ -131,7 +131,7 @@ class Folder:
             return None
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise DriveError(
+                raise StickError(
                     f"{name} on the stick is not a folder",
                     hint="somebody put something else there; look at it yourself",
                 ) from None
@@ -139,7 +139,7 @@ class Folder:
         found = Folder(descriptor)
         if found._device != self._device:
             found.close()
-            raise DriveError(f"{name} on the stick belongs to another file system")
+            raise StickError(f"{name} on the stick belongs to another file system")
         return found
 
     def make_subfolder(self, name: str, mode: int) -> Folder:
@@ -151,7 +151,7 @@ class Folder:
             made = False
         found = self.subfolder(name)
         if found is None:
-            raise DriveError(f"{name} disappeared from the stick")
+            raise StickError(f"{name} disappeared from the stick")
         if made:
             with contextlib.suppress(OSError):  # FAT keeps no modes
                 os.fchmod(found._descriptor, mode)
@@ -247,7 +247,7 @@ class Folder:
     def writing(self, name: str, part_prefix: str = "") -> Iterator[NewFile]:
         """Open a file that appears as ``name`` when the block ends well, synced and read back from the medium.
 
-        Raises DriveError if what the medium gives back is not what was written, FileExistsError if somebody else took
+        Raises StickError if what the medium gives back is not what was written, FileExistsError if somebody else took
         the name meanwhile, and OSError from writing.
         """
         temporary = f".{part_prefix}{secrets.token_hex(8)}{PART_SUFFIX}"
@@ -325,7 +325,7 @@ def _check_written(file: BinaryIO, digest: bytes, name: str) -> None:
     while data := file.read(1 << 20):
         found.update(data)
     if found.digest() != digest:
-        raise DriveError(
+        raise StickError(
             f"the stick gives back other bytes than were written ({name})",
             hint="it is failing, or smaller than it says; use another one",
         )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sneaker.bundle.card import Card
 from sneaker.bundle.indexed_file import open_indexed
 from sneaker.clock import VectorClock
-from sneaker.errors import DriveError
+from sneaker.errors import StickError
 from sneaker.home.home import Home
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_SEQUENCE
 from sneaker.planning.coverage import Coverage, index_coverage, reach
@@ -307,7 +307,7 @@ class Leaving:
             status = file.flush()
             indexed = open_indexed(file.file)
             if indexed is None:
-                raise DriveError(f"the stick does not give back the bundle {name} as it was written")
+                raise StickError(f"the stick does not give back the bundle {name} as it was written")
             # Not even one message fitted, or it would hold one.
             file.is_discarded = not indexed.index.messages and not indexed.index.blobs
         if not file.is_discarded:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sneaker.errors import DriveError, OutputError, SourceError
+from sneaker.errors import OutputError, SourceError, StickError
 from sneaker.files.atomic_write import reason_of
 from sneaker.home.home import STORE_NAME, Home
 from sneaker.stick.bundles import Shelf
@@ -24,7 +24,7 @@ from sneaker.stick.layout import Marker, Stick, base32
 from sneaker.stick.receive import Taking, is_gone
 from sneaker.stick.report import VisitOptions, VisitReport
 from sneaker.stick.send import Leaving
-from sneaker.store.sticks import Drive, DriveTables
+from sneaker.store.sticks import StickRecord, StickTables
 from sneaker.transfer.import_files import importing
 
 __all__ = ["VisitOptions", "VisitReport", "visit"]
@@ -44,19 +44,19 @@ def visit(
 ) -> VisitReport:
     """Visit the stick at ``path`` (the folder that has ``SNEAKER`` in it, or that folder) and return what happened.
 
-    Raises DriveError if it is not enrolled here or cannot be read at all, StoreError if this machine's store fails.  A stick that
+    Raises StickError if it is not enrolled here or cannot be read at all, StoreError if this machine's store fails.  A stick that
     fails on the way, or is pulled out, ends in the report with what was done until then.
     """
-    with Stick(path) as stick, DriveTables.open(home.path / STORE_NAME) as tables:
-        drive, marker = require_enrolled(stick, tables, home.caps)
+    with Stick(path) as stick, StickTables.open(home.path / STORE_NAME) as tables:
+        record, marker = require_enrolled(stick, tables, home.caps)
         with _one_at_a_time(home.path, marker):
-            return _Visit(home, stick, tables, drive, options, now_ms, random_bytes, progress).run()
+            return _Visit(home, stick, tables, record, options, now_ms, random_bytes, progress).run()
 
 
 @contextlib.contextmanager
 def _one_at_a_time(home: Path, marker: Marker) -> Iterator[None]:
     """Keep a second visit of this home to the same stick out, until the first has finished."""
-    descriptor = os.open(home / f"visit-{base32(marker.drive_id)}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(home / f"visit-{base32(marker.stick_id)}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + _WAIT_S
         while True:
@@ -65,7 +65,7 @@ def _one_at_a_time(home: Path, marker: Marker) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise DriveError("another sneaker of this home is still visiting that stick") from None
+                    raise StickError("another sneaker of this home is still visiting that stick") from None
                 time.sleep(0.05)
         yield
     finally:
@@ -77,8 +77,8 @@ class _Visit:
         self,
         home: Home,
         stick: Stick,
-        tables: DriveTables,
-        drive: Drive,
+        tables: StickTables,
+        record: StickRecord,
         options: VisitOptions,
         now_ms: Callable[[], int],
         random_bytes: Callable[[int], bytes],
@@ -87,14 +87,14 @@ class _Visit:
         self._home = home
         self._stick = stick
         self._tables = tables
-        self._drive = drive
+        self._record = record
         self._options = options
         self._now_ms = now_ms
         self._random_bytes = random_bytes
         self._progress = progress or (lambda done: None)
         self._part_prefix = base32(home.keypair.public)[:16] + "-"
         self._cards = StickCards(home, stick, tables, now_ms)
-        self._shelf = Shelf(tables.files(drive.id))
+        self._shelf = Shelf(tables.files(record.id))
         self._problems: list[str] = []
         self._has_ended = False
         self._is_new_visit = True
@@ -106,7 +106,7 @@ class _Visit:
         self._sync(report)
         if not self._options.dry_run:
             self._remember()
-        report.drive = self._drive
+        report.stick = self._record
         report.machines = len(self._cards.cards)
         seen = self._home.store.own_sequence_seen(self._home.keypair.public)
         furthest = max(seen.proven, seen.claimed)
@@ -138,9 +138,9 @@ class _Visit:
                     foreign = self._cards.foreign + taking.foreign
                     self._problems += [*self._cards.problems, *taking.problems]
             imported = session.finish()
-        report = VisitReport(self._drive, imported, problems=self._problems, foreign=foreign)
+        report = VisitReport(self._record, imported, problems=self._problems, foreign=foreign)
         if not self._options.dry_run:
-            self._drive = replace(self._drive, visited_at_ms=self._now_ms())
+            self._record = replace(self._record, visited_at_ms=self._now_ms())
             self._remember()
         return report
 
@@ -183,7 +183,7 @@ class _Visit:
         gone = [] if self._has_ended else shelf.gone()
         if not (shelf.learnt or gone or cards.learnt or self._is_new_visit):
             return
-        self._tables.remember(self._drive, files=shelf.learnt.values(), gone=gone, cards=cards.learnt)
+        self._tables.remember(self._record, files=shelf.learnt.values(), gone=gone, cards=cards.learnt)
         self._is_new_visit = False
         cards.learnt.clear()
         if not self._has_ended:
@@ -200,7 +200,7 @@ class _Visit:
         except OSError as error:
             self._add_problem(f"the stick failed: {reason_of(error)}")
             self._has_ended = self._has_ended or ends or is_gone(error)
-        except (DriveError, SourceError, OutputError) as error:
+        except (StickError, SourceError, OutputError) as error:
             self._add_problem(error.message)
             self._has_ended = self._has_ended or ends
 

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, Self
 from sneaker.refs import FeedRef
 from sneaker.store.database import connect, store_errors, transaction
 
-__all__ = ["CardState", "Drive", "DriveTables", "FileState", "KnownCard", "StickFile"]
+__all__ = ["CardState", "FileState", "KnownCard", "StickFile", "StickRecord", "StickTables"]
 
 
 @dataclass(frozen=True, slots=True)
-class Drive:
+class StickRecord:
     """An enrolled stick; ``label`` is what the person calls it, times are this machine's."""
 
     id: bytes
@@ -75,11 +75,11 @@ _PUT_FILE = "INSERT OR REPLACE INTO drive_file VALUES (?, ?, ?, ?, ?, ?, ?)"
 _DROP_FILE = "DELETE FROM drive_file WHERE drive = ? AND name = ?"
 
 
-def _file_row(drive_id: bytes, file: StickFile) -> tuple[object, ...]:
-    return (drive_id, file.name, file.size, file.mtime_ns, str(file.state), bytes(file.exporter), file.coverage)
+def _file_row(stick_id: bytes, file: StickFile) -> tuple[object, ...]:
+    return (stick_id, file.name, file.size, file.mtime_ns, str(file.state), bytes(file.exporter), file.coverage)
 
 
-class DriveTables:
+class StickTables:
     """Reads and writes the tables; each write is a small transaction of its own."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -108,37 +108,37 @@ class DriveTables:
         with transaction(self._connection):
             self._connection.executemany(sql, rows)
 
-    # -- drives
+    # -- sticks
 
-    def drives(self) -> list[Drive]:
-        """Return the enrolled drives, those visited last first."""
+    def sticks(self) -> list[StickRecord]:
+        """Return the enrolled sticks, those visited last first."""
         rows = self._all("SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive ORDER BY visited_at_ms DESC, id")
-        return [Drive(*row) for row in rows]
+        return [StickRecord(*row) for row in rows]
 
-    def drive(self, drive_id: bytes) -> Drive | None:
-        """Return an enrolled drive."""
-        rows = self._all("SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive WHERE id = ?", drive_id)
-        return Drive(*rows[0]) if rows else None
+    def stick(self, stick_id: bytes) -> StickRecord | None:
+        """Return an enrolled stick."""
+        rows = self._all("SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive WHERE id = ?", stick_id)
+        return StickRecord(*rows[0]) if rows else None
 
-    def put_drive(self, drive: Drive) -> None:
-        """Enrol a drive, or update it."""
+    def put_stick(self, stick: StickRecord) -> None:
+        """Enrol a stick, or update it."""
         self._write(
             "INSERT OR REPLACE INTO drive VALUES (?, ?, ?, ?)",
-            [(drive.id, drive.label, drive.enrolled_at_ms, drive.visited_at_ms)],
+            [(stick.id, stick.label, stick.enrolled_at_ms, stick.visited_at_ms)],
         )
 
-    def forget_drive(self, drive_id: bytes) -> None:
-        """Forget a drive and what was on it; the drive itself is not touched."""
+    def forget_stick(self, stick_id: bytes) -> None:
+        """Forget a stick and what was on it; the stick itself is not touched."""
         with transaction(self._connection):
-            self._connection.execute("DELETE FROM drive WHERE id = ?", (drive_id,))
-            self._connection.execute("DELETE FROM drive_file WHERE drive = ?", (drive_id,))
+            self._connection.execute("DELETE FROM drive WHERE id = ?", (stick_id,))
+            self._connection.execute("DELETE FROM drive_file WHERE drive = ?", (stick_id,))
 
-    # -- files on drives
+    # -- files on sticks
 
-    def files(self, drive_id: bytes) -> dict[str, StickFile]:
-        """Return what is known of the files on a drive, by name."""
+    def files(self, stick_id: bytes) -> dict[str, StickFile]:
+        """Return what is known of the files on a stick, by name."""
         rows = self._all(
-            "SELECT name, size, mtime_ns, state, exporter, coverage FROM drive_file WHERE drive = ?", drive_id
+            "SELECT name, size, mtime_ns, state, exporter, coverage FROM drive_file WHERE drive = ?", stick_id
         )
         return {
             name: StickFile(name, size, mtime_ns, FileState(state), exporter, coverage)
@@ -146,7 +146,7 @@ class DriveTables:
         }
 
     def unusable_files(self, limit: int) -> list[str]:
-        """Return the names of files on any drive that could not be read as they should, by name."""
+        """Return the names of files on any stick that could not be read as they should, by name."""
         rows = self._all(
             "SELECT DISTINCT name FROM drive_file WHERE state IN ('damaged', 'foreign', 'partly') ORDER BY name LIMIT ?",
             limit,
@@ -215,11 +215,11 @@ class DriveTables:
     # -- a visit
 
     def remember(
-        self, drive: Drive, *, files: Iterable[StickFile], gone: Iterable[str], cards: Iterable[KnownCard]
+        self, stick: StickRecord, *, files: Iterable[StickFile], gone: Iterable[str], cards: Iterable[KnownCard]
     ) -> None:
         """Write down what a visit learnt, in one transaction; files are those that are new and those that are gone."""
         with transaction(self._connection):
             self._put_cards(cards)
-            self._connection.executemany(_PUT_FILE, [_file_row(drive.id, file) for file in files])
-            self._connection.executemany(_DROP_FILE, [(drive.id, name) for name in gone])
-            self._connection.execute("UPDATE drive SET visited_at_ms = ? WHERE id = ?", (drive.visited_at_ms, drive.id))
+            self._connection.executemany(_PUT_FILE, [_file_row(stick.id, file) for file in files])
+            self._connection.executemany(_DROP_FILE, [(stick.id, name) for name in gone])
+            self._connection.execute("UPDATE drive SET visited_at_ms = ? WHERE id = ?", (stick.visited_at_ms, stick.id))

@@ -46,9 +46,9 @@ _MAX_FOLDER_ENTRIES = 100_000
 _REASONS = {
     errno.ENOENT: "there is no such file",
     errno.EACCES: "permission denied",
-    errno.EIO: "the drive reports an error",
-    errno.ENODEV: "the drive is gone",
-    errno.ENXIO: "the drive is gone",
+    errno.EIO: "the device reports an error",
+    errno.ENODEV: "the device is gone",
+    errno.ENXIO: "the device is gone",
     errno.EISDIR: "it is a folder",
 }
 

@@ -16,7 +16,7 @@ from sneaker.cli.watch_messages import Reporter
 from sneaker.desktop.notify import Notification
 from sneaker.desktop.sdnotify import ServiceManager
 from sneaker.devices.events import (
-    DriveRemoved,
+    StickRemoved,
     Trouble,
     UnknownStick,
     VisitDone,
@@ -26,13 +26,13 @@ from sneaker.devices.events import (
     WatchEvent,
 )
 from sneaker.devices.inbox import InboxFailed, InboxTaken, Taken
-from sneaker.errors import DriveError
+from sneaker.errors import StickError
 from sneaker.home.config import NotifySettings
-from tests.devices.fakes import make_drive
+from tests.devices.fakes import make_mounted_device
 
 # A label becomes the last part of the mount point; this one would like to be more.
 EVIL = "\x1b]0;EVIL\x07<b>EVIL</b>\u202egnp.EVIL"
-DRIVE = replace(make_drive(Path("/media/anna") / EVIL), label=EVIL, fs_uuid=EVIL)
+DRIVE = replace(make_mounted_device(Path("/media/anna") / EVIL), label=EVIL, fs_uuid=EVIL)
 SUMMARY = VisitSummary(
     12, 5, 3, True, True, f"12 new messages from 5 people, 3 carried on; {EVIL}".replace("\x1b", "?")
 )
@@ -44,10 +44,10 @@ EVENTS: dict[str, WatchEvent | InboxTaken | InboxFailed] = {
     "released": VisitDone(DRIVE, SUMMARY, 1.25, released=True),
     "incomplete": VisitDone(DRIVE, replace(SUMMARY, complete=False), 1.25),
     "failing": VisitFailed(DRIVE, OSError(5, "Input/output error"), 2),
-    "failed": VisitFailed(DRIVE, DriveError(EVIL), None),
+    "failed": VisitFailed(DRIVE, StickError(EVIL), None),
     "bug": VisitFailed(DRIVE, ZeroDivisionError(EVIL), None),
-    "removed": DriveRemoved(DRIVE, during_visit=False),
-    "early": DriveRemoved(DRIVE, during_visit=True, summary=SUMMARY),
+    "removed": StickRemoved(DRIVE, during_visit=False),
+    "early": StickRemoved(DRIVE, during_visit=True, summary=SUMMARY),
     "unknown": UnknownStick(DRIVE),
     "trouble": Trouble("/dev/sda", "udisks2 is not installed or does not run"),
     "inbox": InboxTaken(Path("/in") / EVIL, Taken(2, 1, True, "2 new messages from 1 person"), Path("/in/done/x")),
@@ -124,7 +124,7 @@ def test_a_stick_speaks_to_no_terminal_desktop_or_hook(
             "Nothing is lost. Insert it again to finish.",
         ),
         ("unknown", "left alone; run 'sneaker drive trust'", "A stick that is not known here", "It was left alone"),
-        ("failing", "the drive failed: Input/output error; trying again in 2 s", None, None),
+        ("failing", "the stick failed: Input/output error; trying again in 2 s", None, None),
         ("removed", "removed", None, None),
     ],
 )

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sneaker.devices.device import MountedDrive
+from sneaker.devices.device import MountedDevice
 from sneaker.devices.events import Enrolment, VisitSummary, WatchEvent
 from sneaker.devices.udev import BlockDevice
 from sneaker.devices.watch import Watcher, WatchSettings
-from sneaker.errors import DriveError
+from sneaker.errors import StickError
 
 QUICK = WatchSettings(
     settle_s=0.01,
@@ -27,10 +27,12 @@ QUICK = WatchSettings(
 )
 
 
-def make_drive(mount_point: Path, number: int = 0x801, *, mount_id: int = 100, sequence: int = 1) -> MountedDrive:
-    return MountedDrive(
+def make_mounted_device(
+    mount_point: Path, number: int = 0x801, *, mount_id: int = 100, sequence: int = 1
+) -> MountedDevice:
+    return MountedDevice(
         mount_point=mount_point,
-        device=f"/dev/sd{number}",
+        node=f"/dev/sd{number}",
         fs_type="vfat",
         fs_uuid=f"uuid-{number}",
         label="STICK",
@@ -41,13 +43,13 @@ def make_drive(mount_point: Path, number: int = 0x801, *, mount_id: int = 100, s
 
 
 @dataclass
-class FakeDrives:
-    """Drives that the test plugs in and out."""
+class FakeDevices:
+    """Devices that the test plugs in and out."""
 
-    there: list[MountedDrive] = field(default_factory=list)
+    there: list[MountedDevice] = field(default_factory=list)
     lying: list[BlockDevice] = field(default_factory=list)
 
-    def mounted(self) -> list[MountedDrive]:
+    def mounted(self) -> list[MountedDevice]:
         return list(self.there)
 
     def unmounted(self) -> list[BlockDevice]:
@@ -69,14 +71,14 @@ class FileVisitor:
     _running: dict[Path, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def is_enrolled(self, drive: MountedDrive) -> Enrolment:
-        folder = drive.mount_point / "SNEAKER"
+    def is_enrolled(self, device: MountedDevice) -> Enrolment:
+        folder = device.mount_point / "SNEAKER"
         if not folder.is_dir():
             return Enrolment.NONE
         return Enrolment.ENROLLED if (folder / "enrolled").exists() else Enrolment.UNKNOWN
 
-    def visit(self, drive: MountedDrive) -> VisitSummary:
-        mount_point = drive.mount_point
+    def visit(self, device: MountedDevice) -> VisitSummary:
+        mount_point = device.mount_point
         with self._lock:
             self.visits.append(mount_point)
             number = self.visits.count(mount_point)
@@ -96,7 +98,7 @@ class FileVisitor:
                     file.flush()
                     os.fsync(file.fileno())
                 if path.read_bytes() != data:
-                    raise DriveError("what was read back is not what was written")
+                    raise StickError("what was read back is not what was written")
                 if time.monotonic() >= end:
                     break
         finally:

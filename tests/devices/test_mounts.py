@@ -16,14 +16,14 @@ from sneaker.devices.mounts import (
     Mount,
     MountTable,
     MountWatch,
+    device_mounts,
     device_of,
-    drive_mounts,
     mount_of,
     parse_mount,
     parse_mountinfo,
     unescape,
 )
-from sneaker.errors import DriveError
+from sneaker.errors import StickError
 
 ROOT = b"27 1 254:0 / / rw,relatime - ext4 /dev/vda rw"
 STICK = rb"90 27 8:1 / /media/anna/My\040Stick\0431 rw,nosuid,nodev shared:5 master:2 - vfat /dev/sda1 rw,fmask=0022"
@@ -34,7 +34,7 @@ def table(*lines: bytes) -> MountTable:
 
 
 def drives(found: MountTable, **options: object) -> dict[int, Mount]:
-    return drive_mounts(found, present=lambda device: True, **options)  # type: ignore[arg-type]
+    return device_mounts(found, present=lambda device: True, **options)  # type: ignore[arg-type]
 
 
 def test_a_line() -> None:
@@ -126,7 +126,7 @@ def test_every_name_survives_the_kernels_escaping(name: bytes) -> None:
 def test_the_real_table_has_a_root() -> None:
     real = MountTable.read()
     assert any(mount.mount_point == Path("/") for mount in real.visible())
-    with pytest.raises(DriveError):
+    with pytest.raises(StickError):
         MountTable.read(Path("/nonexistent"))
 
 
@@ -179,7 +179,7 @@ def test_only_allowed_filesystems_that_are_still_there() -> None:
     found = table(ROOT, STICK, b"91 27 7:5 / /snap/core ro - squashfs /dev/loop5 ro")
     assert [mount.fs_type for mount in drives(found).values()] == ["vfat"]
     assert drives(found, filesystems={"exfat"}) == {}
-    assert drive_mounts(found, present=lambda device: False) == {}
+    assert device_mounts(found, present=lambda device: False) == {}
 
 
 def test_of_several_mounts_the_whole_and_writable_one() -> None:

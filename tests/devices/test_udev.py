@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.devices.device import SystemDrives
+from sneaker.devices.device import SystemDevices
 from sneaker.devices.events import (
-    DriveRemoved,
+    StickRemoved,
     UnknownStick,
     VisitDone,
     VisitFailed,
@@ -61,11 +61,11 @@ def make_stick(tmp_path: Path) -> Iterator[MakeStick]:
 
 
 def watcher(visitor: FileVisitor, told: Told, tmp_path: Path, settings: WatchSettings | None = None) -> Watcher:
-    class Here(SystemDrives):
+    class Here(SystemDevices):
         """Only this test's drives: other tests plug in theirs at the same time."""
 
         def mounted(self):  # type: ignore[no-untyped-def]
-            return [drive for drive in SystemDrives.mounted(self) if drive.mount_point.is_relative_to(tmp_path)]
+            return [device for device in SystemDevices.mounted(self) if device.mount_point.is_relative_to(tmp_path)]
 
     return Watcher(visitor, Here(), told, settings=settings or WatchSettings())
 
@@ -92,7 +92,7 @@ def test_udev_describes_the_device_and_says_when_it_changes(make_stick: MakeStic
             assert device.label == "LABEL ONE"
             assert device.fs_uuid is not None
             assert device.sequence > 0
-            assert device in SystemDrives().unmounted()
+            assert device in SystemDevices().unmounted()
             changes.clear()
             stick.pull_out()
             async with asyncio.timeout(10):
@@ -118,15 +118,15 @@ def test_insert_visit_report_twice(make_stick: MakeStick, tmp_path: Path) -> Non
                 times.append(time.monotonic() - started)
                 assert isinstance(done, VisitDone)
                 assert done.summary.messages_in == number - 1
-                assert done.drive.device == stick.device
-                assert done.drive.mount_point == stick.mount_point
-                assert not SystemDrives().unmounted() or stick.device not in {
-                    d.node for d in SystemDrives().unmounted()
+                assert done.device.node == stick.device
+                assert done.device.mount_point == stick.mount_point
+                assert not SystemDevices().unmounted() or stick.device not in {
+                    d.node for d in SystemDevices().unmounted()
                 }
                 await in_thread(stick.unmount)
                 stick.pull_out()
-                await told.wait(DriveRemoved, number)
-        assert [type(event) for event in told] == [VisitStarted, VisitDone, DriveRemoved] * 2
+                await told.wait(StickRemoved, number)
+        assert [type(event) for event in told] == [VisitStarted, VisitDone, StickRemoved] * 2
 
     asyncio.run(scenario())
     print("from the kernel's event to the finished visit:", ", ".join(f"{seconds:.3f} s" for seconds in times))
@@ -237,7 +237,7 @@ def test_an_event_storm(make_stick: MakeStick, tmp_path: Path) -> None:
             await asyncio.sleep(0.5)
             assert len(told) == 2
             await in_thread(stick.unmount)
-            await told.wait(DriveRemoved)
+            await told.wait(StickRemoved)
         return took, busy
 
     took, busy = asyncio.run(scenario())
@@ -267,8 +267,8 @@ def test_pulled_out_during_the_visit(make_stick: MakeStick, tmp_path: Path) -> N
             await in_thread(lambda: stick.unmount(lazily=True))
             stick.pull_out()
             gone.set()
-            (removed,) = await told.wait(DriveRemoved)
-            assert isinstance(removed, DriveRemoved)
+            (removed,) = await told.wait(StickRemoved)
+            assert isinstance(removed, StickRemoved)
             assert removed.during_visit
             stick.plug_in()
             await in_thread(stick.mount)
@@ -286,12 +286,14 @@ def test_never_the_root_filesystem_nor_the_homes(make_stick: MakeStick, tmp_path
     folder.mkdir()
     run("mount", "--bind", "/", folder)
     try:
-        found = [drive.mount_point for drive in SystemDrives().mounted()]
+        found = [device.mount_point for device in SystemDevices().mounted()]
         assert stick.mount_point in found
         assert folder not in found
         assert Path("/") not in found
-        assert stick.mount_point not in [d.mount_point for d in SystemDrives(never=(stick.mount_point,)).mounted()]
-        assert stick.mount_point not in [d.mount_point for d in SystemDrives(filesystems=frozenset({"vfat"})).mounted()]
+        assert stick.mount_point not in [d.mount_point for d in SystemDevices(never=(stick.mount_point,)).mounted()]
+        assert stick.mount_point not in [
+            d.mount_point for d in SystemDevices(filesystems=frozenset({"vfat"})).mounted()
+        ]
     finally:
         run("umount", folder)
 
@@ -311,6 +313,6 @@ def test_mounted_before_udev_knew(make_stick: MakeStick, tmp_path: Path) -> None
                 assert len(told.of(VisitStarted)) == number
                 stick.unmount()
                 stick.pull_out()
-                await told.wait(DriveRemoved, number)
+                await told.wait(StickRemoved, number)
 
     asyncio.run(scenario())

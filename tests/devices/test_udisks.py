@@ -11,9 +11,9 @@ import pytest
 
 from sneaker.devices.udev import BlockDevice
 from sneaker.devices.udisks import UdisksMounter
-from sneaker.errors import DriveError
+from sneaker.errors import StickError
 from tests.desktop.bus import BusError, Service, message_bus
-from tests.devices.fakes import make_drive
+from tests.devices.fakes import make_mounted_device
 
 pytestmark = pytest.mark.dbus
 
@@ -78,7 +78,7 @@ def test_what_people_do_not_plug_in_is_not_mounted(bus: str, udisks: Udisks, nam
 
 @pytest.mark.parametrize("can", [True, False])
 def test_release(bus: str, udisks: Udisks, can: bool) -> None:
-    drive = replace(make_drive(Path("/media/anna/STICK")), device="/dev/sda")
+    drive = replace(make_mounted_device(Path("/media/anna/STICK")), node="/dev/sda")
     udisks.properties[DRIVE, "CanPowerOff"] = ("b", can)
     keeps = UdisksMounter(unmount=False, bus=bus)
     assert not keeps.release(drive, switch_off=True)
@@ -101,7 +101,7 @@ def test_repair(bus: str, udisks: Udisks, error: str | None) -> None:
     """What counts is whether it is in order afterwards."""
     if error:
         udisks.fail["Repair"] = error
-    UdisksMounter(bus=bus).repair(replace(make_drive(Path("/media/anna/STICK")), device="/dev/sda"))
+    UdisksMounter(bus=bus).repair(replace(make_mounted_device(Path("/media/anna/STICK")), node="/dev/sda"))
     made = [call[1] for call in udisks.calls]
     assert made == (["Unmount", "Check", "Mount"] if error else ["Unmount", "Repair", "Check", "Mount"])
 
@@ -111,8 +111,8 @@ def test_what_cannot_be_repaired_is_mounted_again(bus: str, udisks: Udisks, supp
     udisks.is_clean = False
     if not supported:
         udisks.fail["Repair"] = udisks.fail["Check"] = "org.freedesktop.UDisks2.Error.NotSupported"
-    with pytest.raises(DriveError, match="cannot be repaired" if supported else "no means"):
-        UdisksMounter(bus=bus).repair(replace(make_drive(Path("/media/anna/STICK")), device="/dev/sda"))
+    with pytest.raises(StickError, match="cannot be repaired" if supported else "no means"):
+        UdisksMounter(bus=bus).repair(replace(make_mounted_device(Path("/media/anna/STICK")), node="/dev/sda"))
     assert [call[1] for call in udisks.calls][-1] == "Mount"
 
 
@@ -125,16 +125,16 @@ def test_failures_in_our_own_words(bus: str, udisks: Udisks) -> None:
         "org.freedesktop.DBus.Error.ServiceUnknown": "not installed",
     }.items():
         udisks.fail["Mount"] = name
-        with pytest.raises(DriveError) as caught:
+        with pytest.raises(StickError) as caught:
             UdisksMounter(bus=bus).mount(DEVICE)
         assert words in caught.value.message
         assert "\x1b" not in caught.value.message
-    with pytest.raises(DriveError, match="does not know /dev/sdz"):
+    with pytest.raises(StickError, match="does not know /dev/sdz"):
         UdisksMounter(bus=bus).mount(replace(DEVICE, node="/dev/sdz"))
 
 
 def test_nobody_there(bus: str, tmp_path: Path) -> None:
-    with pytest.raises(DriveError, match="not installed"):
+    with pytest.raises(StickError, match="not installed"):
         UdisksMounter(bus=bus).mount(DEVICE)
-    with pytest.raises(DriveError, match="cannot reach"):
+    with pytest.raises(StickError, match="cannot reach"):
         UdisksMounter(bus=f"unix:path={tmp_path}/nothing").mount(DEVICE)

@@ -1,4 +1,4 @@
-"""The watcher's decisions, with drives that exist only in the test; tests/devices/test_udev.py has real ones."""
+"""The watcher's decisions, with devices that exist only in the test; tests/devices/test_udev.py has real ones."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.devices.device import MountedDrive
+from sneaker.devices.device import MountedDevice
 from sneaker.devices.events import (
-    DriveRemoved,
+    StickRemoved,
     Trouble,
     UnknownStick,
     VisitDone,
@@ -23,8 +23,8 @@ from sneaker.devices.events import (
 )
 from sneaker.devices.udev import BlockDevice
 from sneaker.devices.watch import Watcher
-from sneaker.errors import DriveError, NetworkKeyMismatch, StoreLocked
-from tests.devices.fakes import QUICK, FakeDrives, FileVisitor, Running, Told, make_drive
+from sneaker.errors import NetworkKeyMismatch, StickError, StoreLocked
+from tests.devices.fakes import QUICK, FakeDevices, FileVisitor, Running, Told, make_mounted_device
 
 
 def stick(folder: Path, name: str = "a", *, enrolled: bool = True) -> Path:
@@ -37,9 +37,9 @@ def stick(folder: Path, name: str = "a", *, enrolled: bool = True) -> Path:
 
 def test_a_drive_that_comes_is_visited_once(tmp_path: Path) -> None:
     async def scenario() -> None:
-        told, drives, visitor = Told(), FakeDrives(), FileVisitor()
-        async with Running(Watcher(visitor, drives, told, settings=QUICK)) as watcher:
-            drives.there.append(make_drive(stick(tmp_path)))
+        told, devices, visitor = Told(), FakeDevices(), FileVisitor()
+        async with Running(Watcher(visitor, devices, told, settings=QUICK)) as watcher:
+            devices.there.append(make_mounted_device(stick(tmp_path)))
             watcher.look()
             (done,) = await told.wait(VisitDone)
             assert isinstance(done, VisitDone)
@@ -48,14 +48,14 @@ def test_a_drive_that_comes_is_visited_once(tmp_path: Path) -> None:
                 watcher.look()
                 await asyncio.sleep(0.01)
             assert len(visitor.visits) == 1
-            drives.there.clear()
+            devices.there.clear()
             watcher.look()
-            (removed,) = await told.wait(DriveRemoved)
-            assert removed == DriveRemoved(done.drive, during_visit=False)
-            drives.there.append(replace(done.drive, sequence=2))
+            (removed,) = await told.wait(StickRemoved)
+            assert removed == StickRemoved(done.device, during_visit=False)
+            devices.there.append(replace(done.device, sequence=2))
             watcher.look()
             await told.wait(VisitDone, 2)
-        assert [type(event) for event in told] == [VisitStarted, VisitDone, DriveRemoved, VisitStarted, VisitDone]
+        assert [type(event) for event in told] == [VisitStarted, VisitDone, StickRemoved, VisitStarted, VisitDone]
 
     asyncio.run(scenario())
 
@@ -63,8 +63,8 @@ def test_a_drive_that_comes_is_visited_once(tmp_path: Path) -> None:
 def test_what_is_plugged_in_at_the_start_is_visited(tmp_path: Path) -> None:
     async def scenario() -> None:
         told = Told()
-        drives = FakeDrives([make_drive(stick(tmp_path))])
-        async with Running(Watcher(FileVisitor(), drives, told, settings=QUICK)):
+        devices = FakeDevices([make_mounted_device(stick(tmp_path))])
+        async with Running(Watcher(FileVisitor(), devices, told, settings=QUICK)):
             await told.wait(VisitDone)
 
     asyncio.run(scenario())
@@ -76,11 +76,11 @@ def test_unknown_sticks_are_announced_and_others_are_not_even_that(tmp_path: Pat
 
     async def scenario() -> None:
         told, visitor = Told(), FileVisitor()
-        drives = FakeDrives([make_drive(unknown, 1), make_drive(tmp_path / "photos", 2)])
-        async with Running(Watcher(visitor, drives, told, settings=QUICK)) as watcher:
+        devices = FakeDevices([make_mounted_device(unknown, 1), make_mounted_device(tmp_path / "photos", 2)])
+        async with Running(Watcher(visitor, devices, told, settings=QUICK)) as watcher:
             await told.wait(UnknownStick)
             await asyncio.sleep(0.1)
-            drives.there.clear()
+            devices.there.clear()
             watcher.look()
             await asyncio.sleep(0.1)
         assert [type(event) for event in told] == [UnknownStick]
@@ -96,12 +96,12 @@ def test_never_two_visits_at_once_on_a_filesystem(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         told, visitor = Told(), FileVisitor(seconds=0.1)
-        first = make_drive(stick(tmp_path))
-        drives = FakeDrives([first])
-        async with Running(Watcher(visitor, drives, told, settings=QUICK)) as watcher:
+        first = make_mounted_device(stick(tmp_path))
+        devices = FakeDevices([first])
+        async with Running(Watcher(visitor, devices, told, settings=QUICK)) as watcher:
             await told.wait(VisitStarted)
             for mount_id in range(101, 104):
-                drives.there = [replace(first, mount_id=mount_id)]
+                devices.there = [replace(first, mount_id=mount_id)]
                 watcher.look()
                 await asyncio.sleep(0.02)
             await told.wait(VisitDone, 2)
@@ -119,8 +119,8 @@ def test_a_failed_visit_is_tried_again_ever_more_slowly(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         told, visitor = Told(), FileVisitor(fail=fail)
-        drives = FakeDrives([make_drive(stick(tmp_path))])
-        async with Running(Watcher(visitor, drives, told, settings=QUICK)):
+        devices = FakeDevices([make_mounted_device(stick(tmp_path))])
+        async with Running(Watcher(visitor, devices, told, settings=QUICK)):
             await told.wait(VisitDone)
         delays = [event.retry_in_s for event in told.of(VisitFailed) if isinstance(event, VisitFailed)]
         assert delays == [0.02, 0.04, 0.08]
@@ -131,7 +131,7 @@ def test_a_failed_visit_is_tried_again_ever_more_slowly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "attempts"),
     [
-        (DriveError("no"), 5),
+        (StickError("no"), 5),
         (OSError(errno.EIO, "no"), 5),
         (NetworkKeyMismatch("no"), 1),
         (ZeroDivisionError("a bug"), 1),
@@ -143,8 +143,8 @@ def test_it_gives_up(tmp_path: Path, error: Exception, attempts: int) -> None:
 
     async def scenario() -> None:
         told, visitor = Told(), FileVisitor(fail=fail)
-        drives = FakeDrives([make_drive(stick(tmp_path))])
-        async with Running(Watcher(visitor, drives, told, settings=replace(QUICK, first_retry_s=0.001))):
+        devices = FakeDevices([make_mounted_device(stick(tmp_path))])
+        async with Running(Watcher(visitor, devices, told, settings=replace(QUICK, first_retry_s=0.001))):
             failed = await told.wait(VisitFailed, attempts)
             await asyncio.sleep(0.1)
         last = failed[-1]
@@ -163,9 +163,9 @@ def test_it_waits_for_a_locked_store_as_long_as_it_takes(tmp_path: Path) -> None
 
     async def scenario() -> None:
         told = Told()
-        drives = FakeDrives([make_drive(stick(tmp_path))])
+        devices = FakeDevices([make_mounted_device(stick(tmp_path))])
         settings = replace(QUICK, first_retry_s=0.001, longest_retry_s=0.004, removal_grace_s=0)
-        async with Running(Watcher(FileVisitor(fail=fail), drives, told, settings=settings)):
+        async with Running(Watcher(FileVisitor(fail=fail), devices, told, settings=settings)):
             await told.wait(VisitDone)
 
     asyncio.run(scenario())
@@ -173,26 +173,26 @@ def test_it_waits_for_a_locked_store_as_long_as_it_takes(tmp_path: Path) -> None
 
 def test_pulled_out_during_the_visit(tmp_path: Path) -> None:
     """One event says so; there is no failure and no retry, and the next insert is visited."""
-    drives = FakeDrives()
+    devices = FakeDevices()
 
     def fail(mount_point: Path, number: int) -> None:
         if number == 1:
-            drives.there.clear()
+            devices.there.clear()
             raise OSError(errno.EIO, "Input/output error")
 
     async def scenario() -> None:
         told, visitor = Told(), FileVisitor(fail=fail)
-        drive = make_drive(stick(tmp_path))
-        async with Running(Watcher(visitor, drives, told, settings=QUICK)) as watcher:
-            drives.there.append(drive)
+        device = make_mounted_device(stick(tmp_path))
+        async with Running(Watcher(visitor, devices, told, settings=QUICK)) as watcher:
+            devices.there.append(device)
             watcher.look()
-            await told.wait(DriveRemoved)
+            await told.wait(StickRemoved)
             await asyncio.sleep(0.05)
-            drives.there.append(replace(drive, sequence=2))
+            devices.there.append(replace(device, sequence=2))
             watcher.look()
             await told.wait(VisitDone)
-        assert [type(event) for event in told] == [VisitStarted, DriveRemoved, VisitStarted, VisitDone]
-        assert told[1] == DriveRemoved(drive, during_visit=True)
+        assert [type(event) for event in told] == [VisitStarted, StickRemoved, VisitStarted, VisitDone]
+        assert told[1] == StickRemoved(device, during_visit=True)
 
     asyncio.run(scenario())
 
@@ -205,14 +205,14 @@ def test_pulled_out_before_the_next_attempt(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         told = Told()
-        drives = FakeDrives([make_drive(stick(tmp_path))])
+        devices = FakeDevices([make_mounted_device(stick(tmp_path))])
         settings = replace(QUICK, first_retry_s=30)
-        async with Running(Watcher(FileVisitor(fail=fail), drives, told, settings=settings)) as watcher:
+        async with Running(Watcher(FileVisitor(fail=fail), devices, told, settings=settings)) as watcher:
             await told.wait(VisitFailed)
-            drives.there.clear()
+            devices.there.clear()
             watcher.look()
-            (removed,) = await told.wait(DriveRemoved)
-            assert isinstance(removed, DriveRemoved)
+            (removed,) = await told.wait(StickRemoved)
+            assert isinstance(removed, StickRemoved)
             assert removed.during_visit
 
     asyncio.run(scenario())
@@ -221,26 +221,26 @@ def test_pulled_out_before_the_next_attempt(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pulled", [False, True])
 def test_a_visit_that_ends_badly_without_raising(tmp_path: Path, pulled: bool) -> None:
     """A visit reports what it did until the stick failed; that is no success."""
-    drives = FakeDrives()
+    devices = FakeDevices()
 
     class Failing(FileVisitor):
-        def visit(self, drive: MountedDrive) -> VisitSummary:
-            summary = super().visit(drive)
+        def visit(self, device: MountedDevice) -> VisitSummary:
+            summary = super().visit(device)
             if len(self.visits) > 1:
                 return summary
             if pulled:
-                drives.there.clear()
+                devices.there.clear()
             return replace(summary, messages_in=7, safe_to_remove=False, complete=False, words="the stick failed")
 
     async def scenario() -> None:
         told = Told()
-        drive = make_drive(stick(tmp_path))
-        async with Running(Watcher(Failing(), drives, told, settings=QUICK)) as watcher:
-            drives.there.append(drive)
+        device = make_mounted_device(stick(tmp_path))
+        async with Running(Watcher(Failing(), devices, told, settings=QUICK)) as watcher:
+            devices.there.append(device)
             watcher.look()
             if pulled:
-                (removed,) = await told.wait(DriveRemoved)
-                assert isinstance(removed, DriveRemoved)
+                (removed,) = await told.wait(StickRemoved)
+                assert isinstance(removed, StickRemoved)
                 assert removed.during_visit
                 assert removed.summary is not None
                 assert removed.summary.messages_in == 7
@@ -253,17 +253,17 @@ def test_a_visit_that_ends_badly_without_raising(tmp_path: Path, pulled: bool) -
 
 def test_a_wobbling_stick_is_not_visited_until_it_stays(tmp_path: Path) -> None:
     async def scenario() -> None:
-        told, visitor, drives = Told(), FileVisitor(), FakeDrives()
-        drive = make_drive(stick(tmp_path))
-        async with Running(Watcher(visitor, drives, told, settings=replace(QUICK, settle_s=0.1))) as watcher:
+        told, visitor, devices = Told(), FileVisitor(), FakeDevices()
+        device = make_mounted_device(stick(tmp_path))
+        async with Running(Watcher(visitor, devices, told, settings=replace(QUICK, settle_s=0.1))) as watcher:
             for sequence in range(5):
-                drives.there = [replace(drive, sequence=sequence)]
+                devices.there = [replace(device, sequence=sequence)]
                 watcher.look()
                 await asyncio.sleep(0.04)
-                drives.there = []
+                devices.there = []
                 watcher.look()
                 await asyncio.sleep(0.04)
-            drives.there = [replace(drive, sequence=9)]
+            devices.there = [replace(device, sequence=9)]
             watcher.look()
             await told.wait(VisitDone)
         assert len(visitor.visits) == 1
@@ -273,11 +273,11 @@ def test_a_wobbling_stick_is_not_visited_until_it_stays(tmp_path: Path) -> None:
 
 def test_no_event_at_all_is_healed_by_the_timer(tmp_path: Path) -> None:
     async def scenario() -> None:
-        told, drives = Told(), FakeDrives()
+        told, devices = Told(), FakeDevices()
         settings = replace(QUICK, heal_s=0.05)
-        async with Running(Watcher(FileVisitor(), drives, told, settings=settings)):
+        async with Running(Watcher(FileVisitor(), devices, told, settings=settings)):
             await asyncio.sleep(0.02)
-            drives.there.append(make_drive(stick(tmp_path)))
+            devices.there.append(make_mounted_device(stick(tmp_path)))
             await told.wait(VisitDone)
 
     asyncio.run(scenario())
@@ -286,8 +286,8 @@ def test_no_event_at_all_is_healed_by_the_timer(tmp_path: Path) -> None:
 def test_a_hundred_thousand_events_are_a_few_looks(tmp_path: Path) -> None:
     looks = 0
 
-    class Counting(FakeDrives):
-        def mounted(self) -> list[MountedDrive]:
+    class Counting(FakeDevices):
+        def mounted(self) -> list[MountedDevice]:
             nonlocal looks
             looks += 1
             return super().mounted()
@@ -314,8 +314,8 @@ def test_stopping_waits_for_the_visit_but_not_for_one_that_hangs(tmp_path: Path)
         told, visitor = Told(), FileVisitor(seconds=seconds)
         if seconds > 10:
             visitor.fail = lambda mount_point, number: hanging.wait(seconds) and None
-        drives = FakeDrives([make_drive(stick(tmp_path, str(seconds)))])
-        running = Running(Watcher(visitor, drives, told, settings=replace(QUICK, stop_grace_s=grace)))
+        devices = FakeDevices([make_mounted_device(stick(tmp_path, str(seconds)))])
+        running = Running(Watcher(visitor, devices, told, settings=replace(QUICK, stop_grace_s=grace)))
         async with running:
             await told.wait(VisitStarted)
             started = time.monotonic()
@@ -331,8 +331,10 @@ def test_stopping_waits_for_the_visit_but_not_for_one_that_hangs(tmp_path: Path)
 def test_once_attends_to_what_is_there_and_returns(tmp_path: Path) -> None:
     async def scenario() -> Told:
         told = Told()
-        drives = FakeDrives([make_drive(stick(tmp_path, name), n, sequence=n) for n, name in enumerate("abc", 1)])
-        await Watcher(FileVisitor(), drives, told, settings=QUICK).once()
+        devices = FakeDevices(
+            [make_mounted_device(stick(tmp_path, name), n, sequence=n) for n, name in enumerate("abc", 1)]
+        )
+        await Watcher(FileVisitor(), devices, told, settings=QUICK).once()
         return told
 
     told = asyncio.run(scenario())
@@ -343,8 +345,8 @@ def test_once_attends_to_what_is_there_and_returns(tmp_path: Path) -> None:
 def test_looking_anew_visits_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         told = Told()
-        drives = FakeDrives([make_drive(stick(tmp_path))])
-        async with Running(Watcher(FileVisitor(), drives, told, settings=QUICK)) as watcher:
+        devices = FakeDevices([make_mounted_device(stick(tmp_path))])
+        async with Running(Watcher(FileVisitor(), devices, told, settings=QUICK)) as watcher:
             await told.wait(VisitDone)
             await asyncio.sleep(0.05)
             watcher.look_anew()
@@ -358,9 +360,9 @@ def test_looking_anew_visits_again(tmp_path: Path) -> None:
 
 @dataclass
 class FakeMounter:
-    """Mounts what lies in FakeDrives; ``fail`` times it does not work."""
+    """Mounts what lies in FakeDevices; ``fail`` times it does not work."""
 
-    drives: FakeDrives
+    devices: FakeDevices
     where: dict[int, Path]
     fail: int = 0
     stays_on: bool = False
@@ -371,28 +373,30 @@ class FakeMounter:
     def mount(self, device: BlockDevice) -> bool:
         if self.fail:
             self.fail -= 1
-            raise DriveError("udisks says no")
+            raise StickError("udisks says no")
         if device.number not in self.where:
             return False
         self.mounted.append(device.number)
-        self.drives.lying.remove(device)
-        self.drives.there.append(make_drive(self.where[device.number], device.number, sequence=device.sequence))
+        self.devices.lying.remove(device)
+        self.devices.there.append(
+            make_mounted_device(self.where[device.number], device.number, sequence=device.sequence)
+        )
         return True
 
-    def release(self, drive: MountedDrive, switch_off: bool) -> bool:
-        self.released.append((drive.number, switch_off))
-        self.drives.there.remove(drive)
-        self.drives.lying.append(make_device(drive.number, drive.sequence))
+    def release(self, device: MountedDevice, switch_off: bool) -> bool:
+        self.released.append((device.number, switch_off))
+        self.devices.there.remove(device)
+        self.devices.lying.append(make_device(device.number, device.sequence))
         return True
 
-    def switch_off(self, drive: MountedDrive) -> None:
+    def switch_off(self, device: MountedDevice) -> None:
         if self.stays_on:
-            raise DriveError("polkit does not let this user do that")
+            raise StickError("polkit does not let this user do that")
 
-    def repair(self, drive: MountedDrive) -> None:
-        self.repaired.append(drive.number)
+    def repair(self, device: MountedDevice) -> None:
+        self.repaired.append(device.number)
         if self.fail:
-            raise DriveError("udisks cannot repair that")
+            raise StickError("udisks cannot repair that")
 
 
 def make_device(number: int, sequence: int = 1) -> BlockDevice:
@@ -401,11 +405,11 @@ def make_device(number: int, sequence: int = 1) -> BlockDevice:
 
 def test_what_nothing_mounts_is_mounted_visited_and_released_once(tmp_path: Path) -> None:
     async def scenario() -> None:
-        told, drives, visitor = Told(), FakeDrives(), FileVisitor()
+        told, devices, visitor = Told(), FakeDevices(), FileVisitor()
         (tmp_path / "photos").mkdir()
-        mounter = FakeMounter(drives, {1: stick(tmp_path), 2: tmp_path / "photos"})
-        async with Running(Watcher(visitor, drives, told, mounter, settings=QUICK)) as watcher:
-            drives.lying += [make_device(number, sequence=number) for number in (1, 2, 3)]
+        mounter = FakeMounter(devices, {1: stick(tmp_path), 2: tmp_path / "photos"})
+        async with Running(Watcher(visitor, devices, told, mounter, settings=QUICK)) as watcher:
+            devices.lying += [make_device(number, sequence=number) for number in (1, 2, 3)]
             watcher.look()
             (done,) = await told.wait(VisitDone)
             assert isinstance(done, VisitDone)
@@ -415,11 +419,11 @@ def test_what_nothing_mounts_is_mounted_visited_and_released_once(tmp_path: Path
                 await asyncio.sleep(0.02)
             assert sorted(mounter.mounted) == [1, 2]
             assert sorted(mounter.released) == [(1, True), (2, False)]
-            drives.lying = [make_device(1, sequence=4)]
+            devices.lying = [make_device(1, sequence=4)]
             watcher.look()
             await told.wait(VisitDone, 2)
         assert len(visitor.visits) == 2
-        assert not told.of(DriveRemoved)
+        assert not told.of(StickRemoved)
 
     asyncio.run(scenario())
 
@@ -437,12 +441,12 @@ def test_a_stick_with_several_partitions_is_done_when_all_are(tmp_path: Path) ->
     visitor.fail = hold
 
     async def scenario() -> None:
-        told, drives = Told(), FakeDrives()
+        told, devices = Told(), FakeDevices()
         mounter = FakeMounter(
-            drives, {1: stick(tmp_path, "first"), 2: stick(tmp_path, "second"), 3: tmp_path / "photos"}
+            devices, {1: stick(tmp_path, "first"), 2: stick(tmp_path, "second"), 3: tmp_path / "photos"}
         )
-        async with Running(Watcher(visitor, drives, told, mounter, settings=QUICK)) as watcher:
-            drives.lying += [make_device(number, sequence=7) for number in (1, 2, 3)]
+        async with Running(Watcher(visitor, devices, told, mounter, settings=QUICK)) as watcher:
+            devices.lying += [make_device(number, sequence=7) for number in (1, 2, 3)]
             watcher.look()
             await told.wait(VisitStarted, 2)
             await asyncio.sleep(0.2)
@@ -451,17 +455,17 @@ def test_a_stick_with_several_partitions_is_done_when_all_are(tmp_path: Path) ->
             await told.wait(VisitDone, 2)
         assert sorted(number for number, _ in mounter.released) == [1, 2, 3]
         assert [switch_off for _, switch_off in mounter.released] == [False, False, True]
-        assert not told.of(DriveRemoved)
+        assert not told.of(StickRemoved)
 
     asyncio.run(scenario())
 
 
 def test_a_stick_that_cannot_be_switched_off_may_be_pulled_out(tmp_path: Path) -> None:
     async def scenario() -> None:
-        told, drives = Told(), FakeDrives()
-        mounter = FakeMounter(drives, {1: stick(tmp_path)}, stays_on=True)
-        async with Running(Watcher(FileVisitor(), drives, told, mounter, settings=QUICK)) as watcher:
-            drives.lying.append(make_device(1))
+        told, devices = Told(), FakeDevices()
+        mounter = FakeMounter(devices, {1: stick(tmp_path)}, stays_on=True)
+        async with Running(Watcher(FileVisitor(), devices, told, mounter, settings=QUICK)) as watcher:
+            devices.lying.append(make_device(1))
             watcher.look()
             (done,) = await told.wait(VisitDone)
         assert isinstance(done, VisitDone)
@@ -473,12 +477,12 @@ def test_a_stick_that_cannot_be_switched_off_may_be_pulled_out(tmp_path: Path) -
 
 def test_what_a_person_unmounts_stays_unmounted(tmp_path: Path) -> None:
     async def scenario() -> None:
-        drives, told = FakeDrives([make_drive(stick(tmp_path), 1)]), Told()
-        mounter = FakeMounter(drives, {1: tmp_path / "a"})
-        mounter.release = lambda drive, switch_off: False  # type: ignore[method-assign]
-        async with Running(Watcher(FileVisitor(), drives, told, mounter, settings=QUICK)) as watcher:
+        devices, told = FakeDevices([make_mounted_device(stick(tmp_path), 1)]), Told()
+        mounter = FakeMounter(devices, {1: tmp_path / "a"})
+        mounter.release = lambda device, switch_off: False  # type: ignore[method-assign]
+        async with Running(Watcher(FileVisitor(), devices, told, mounter, settings=QUICK)) as watcher:
             await told.wait(VisitDone)
-            drives.there, drives.lying = [], [make_device(1)]
+            devices.there, devices.lying = [], [make_device(1)]
             watcher.look()
             await asyncio.sleep(0.2)
             assert not mounter.mounted
@@ -488,13 +492,13 @@ def test_what_a_person_unmounts_stays_unmounted(tmp_path: Path) -> None:
 
 def test_what_the_desktop_mounts_is_left_to_it(tmp_path: Path) -> None:
     async def scenario() -> None:
-        drives, told = FakeDrives(lying=[make_device(1)]), Told()
-        mounter = FakeMounter(drives, {1: tmp_path / "a"})
+        devices, told = FakeDevices(lying=[make_device(1)]), Told()
+        mounter = FakeMounter(devices, {1: tmp_path / "a"})
         async with Running(
-            Watcher(FileVisitor(), drives, told, mounter, settings=replace(QUICK, mount_grace_s=0.2))
+            Watcher(FileVisitor(), devices, told, mounter, settings=replace(QUICK, mount_grace_s=0.2))
         ) as w:
             await asyncio.sleep(0.05)
-            drives.lying, drives.there = [], [make_drive(stick(tmp_path), 1)]
+            devices.lying, devices.there = [], [make_mounted_device(stick(tmp_path), 1)]
             w.look()
             await told.wait(VisitDone)
             await asyncio.sleep(0.3)
@@ -505,13 +509,13 @@ def test_what_the_desktop_mounts_is_left_to_it(tmp_path: Path) -> None:
 
 def test_mounting_is_tried_again_and_then_said(tmp_path: Path) -> None:
     async def scenario() -> None:
-        drives, told = FakeDrives(lying=[make_device(1)]), Told()
-        mounter = FakeMounter(drives, {1: stick(tmp_path)}, fail=2)
-        async with Running(Watcher(FileVisitor(), drives, told, mounter, settings=QUICK)):
+        devices, told = FakeDevices(lying=[make_device(1)]), Told()
+        mounter = FakeMounter(devices, {1: stick(tmp_path)}, fail=2)
+        async with Running(Watcher(FileVisitor(), devices, told, mounter, settings=QUICK)):
             await told.wait(VisitDone)
-        drives, told = FakeDrives(lying=[make_device(1)]), Told()
-        mounter = FakeMounter(drives, {}, fail=99)
-        async with Running(Watcher(FileVisitor(), drives, told, mounter, settings=QUICK)):
+        devices, told = FakeDevices(lying=[make_device(1)]), Told()
+        mounter = FakeMounter(devices, {}, fail=99)
+        async with Running(Watcher(FileVisitor(), devices, told, mounter, settings=QUICK)):
             assert await told.wait(Trouble) == [Trouble("/dev/sd1", "udisks says no")]
 
     asyncio.run(scenario())
@@ -520,15 +524,15 @@ def test_mounting_is_tried_again_and_then_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("fail", "breaks"), [(0, 1), (0, 9), (1, 9)])
 def test_a_damaged_file_system_is_repaired_once_and_visited_anew(tmp_path: Path, fail: int, breaks: int) -> None:
     class Breaking(FileVisitor):
-        def visit(self, drive: MountedDrive) -> VisitSummary:
-            summary = super().visit(drive)
+        def visit(self, device: MountedDevice) -> VisitSummary:
+            summary = super().visit(device)
             return replace(summary, complete=False, damaged=True) if len(self.visits) <= breaks else summary
 
     async def scenario() -> None:
-        told, drives, visitor = Told(), FakeDrives(), Breaking()
-        mounter = FakeMounter(drives, {1: stick(tmp_path)})
-        async with Running(Watcher(visitor, drives, told, mounter, settings=QUICK)) as watcher:
-            drives.lying.append(make_device(1))
+        told, devices, visitor = Told(), FakeDevices(), Breaking()
+        mounter = FakeMounter(devices, {1: stick(tmp_path)})
+        async with Running(Watcher(visitor, devices, told, mounter, settings=QUICK)) as watcher:
+            devices.lying.append(make_device(1))
             watcher.look()
             await told.wait(VisitStarted)
             mounter.fail = fail
@@ -547,8 +551,8 @@ def test_a_bug_in_looking_or_in_one_visit_ends_nothing(tmp_path: Path) -> None:
     good, bad = stick(tmp_path, "good"), stick(tmp_path, "bad")
     broken = [True]
 
-    class Drives(FakeDrives):
-        def mounted(self) -> list[MountedDrive]:
+    class Devices(FakeDevices):
+        def mounted(self) -> list[MountedDevice]:
             if broken[0]:
                 raise OverflowError("a number in the mount table")
             return super().mounted()
@@ -559,8 +563,8 @@ def test_a_bug_in_looking_or_in_one_visit_ends_nothing(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         told, visitor = Told(), FileVisitor(fail=fail)
-        drives = Drives([make_drive(bad, 1), make_drive(good, 2, sequence=2)])
-        async with Running(Watcher(visitor, drives, told, settings=QUICK)) as watcher:
+        devices = Devices([make_mounted_device(bad, 1), make_mounted_device(good, 2, sequence=2)])
+        async with Running(Watcher(visitor, devices, told, settings=QUICK)) as watcher:
             (trouble,) = await told.wait(Trouble)
             assert isinstance(trouble, Trouble)
             assert trouble.words.startswith("this is a bug in sneaker, please report it: OverflowError")
@@ -569,9 +573,9 @@ def test_a_bug_in_looking_or_in_one_visit_ends_nothing(tmp_path: Path) -> None:
             (done,) = await told.wait(VisitDone)
             (failed,) = await told.wait(VisitFailed)
             assert isinstance(done, VisitDone)
-            assert done.drive.mount_point == good
+            assert done.device.mount_point == good
             assert isinstance(failed, VisitFailed)
-            assert failed.drive.mount_point == bad
+            assert failed.device.mount_point == bad
             assert failed.retry_in_s is None
 
     asyncio.run(scenario())
@@ -582,22 +586,22 @@ def test_a_bug_in_mounting_is_said_and_ends_nothing(tmp_path: Path) -> None:
         def mount(self, device: BlockDevice) -> bool:
             raise KeyError(device.node)
 
-        def release(self, drive: MountedDrive, switch_off: bool) -> bool:
+        def release(self, device: MountedDevice, switch_off: bool) -> bool:
             raise AssertionError
 
-        def switch_off(self, drive: MountedDrive) -> None:
+        def switch_off(self, device: MountedDevice) -> None:
             raise AssertionError
 
-        def repair(self, drive: MountedDrive) -> None:
+        def repair(self, device: MountedDevice) -> None:
             raise AssertionError
 
     async def scenario() -> None:
-        told, drives = Told(), FakeDrives(lying=[BlockDevice("/dev/sdb1", 0x811, "vfat", None, None, 7, False)])
-        async with Running(Watcher(FileVisitor(), drives, told, Mounter(), settings=QUICK)) as watcher:
+        told, devices = Told(), FakeDevices(lying=[BlockDevice("/dev/sdb1", 0x811, "vfat", None, None, 7, False)])
+        async with Running(Watcher(FileVisitor(), devices, told, Mounter(), settings=QUICK)) as watcher:
             (trouble,) = await told.wait(Trouble)
             assert isinstance(trouble, Trouble)
             assert "this is a bug in sneaker, please report it: KeyError" in trouble.words
-            drives.there.append(make_drive(stick(tmp_path)))
+            devices.there.append(make_mounted_device(stick(tmp_path)))
             watcher.look()
             await told.wait(VisitDone)
 

@@ -13,8 +13,8 @@ from typing import BinaryIO, cast
 import orjson
 
 from sneaker.clock import VectorClock
-from sneaker.devices.mounts import MountTable, drive_mounts, parse_mountinfo
-from sneaker.errors import ClockError, ConfigError, DecryptionError, DriveError, InvalidMessage, KeysError, RefError
+from sneaker.devices.mounts import MountTable, device_mounts, parse_mountinfo
+from sneaker.errors import ClockError, ConfigError, DecryptionError, InvalidMessage, KeysError, RefError, StickError
 from sneaker.feed.classic.canonical import parse_json
 from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.json_stream import JsonObject, looks_like_objects, read_objects
@@ -229,7 +229,7 @@ def json_stream_seeds() -> Iterable[bytes]:
 
 def check_marker(data: bytes) -> None:
     """A marker is none, or comes back."""
-    marker = raised(DriveError, parse_marker, data)
+    marker = raised(StickError, parse_marker, data)
     if isinstance(marker, Marker):
         assert parse_marker(format_marker(marker)) == marker
 
@@ -281,7 +281,7 @@ def check_mounts(data: bytes) -> None:
     table = MountTable(tuple(mounts))
     visible = table.visible()
     assert all(mount in mounts for mount in visible)
-    drive_mounts(table)
+    device_mounts(table)
 
 
 def mount_seeds() -> Iterable[bytes]:

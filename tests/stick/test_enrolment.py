@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.caps import Caps
-from sneaker.errors import DriveError, NetworkKeyMismatch
+from sneaker.errors import NetworkKeyMismatch, StickError
 from sneaker.stick.enrolment import enrol, trust
 from sneaker.stick.layout import Stick
 from tests.homes import home, sneaker
@@ -24,7 +24,7 @@ def test_unknown_stick_is_left_alone(tmp_path: Path) -> None:
     first.sync(stick)
     other = Machine(tmp_path, "D")
     before = snapshot(stick)
-    with pytest.raises(DriveError, match="not known on this machine"):
+    with pytest.raises(StickError, match="not known on this machine"):
         other.sync(stick)
     assert other.clock() == {}
     assert snapshot(stick) == before
@@ -39,11 +39,11 @@ def test_folder_without_marker_is_no_stick(tmp_path: Path) -> None:
         path.mkdir()
     (tmp_path / "half" / "SNEAKER").mkdir()
     for path in (tmp_path / "plain", tmp_path / "half"):
-        with pytest.raises(DriveError, match="not a sneaker stick"):
+        with pytest.raises(StickError, match="not a sneaker stick"):
             machine.sync(path)
-        with pytest.raises(DriveError, match="not a sneaker stick"):
+        with pytest.raises(StickError, match="not a sneaker stick"):
             machine.trust(path)
-    with pytest.raises(DriveError, match="no such folder"):
+    with pytest.raises(StickError, match="no such folder"):
         machine.sync(tmp_path / "nowhere")
     machine.init(tmp_path / "half")  # a drive init that was interrupted is simply done again
     machine.sync(tmp_path / "half")
@@ -60,7 +60,7 @@ def test_two_sticks_are_two_drives(tmp_path: Path) -> None:
     with home(tmp_path / "B") as other:
         enrol(other, second, "", now_ms=0, random_bytes=os.urandom)
     machine.sync(first)
-    with pytest.raises(DriveError, match="not known"):
+    with pytest.raises(StickError, match="not known"):
         machine.sync(second)
     with Stick(first) as one, Stick(second) as two:
         assert one.marker() != two.marker()
@@ -98,12 +98,12 @@ def test_forget_and_trust_again(tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     (first, second) = machines(tmp_path, stick, "AB")
     first.sync(stick)
-    drive_id = sneaker("drive", "list", "--json", at=first.path).json["drives"][0]["id"]
+    stick_id = sneaker("drive", "list", "--json", at=first.path).json["drives"][0]["id"]
     before = snapshot(stick)
     sneaker("drive", "forget", stick, at=first.path)
     assert snapshot(stick) == before
     assert sneaker("sync", stick, at=first.path, ok=False).code == 60
-    assert sneaker("drive", "forget", drive_id, at=first.path, ok=False).code == 60
+    assert sneaker("drive", "forget", stick_id, at=first.path, ok=False).code == 60
     first.trust(stick)
     assert first.sync(stick).complete
     assert second.sync(stick).complete
@@ -127,7 +127,7 @@ def test_the_folder_itself_may_be_named(tmp_path: Path) -> None:
 
 def test_the_root_of_this_machine_is_no_stick(tmp_path: Path) -> None:
     machine = Machine(tmp_path, "A")
-    with pytest.raises(DriveError, match="root of this machine"):
+    with pytest.raises(StickError, match="root of this machine"):
         machine.init(Path("/"))
     assert not Path("/SNEAKER").exists()
 

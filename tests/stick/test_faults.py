@@ -16,7 +16,7 @@ import pytest
 
 from sneaker.bundle.card import decode_card
 from sneaker.bundle.indexed_file import open_indexed
-from sneaker.errors import DriveError
+from sneaker.errors import StickError
 from sneaker.stick.visit import VisitReport
 from sneaker.store.check import check
 from tests.stick.fuse import WRITES, Fault, Mount, mounted
@@ -157,7 +157,7 @@ def test_read_error_at_every_read(valley: Valley, stride: int) -> None:
     assert count > 5
     for nth in range(0, count, stride):
         valley.reset()
-        with mounted(valley.stick, Fault(("read",), nth, errno.EIO)) as mount, suppress(DriveError):
+        with mounted(valley.stick, Fault(("read",), nth, errno.EIO)) as mount, suppress(StickError):
             valley.first.sync(mount.at)  # or an error, where the marker itself cannot be read
         valley.check_whole_names()
         valley.check_next_visits()
@@ -170,7 +170,7 @@ def test_nothing_can_be_read_any_more(valley: Valley, error: int, stride: int) -
     count = sum(line.startswith("read") for line in trace)
     for nth in range(1 if error == GONE else 2, count, stride):
         valley.reset()
-        with mounted(valley.stick, Fault(("read",), nth, error, sticky=True)) as mount, suppress(DriveError):
+        with mounted(valley.stick, Fault(("read",), nth, error, sticky=True)) as mount, suppress(StickError):
             report = valley.first.sync(mount.at)  # or an error, where the marker itself cannot be read
             assert not report.complete
         valley.check_whole_names()
@@ -181,7 +181,7 @@ def test_folder_that_cannot_be_listed(valley: Valley) -> None:
     for path in ("bundles", "cards"):
         valley.reset()
         report, _, _ = visit(valley, Fault(("readdir", "opendir"), 0, errno.EIO, path, every=True))
-        assert report.problems == ["the stick failed: the drive reports an error"]
+        assert report.problems == ["the stick failed: the device reports an error"]
         valley.check_next_visits()
 
 

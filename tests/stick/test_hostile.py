@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.errors import DriveError
+from sneaker.errors import StickError
 from sneaker.stick import safe_folder as folder_module
 from sneaker.stick.info import describe
 from sneaker.stick.layout import base32
@@ -151,9 +151,9 @@ def test_things_in_the_place_of_the_folders(
     if place in ("SNEAKER", "drive.json"):
         is_empty = make is make_folder and place == "SNEAKER"  # which may become a stick
         for action in (second.sync, second.trust, *([] if is_empty else [second.init])):
-            with pytest.raises(DriveError):
+            with pytest.raises(StickError):
                 action(stick)
-        with second.opened() as opened, pytest.raises(DriveError):
+        with second.opened() as opened, pytest.raises(StickError):
             describe(opened, stick)
         if make is make_link:  # one is enough of what takes so long
             for words in (("sync", stick), ("drive", "info", stick), ("drive", "forget", stick)):
@@ -257,9 +257,9 @@ def test_marker_that_means_something(tmp_path: Path, pair: tuple[Machine, Machin
                 done = sneaker(*words, at=first.path, ok=False)
                 assert done.code == 60
                 assert "\x1b" not in done.out + done.err
-        with pytest.raises(DriveError):
+        with pytest.raises(StickError):
             first.sync(stick)
-        with pytest.raises(DriveError):
+        with pytest.raises(StickError):
             first.init(stick)
         assert marker.read_bytes() == data
     marker.write_bytes(good)
@@ -469,7 +469,7 @@ def test_block_device_that_loses_its_blocks(tmp_path: Path, loop_mount: Callable
         file.truncate(1 << 20)
     done = sneaker("sync", stick, at=second.path, ok=False)
     assert done.code in (3, 60), done.out + done.err
-    assert "drive reports an error" in done.out + done.err
+    assert "device reports an error" in done.out + done.err
     image.write_bytes(saved)
     subprocess.run(["umount", str(stick)], check=False)
     subprocess.run(["mount", "-o", "noatime", device.stdout.strip(), str(stick)], check=True)

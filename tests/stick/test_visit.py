@@ -327,10 +327,10 @@ def test_gc(tmp_path: Path) -> None:
 def first_mtime(machine: Machine, path: Path) -> int:
     """Return the time of modification that a machine remembers of a file: bits rot without changing it."""
     from sneaker.home.home import STORE_NAME
-    from sneaker.store.sticks import DriveTables
+    from sneaker.store.sticks import StickTables
 
-    with DriveTables.open(machine.path / STORE_NAME) as tables:
-        [drive] = tables.drives()
+    with StickTables.open(machine.path / STORE_NAME) as tables:
+        [drive] = tables.sticks()
         return tables.files(drive.id)[path.name].mtime_ns
 
 

@@ -239,7 +239,7 @@ def carry(world: World) -> None:
     if world.kind == "vfat":
         at = hub.log_size()
         hub.plug_in(stick.image, protected=True)
-        assert "the drive is write-protected" in wait_for_hub(world, at)
+        assert "the stick is write-protected" in wait_for_hub(world, at)
         hub.pull_out()
     world.say(
         f"back at the hub, all is level and fsck finds nothing; the last visit made {world.writes} write requests"
