@@ -20,6 +20,7 @@ from sneaker.keys import Keypair
 from sneaker.wire.boxstream import Boxer
 from sneaker.wire.handshake import ClientAuthenticated, ClientHandshake, ServerHandshake
 from sneaker.wire.muxrpc.packets import encode_packet
+from tests.test_layers import FLOORS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,7 +65,7 @@ def test_the_readme_is_short() -> None:
     assert [line for line in lines if len(line) > 100] == []
 
 
-PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md")]
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
 PAGES += [*sorted(GUIDE.glob("*.md")), *sorted((ROOT / "sneaker").glob("*.md"))]
 
 
@@ -174,6 +175,48 @@ def test_each_promise_names_tests_that_are_there(sentences: list[str]) -> None:
             file, _, name = test.partition("::")
             source = (ROOT / "tests" / file).read_text(encoding="utf-8")
             assert re.search(rf"^ *(async )?def {re.escape(name)}\(", source, re.MULTILINE), f"there is no {test}"
+
+
+HOUSE = (ROOT / "sneaker" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_drawing_of_the_house_has_the_floors_of_the_layers() -> None:
+    drawing = HOUSE.split("```text\n")[1].split("```")[0]
+    above, below = (part.splitlines() for part in re.split(r"^-+\n", drawing, flags=re.MULTILINE))
+    drawn = [set(line.split()) for line in [*above, *below]]
+    drawn[-2:] = [drawn[-2] | drawn[-1]]  # the ground floor takes two lines
+    floors = [set(rooms) for rooms in FLOORS if rooms != ("__main__",)]
+    assert drawn[::-1] == floors
+    assert len(below) == 4, "the line stands above the pure floors"
+
+
+def test_the_house_has_a_sentence_for_each_room() -> None:
+    described = set(re.findall(r"^\| `(\w+)/?` \| \S", HOUSE, re.MULTILINE))
+    ground = re.findall(r"^\| level 0 \| (.*?):", HOUSE, re.MULTILINE)
+    described |= set(re.findall(r"`(\w+)`", ground[0]))
+    rooms = {path.name.removesuffix(".py") for path in (ROOT / "sneaker").iterdir() if path.suffix in ("", ".py")}
+    assert described == rooms - {"__init__", "__main__", "__pycache__"}
+
+
+@pytest.mark.parametrize("page", ["sneaker/README.md", "CONTRIBUTING.md"])
+def test_files_that_the_pages_name_are_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:[\w.-]+/)*[\w.-]+(?:\.py|\.md|\.toml|/))`", text):
+        assert any((place / name).exists() for place in (ROOT, ROOT / "sneaker")), f"{page} names {name}"
+
+
+#: Subjects of older commits are longer.
+FIRST_SHORT_SUBJECT = "04d1095"
+
+
+def test_subjects_of_commits_are_short() -> None:
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    if not (ROOT / ".git").exists() or git("merge-base", "--is-ancestor", FIRST_SHORT_SUBJECT, "HEAD").returncode:
+        pytest.skip("there is no history here, or only the end of it")
+    subjects = git("log", "--format=%s", f"{FIRST_SHORT_SUBJECT}..HEAD").stdout.splitlines()
+    assert [subject for subject in subjects if len(subject) > 72] == []
 
 
 PROTOCOL = (ROOT / "sneaker" / "PROTOCOL.md").read_text(encoding="utf-8")
