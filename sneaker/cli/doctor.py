@@ -17,7 +17,8 @@ from sneaker.home.config import load_config
 if TYPE_CHECKING:
     from sneaker.doctor.examine import Finding, ForkedPlace, OwnFeed
     from sneaker.feed.classic.message import Message
-    from sneaker.store.rows import Claim, Store
+    from sneaker.store.rows import Claim
+    from sneaker.store.store import Store
 
 __all__: list[str] = []
 
@@ -136,7 +137,7 @@ def _dismiss(store: Store, own: OwnFeed, *, yes: bool) -> int:
             "If you are certain that no such messages exist, type the number of the last one here; to stop, press Enter: ",
             own.seen.held,
         )
-    return store.dismiss_claims(own.feed)
+    return store.claims.dismiss_claims(own.feed)
 
 
 def _ask(last: int, message: Message | None) -> None:

@@ -26,22 +26,19 @@ def status(
     json: JsonOption = False,
 ) -> None:
     """Say what is here, and what others are known to have."""
-    from sneaker.home.home import STORE_NAME
     from sneaker.stick.layout import base32
     from sneaker.stick.own_card import missing_blobs
-    from sneaker.store.sticks import StickTables
 
     with home() as opened:
         counts = opened.store.counts()
         clock = opened.store.clock()
-        peers = opened.store.peers()
+        peers = opened.store.peers.known_peers()
         forked = opened.store.forked()
         me = opened.keypair.public
         blobs = opened.blobs.counts()
         links = missing_blobs(opened)
         early = len(opened.blobs.early())
-        with StickTables.open(opened.path / STORE_NAME) as tables:
-            sticks = tables.sticks()
+        sticks = opened.store.sticks.sticks()
         value = {
             "home": str(opened.path),
             "id": str(me),

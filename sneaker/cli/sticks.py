@@ -92,11 +92,8 @@ def _say_what_now(path: Path) -> None:
 @drive.command("list")
 def list_(json: JsonOption = False) -> None:
     """List the sticks that are enrolled here."""
-    from sneaker.home.home import STORE_NAME
-    from sneaker.store.sticks import StickTables
-
-    with home() as opened, StickTables.open(opened.path / STORE_NAME) as tables:
-        sticks = tables.sticks()
+    with home() as opened:
+        sticks = opened.store.sticks.sticks()
     text = "\n".join(_stick_words(item) for item in sticks) or "no stick is enrolled here; see 'sneaker drive init'"
     settings.output(json).data({"drives": [_stick_json(item) for item in sticks]}, text)
 

@@ -25,8 +25,8 @@ from sneaker.own_feed.claims import contradicting
 from sneaker.own_feed.fork_guard import Doubt
 from sneaker.refs import FeedRef
 from sneaker.store.claims import may_be_wrong
-from sneaker.store.rows import Claim, Fork, OwnKeyElsewhere, OwnSeen, Store
-from sneaker.store.sticks import StickTables
+from sneaker.store.rows import Claim, Fork, OwnKeyElsewhere, OwnSeen
+from sneaker.store.store import Store
 
 __all__ = [
     "Finding",
@@ -164,8 +164,8 @@ def own_feed(home: Home, doubt: Doubt | None = None) -> OwnFeed:
         last = store.message(me, seen.held) if seen.held else None
     except StoreDamaged:
         last = None
-    claims = [claim for claim in store.claims(me) if claim.sequence > seen.held or claim in others]
-    return OwnFeed(me, state, seen, last, claims, others, forks, store.own_key_elsewhere(me))
+    claims = [claim for claim in store.claims.claims_about(me) if claim.sequence > seen.held or claim in others]
+    return OwnFeed(me, state, seen, last, claims, others, forks, store.own_keys.own_key_elsewhere(me))
 
 
 def _place(store: Store, fork: Fork) -> ForkedPlace:
@@ -467,8 +467,8 @@ def _clock_findings(home: Home, now_ms: int) -> Iterator[Finding]:
             f"your last message is of {day(last.timestamp)}, and this machine's clock says {day(now_ms)}",
             f"one of them is wrong; {hint}",
         )
-    ahead = [peer for peer in home.store.peers() if now_ms + _DAY_MS < peer.time_ms < _LATEST_MS]
-    known = [peer for peer in home.store.peers() if peer.time_ms]
+    ahead = [peer for peer in home.store.peers.known_peers() if now_ms + _DAY_MS < peer.time_ms < _LATEST_MS]
+    known = [peer for peer in home.store.peers.known_peers() if peer.time_ms]
     # One machine with a wrong clock says nothing about ours.
     if len(ahead) >= 2 and 2 * len(ahead) > len(known):
         yield Finding(
@@ -485,9 +485,7 @@ def day(time_ms: float) -> str:
 
 
 def _stick_findings(home: Home, now_ms: int) -> Iterator[Finding]:
-    with StickTables.open(home.path / STORE_NAME) as tables:
-        sticks = tables.sticks()
-    for stick in sticks:
+    for stick in home.store.sticks.sticks():
         last = stick.visited_at_ms or stick.enrolled_at_ms
         days = (now_ms - last) // _DAY_MS
         if days > _LONG_AGO_DAYS:

@@ -16,7 +16,7 @@ from sneaker.home.secret_file import load_secret, save_secret
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
 from sneaker.store.blobs import BlobStore
-from sneaker.store.rows import Store
+from sneaker.store.store import Store
 
 __all__ = [
     "SECRET_NAME",
@@ -84,9 +84,9 @@ def write_origin(path: Path, feed: FeedRef, *, name: str | None = None, adopted:
 
 def _open_store(path: Path, keypair: Keypair) -> Store:
     from sneaker.feed.private import facts_reader
-    from sneaker.store.store import SqliteStore
+    from sneaker.store.store import Store
 
-    return SqliteStore.open(path / STORE_NAME, keypair.public, facts_reader(keypair))
+    return Store(path / STORE_NAME, keypair.public, facts_reader(keypair))
 
 
 def reopen_store(home: Home) -> Store:
@@ -139,11 +139,11 @@ def open_home(path: Path, caps: Caps) -> Home:
 
 def _has_messages(path: Path) -> bool:
     """Say whether a folder without a secret holds a store that is in use; that of an ``init`` cut short is empty."""
-    from sneaker.store.store import SqliteStore
+    from sneaker.store.store import Store
 
     if not (path / STORE_NAME).exists():
         return False
-    with SqliteStore.open(path / STORE_NAME) as store:
+    with Store(path / STORE_NAME) as store:
         return bool(store.clock() or store.waiting())
 
 

@@ -16,7 +16,8 @@ from sneaker.ingest.fork_evidence import FeedEnd, waiting_row
 from sneaker.ingest.reports import Code, IngestCounts, IngestReport, Refusal
 from sneaker.refs import FeedRef
 from sneaker.social import EdgeState
-from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK, Batch, ForkRow, MessageRow, Writer
+from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK, Batch, ForkRow, MessageRow
+from sneaker.store.writer import Writer
 
 __all__ = ["Proven", "Segment"]
 

@@ -13,7 +13,7 @@ from sneaker.ingest.reports import BlobCounts
 from sneaker.limits import MAX_EARLY_BLOB_AGE_S
 from sneaker.refs import BlobRef
 from sneaker.store.blobs import BlobStore
-from sneaker.store.rows import Store
+from sneaker.store.store import Store
 
 __all__ = ["IncomingBlobs"]
 

@@ -36,7 +36,8 @@ from sneaker.ingest.reports import Code, IngestCounts, IngestReport, Refusal
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.signatures.pool import Check, Verifier, check_signatures
-from sneaker.store.rows import SEQUENCE_BITS, MessageRow, Store
+from sneaker.store.rows import SEQUENCE_BITS, MessageRow
+from sneaker.store.store import Store
 
 __all__ = ["Code", "Ingest", "IngestCounts", "IngestReport", "Refusal", "Run"]
 
@@ -416,7 +417,7 @@ class Ingest:
         good = len(checks) if bad < 0 else bad
         if good and not proven.holds:
             key = MessageRef(segment.rows[good - 1][1])
-            self._store.note_claim(me, me, segment.first + good - 1, key)
+            self._store.claims.note_claim(me, me, segment.first + good - 1, key)
             proven.hold()
         proven.note_bytes(sum([len(signed) for _, _, signed in checks]))
         proven.judge(segment, good)

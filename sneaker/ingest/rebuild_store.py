@@ -23,8 +23,8 @@ from sneaker.feed.run import Run
 from sneaker.ingest.ingest import Ingest
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.database import WriterLock, connect, distrust, store_errors, transaction
-from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK, Store
-from sneaker.store.store import SqliteStore
+from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK
+from sneaker.store.store import Store
 
 __all__ = ["Rebuilt", "rebuild"]
 
@@ -70,8 +70,6 @@ def rebuild(
 
     Raises StoreLocked, StoreFull, or StoreDamaged if nothing can be read at all; then everything is as it was.
     """
-    if not isinstance(store, SqliteStore):
-        raise StoreError("only a store on disk can be rebuilt")
     path = store.path
     fresh = path.with_name(path.stem + ".rebuilt.sqlite")
     kept = path.with_name(f"{path.stem}.damaged-{now_ms()}.sqlite")
@@ -103,7 +101,7 @@ class _Rebuild:
         now_ms: Callable[[], int],
         progress: Callable[[int], None] | None,
         workers: int | None,
-        store: SqliteStore,
+        store: Store,
     ) -> None:
         self._old = old
         self._fresh = fresh
@@ -117,7 +115,7 @@ class _Rebuild:
     def run(self) -> tuple[int, int]:
         """Fill the new file; return how many messages there were, and how many are kept aside."""
         feeds = self._feeds()
-        with SqliteStore.open(self._fresh, self._store.own, self._store.read_facts) as store:
+        with Store(self._fresh, self._store.own, self._store.read_facts) as store:
             with contextlib.closing(connect(self._fresh)) as new, transaction(new):
                 new.executemany("INSERT INTO feed (id, ref) VALUES (?, ?)", [(item[0], item[1]) for item in feeds])
             with Ingest(
@@ -138,7 +136,7 @@ class _Rebuild:
                 new.executemany("UPDATE feed SET forked = 1 WHERE id = ?", [(item[0],) for item in feeds if item[3]])
             for _, ref, sequence, _ in feeds:
                 if ref == self._store.own:  # the world has what this machine published, whether that can be read or not
-                    store.note_claim(FeedRef(ref), FeedRef(ref), sequence)
+                    store.claims.note_claim(FeedRef(ref), FeedRef(ref), sequence)
         return sum(item[2] for item in feeds), len(self._aside)
 
     def _feeds(self) -> list[tuple[int, bytes, int, int]]:

@@ -12,7 +12,7 @@ from sneaker.limits import MAX_BLOB_CHUNK_BYTES
 from sneaker.net.receivers import Silent
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.blobs import BlobStore
-from sneaker.store.rows import Store
+from sneaker.store.store import Store
 from sneaker.wire.blobs import (
     NO_BLOB_TEXT,
     BlobExchange,

@@ -26,7 +26,7 @@ from sneaker.ingest.reports import Code, Refusal
 from sneaker.net.connection import Connection
 from sneaker.refs import FeedRef
 from sneaker.signatures.pool import PROCESSES_FROM, Verifier
-from sneaker.store.rows import Store
+from sneaker.store.store import Store
 
 __all__ = ["MAX_WAITING_BYTES", "Intake", "Offer", "Outcome", "Source"]
 

@@ -23,7 +23,7 @@ from sneaker.net.ownkey import OwnKeyWatch
 from sneaker.net.peerclocks import PeerClocks
 from sneaker.net.policy import DEFAULT_HOPS, Policy, read_policy
 from sneaker.refs import FeedRef
-from sneaker.store.rows import Store
+from sneaker.store.store import Store
 from sneaker.wire.ebt.replicator import Replicator
 
 __all__ = ["Node"]

@@ -39,7 +39,7 @@ async def dial_from(home: Home, address: Address) -> Connection:
 
     def note_opening(host: str, opening: bytes) -> None:
         if is_for_us and not is_own_address(host):
-            home.store.note_opened(opening)
+            home.store.own_keys.note_opened(opening)
 
     return await dial(address, home.keypair, home.caps, on_opening=note_opening)
 
@@ -123,7 +123,7 @@ class OwnKeyWatch:
         node = self._node
         while True:
             try:
-                await node.in_background(lambda store: store.note_own_key(node.me, connection.host))
+                await node.in_background(lambda store: store.own_keys.note_own_key(node.me, connection.host))
             except SneakerError as error:
                 node.say(error.message)
             await asyncio.sleep(_FIRST_WAIT_S)

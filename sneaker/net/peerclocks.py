@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from sneaker.errors import SneakerError
 from sneaker.refs import FeedRef
-from sneaker.store.rows import Note, Peer, PeerKind, Store
+from sneaker.store.rows import Note, Peer, PeerKind
+from sneaker.store.store import Store
 
 if TYPE_CHECKING:
     from sneaker.net.meeting import Meeting
@@ -32,7 +33,7 @@ class PeerClocks:
         Our own feed is never in it: whether others have more of it than we do is worth asking every time.
         """
         node = self._node
-        record = next((record for record in node.store.peers() if record.ref == peer), None)
+        record = next((record for record in node.store.peers.known_peers() if record.ref == peer), None)
         if record is None:
             return {}
         now_ms = node.now_ms()
@@ -40,7 +41,7 @@ class PeerClocks:
         said_at_ms = max(record.met_at_ms, record.time_ms if record.time_ms <= now_ms else 0)
         if now_ms - said_at_ms > _CLOCK_MAX_AGE_MS:
             return {}
-        notes = node.store.peer_clock(peer)
+        notes = node.store.peers.peer_clock(peer)
         return {feed: note.sequence if note.replicate else -1 for feed, note in notes.items() if feed != node.me}
 
     async def save(self, peer: FeedRef, notes: Mapping[FeedRef, Note]) -> None:
@@ -48,16 +49,16 @@ class PeerClocks:
         record = Peer(peer, PeerKind.EBT, met_at_ms=self._node.now_ms())
 
         def write(store: Store) -> None:
-            store.set_peer(record)
+            store.peers.set_peer(record)
             if notes:
-                store.update_peer_clock(peer, notes)
+                store.peers.update_peer_clock(peer, notes)
 
         await self._node.in_background(write)
 
     async def claim(self, peer: FeedRef, sequence: int) -> None:
         """Write down how far a peer says that our own feed goes; raises StoreError."""
         me = self._node.me
-        await self._node.in_background(lambda store: store.note_claim(me, peer, sequence))
+        await self._node.in_background(lambda store: store.claims.note_claim(me, peer, sequence))
 
     async def save_of(self, meeting: Meeting) -> None:
         """Write down what the peer of a meeting said since the last time, if it is somebody to remember."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sneaker.refs import FeedRef
 from sneaker.social import NEAR_HOPS, EdgeState, find_hops
-from sneaker.store.rows import Store
+from sneaker.store.store import Store
 
 __all__ = ["DEFAULT_HOPS", "Policy", "read_policy"]
 

@@ -11,7 +11,7 @@ from sneaker.feed.classic.message import Message
 from sneaker.net.fetching import OverdueFetcher
 from sneaker.net.intake import Offer, Outcome
 from sneaker.refs import FeedRef
-from sneaker.store.rows import Store
+from sneaker.store.store import Store
 from sneaker.wire.ebt.connection import ClockReceived, OwnMessageSeen
 from sneaker.wire.ebt.notes import MessageItem
 from sneaker.wire.ebt.replicator import RECONNECTED_TEXT

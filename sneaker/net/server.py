@@ -96,7 +96,7 @@ class Server:
                 node.home.caps,
                 is_welcome=lambda peer: node.is_welcome(peer, host),
                 is_known=lambda peer: node.policy.is_near(peer) or peer == node.me,
-                is_ours=node.store.has_opened,
+                is_ours=node.store.own_keys.has_opened,
             )
         except SneakerError:
             return  # whoever scans ports is no news

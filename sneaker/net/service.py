@@ -334,7 +334,7 @@ async def calling(home: Home, address: Address) -> AsyncIterator[Connection]:
     """Connect to a peer only to call it; raises AddressError, NetworkError or HandshakeError."""
     connection = await dial_from(home, address)
     if proves_own_key_elsewhere(home, connection):
-        home.store.note_own_key(home.keypair.public, connection.host)
+        home.store.own_keys.note_own_key(home.keypair.public, connection.host)
     running = asyncio.create_task(connection.run())
     try:
         yield connection

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from sneaker.bundle.card import Card
 from sneaker.clock import VectorClock
-from sneaker.home.home import STORE_NAME, Home
+from sneaker.home.home import Home
 from sneaker.refs import FeedRef
-from sneaker.store.rows import Claim, Note, Peer, PeerKind, Store
-from sneaker.store.sticks import StickTables
+from sneaker.store.rows import Claim, Note, Peer, PeerKind
+from sneaker.store.store import Store
 
 __all__ = ["Hearsay", "NamedPlaces", "contradicting", "note_card"]
 
@@ -26,11 +26,10 @@ def note_card(home: Home, card: Card) -> None:
     """
     store, me = home.store, home.keypair.public
     sequence = card.clock.get(me, 0)
-    store.note_claim(me, card.machine, sequence, card.head if card.machine == me else None)
+    store.claims.note_claim(me, card.machine, sequence, card.head if card.machine == me else None)
     if card.machine == me:
         held = store.head(me)
-        with StickTables.open(home.path / STORE_NAME) as tables:
-            tables.meet_own_card(me, card.counter, ahead=sequence > (held.sequence if held is not None else 0))
+        store.sticks.meet_own_card(me, card.counter, ahead=sequence > (held.sequence if held is not None else 0))
 
 
 def contradicting(store: Store, me: FeedRef) -> list[Claim]:
@@ -40,7 +39,7 @@ def contradicting(store: Store, me: FeedRef) -> list[Claim]:
     """
     return [
         claim
-        for claim in store.claims(me)
+        for claim in store.claims.claims_about(me)
         if claim.key is not None and (ours := store.key_at(me, claim.sequence)) is not None and ours != claim.key
     ]
 
@@ -61,17 +60,17 @@ class Hearsay:
     def learn_sequence(self, source: FeedRef | None, sequence: int) -> None:
         """Remember how far somebody says that our own feed goes, 0 if they do not."""
         if sequence and not self._dry_run:
-            self._store.note_claim(self._me, source, sequence)
+            self._store.claims.note_claim(self._me, source, sequence)
 
     def learn_clock(self, peer: Peer, clock: VectorClock) -> None:
         """Remember what somebody has; our own old words say only how far our own feed went."""
         if not clock or self._dry_run:
             return
         if peer.ref == self._me:
-            self._store.note_claim(self._me, self._me, clock.get(self._me, 0))
+            self._store.claims.note_claim(self._me, self._me, clock.get(self._me, 0))
             return
-        self._store.set_peer(peer)
-        self._store.update_peer_clock(peer.ref, {feed: Note(sequence) for feed, sequence in clock.items()})
+        self._store.peers.set_peer(peer)
+        self._store.peers.update_peer_clock(peer.ref, {feed: Note(sequence) for feed, sequence in clock.items()})
 
     def learn_card(self, card: Card) -> None:
         """Remember what a machine's newest card says; our own says what this machine once knew."""

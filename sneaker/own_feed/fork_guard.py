@@ -47,12 +47,11 @@ from sneaker.feed.classic.message import Head, Message
 from sneaker.feed.classic.validate import parse_message
 from sneaker.files.atomic_write import check_may_replace, reason_of
 from sneaker.home.copy_detection import read_note, write_note
-from sneaker.home.home import STORE_NAME, Home, read_origin, write_origin
+from sneaker.home.home import Home, read_origin, write_origin
 from sneaker.ingest.ingest import Ingest
 from sneaker.limits import PUBLISH_WAIT_S
 from sneaker.refs import MessageRef
 from sneaker.store.database import WriterLock
-from sneaker.store.sticks import StickTables
 
 __all__ = ["Doubt", "Standing"]
 
@@ -141,20 +140,19 @@ class Standing:
         if message is not None and message.sequence > self._held_sequence():
             ingest.add_message(message)
             ingest.flush()
-        self._home.store.note_claim(me, me, memory.head.sequence, memory.head.key)
+        self._home.store.claims.note_claim(me, me, memory.head.sequence, memory.head.key)
 
     def doubt(self) -> Doubt | None:
         """Return why the person has to be asked before anything is published, if so."""
-        if self._home.store.own_key_elsewhere(self._home.keypair.public):
+        if self._home.store.own_keys.own_key_elsewhere(self._home.keypair.public):
             return Doubt.SHARED
         origin = read_origin(self._home.path)
         if origin is not None and origin.feed != str(self._home.keypair.public):
             return Doubt.EXCHANGED
         if origin is not None and origin.adopted:
             return Doubt.ADOPTED
-        with StickTables.open(self._home.path / STORE_NAME) as tables:
-            if tables.met_forgotten_card(self._home.keypair.public):
-                return Doubt.RESTORED
+        if self._home.store.sticks.met_forgotten_card(self._home.keypair.public):
+            return Doubt.RESTORED
         memory = self._remembered()
         if origin is not None and origin.is_here:
             # Who puts back a whole folder leaves files alone that are as they were, like the origin; not the memory.
@@ -195,9 +193,8 @@ class Standing:
             self._check_unchanged(self._remembered())
             self._settle(anew=True)
             self._remember(self._held(), None)
-        with StickTables.open(self._home.path / STORE_NAME) as tables:
-            tables.forgive_cards(self._home.keypair.public, now_ms)
-        self._home.store.settle_own_key(self._home.keypair.public)
+        self._home.store.sticks.forgive_cards(self._home.keypair.public, now_ms)
+        self._home.store.own_keys.settle_own_key(self._home.keypair.public)
 
     def begin(self) -> None:
         """Begin to remember, for a home that was just made: nothing was published with its identity yet."""

@@ -24,7 +24,7 @@ from sneaker.own_feed.claims import contradicting
 from sneaker.own_feed.draft import check_meaning, recipients
 from sneaker.own_feed.fork_guard import Standing
 from sneaker.refs import FeedRef
-from sneaker.store.rows import Store
+from sneaker.store.store import Store
 
 __all__ = ["check_may_publish", "contact_content", "publish"]
 

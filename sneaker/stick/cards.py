@@ -18,7 +18,7 @@ from sneaker.stick.layout import CARDS, Stick, base32, from_base32
 from sneaker.stick.own_card import current_card, decode_known
 from sneaker.stick.report import DAY_MS
 from sneaker.stick.safe_folder import Entry, Folder
-from sneaker.store.sticks import KnownCard, StickTables
+from sneaker.store.sticks import KnownCard
 from sneaker.transfer.import_files import ImportSession
 
 __all__ = ["CARD_NAME", "StickCards"]
@@ -43,13 +43,12 @@ class _Named:
 class StickCards:
     """Reads the cards on a stick, and writes our own and newer ones of others."""
 
-    def __init__(self, home: Home, stick: Stick, tables: StickTables, now_ms: Callable[[], int]) -> None:
+    def __init__(self, home: Home, stick: Stick, now_ms: Callable[[], int]) -> None:
         self._home = home
         self._stick = stick
-        self._tables = tables
         self._now_ms = now_ms
         self._me = home.keypair.public
-        self._known = tables.cards()
+        self._known = home.store.sticks.cards()
         self._names: dict[FeedRef, list[_Named]] = {}
         self._seen_at: dict[FeedRef, int] = {}
         self._left_bytes = _MAX_READ_BYTES
@@ -175,8 +174,8 @@ class StickCards:
         own = self._own_here.counter if self._own_here is not None else 0
         # Names that our card cannot have, because something else has them.
         taken = {named.counter for named in self._names.get(self._me, []) if named.counter != own}
-        current = current_card(self._home, self._tables, now_ms=self._now_ms(), seen=self._own_here, taken=taken)
-        newest = {machine: card for machine, card in self._tables.cards().items() if machine in self.cards}
+        current = current_card(self._home, now_ms=self._now_ms(), seen=self._own_here, taken=taken)
+        newest = {machine: card for machine, card in self._home.store.sticks.cards().items() if machine in self.cards}
         newest[self._me] = current
         for machine, known in newest.items():
             names = self._names.get(machine, [])

@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sneaker.caps import Caps
 from sneaker.errors import NetworkKeyMismatch, StickError
 from sneaker.files.atomic_write import output_errors
-from sneaker.home.home import STORE_NAME, Home
+from sneaker.home.home import Home
 from sneaker.home.secret_guard import check_stick
 from sneaker.stick.layout import Marker, Stick
-from sneaker.store.sticks import StickRecord, StickTables
+from sneaker.store.sticks import StickRecord
 
 __all__ = ["enrol", "forget", "is_enrolled", "require_enrolled", "trust"]
 
 
-def require_enrolled(stick: Stick, tables: StickTables, caps: Caps) -> tuple[StickRecord, Marker]:
+def require_enrolled(home: Home, stick: Stick) -> tuple[StickRecord, Marker]:
     """Return what is remembered of a stick; raises StickError if a person has not enrolled it on this machine."""
     marker = stick.marker()
     if marker is None:
         raise StickError(
             f"{stick.root} is not a sneaker stick", hint=f"run 'sneaker drive init {stick.root}' to make it one"
         )
-    if marker.network_id != caps.network_id:
+    if marker.network_id != home.caps.network_id:
         raise NetworkKeyMismatch(f"the stick at {stick.root} belongs to another network")
-    known = tables.stick(marker.stick_id)
+    known = home.store.sticks.stick(marker.stick_id)
     if known is None:
         raise StickError(
             f"the stick at {stick.root} is not known on this machine, so nothing was read or written",
@@ -36,11 +35,11 @@ def require_enrolled(stick: Stick, tables: StickTables, caps: Caps) -> tuple[Sti
 
 def is_enrolled(home: Home, path: Path) -> bool | None:
     """Say whether the stick at ``path`` is enrolled here; None if there is no stick there."""
-    with Stick(path) as stick, StickTables.open(home.path / STORE_NAME) as tables:
+    with Stick(path) as stick:
         marker = stick.marker()
         if marker is None:
             return None
-        return marker.network_id == home.caps.network_id and tables.stick(marker.stick_id) is not None
+        return marker.network_id == home.caps.network_id and home.store.sticks.stick(marker.stick_id) is not None
 
 
 def enrol(
@@ -77,25 +76,21 @@ def _remember(home: Home, stick: Stick, label: str, now_ms: int) -> StickRecord:
         )
     if marker.network_id != home.caps.network_id:
         raise NetworkKeyMismatch(f"the stick at {stick.root} belongs to another network")
-    with StickTables.open(home.path / STORE_NAME) as tables:
-        known = tables.stick(marker.stick_id)
-        record = StickRecord(
-            marker.stick_id,
-            label or (known.label if known else ""),
-            known.enrolled_at_ms if known else now_ms,
-            known.visited_at_ms if known else 0,
-        )
-        tables.put_stick(record)
+    known = home.store.sticks.stick(marker.stick_id)
+    record = StickRecord(
+        marker.stick_id,
+        label or (known.label if known else ""),
+        known.enrolled_at_ms if known else now_ms,
+        known.visited_at_ms if known else 0,
+    )
+    home.store.sticks.put_stick(record)
     return record
 
 
 def forget(home: Home, stick_id: bytes) -> StickRecord:
     """Forget a stick on this machine; what is on it stays as it is.  Raises StickError if it is not known."""
-    with StickTables.open(home.path / STORE_NAME) as tables:
-        record = tables.stick(stick_id)
-        if record is None:
-            raise StickError(
-                "that stick is not enrolled on this machine", hint="'sneaker drive list' shows those that are"
-            )
-        tables.forget_stick(stick_id)
+    record = home.store.sticks.stick(stick_id)
+    if record is None:
+        raise StickError("that stick is not enrolled on this machine", hint="'sneaker drive list' shows those that are")
+    home.store.sticks.forget_stick(stick_id)
     return record

@@ -19,7 +19,8 @@ from sneaker.feed.classic.compact import Compact
 from sneaker.feed.run import Run
 from sneaker.home.home import Home
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.rows import Fork, Store
+from sneaker.store.rows import Fork
+from sneaker.store.store import Store
 
 __all__ = ["Witness", "contested", "encode_witness", "find_witnesses"]
 

@@ -7,12 +7,11 @@ from typing import Any
 
 from sneaker.bundle.card import MAX_CARD_BYTES, decode_card
 from sneaker.errors import BundleError, SourceError, StickError
-from sneaker.home.home import STORE_NAME, Home
+from sneaker.home.home import Home
 from sneaker.stick.cards import CARD_NAME
 from sneaker.stick.layout import BUNDLES, CARDS, Stick, base32, stick_errors
 from sneaker.stick.receive import BUNDLE_NAME
 from sneaker.stick.safe_folder import Listing
-from sneaker.store.sticks import StickTables
 
 __all__ = ["describe"]
 
@@ -22,17 +21,17 @@ _MAX_CARDS = 1000
 
 def describe(home: Home, path: Path) -> dict[str, Any]:
     """Return the stick at ``path`` as ``drive info --json`` prints it; raises StickError if there is none."""
-    with Stick(path) as stick, StickTables.open(home.path / STORE_NAME) as tables, stick_errors(path):
+    with Stick(path) as stick, stick_errors(path):
         marker = stick.marker()
         if marker is None:
             raise StickError(f"{path} is not a sneaker stick", hint=f"run 'sneaker drive init {path}' to make it one")
-        files = tables.files(marker.stick_id)
+        files = home.store.sticks.files(marker.stick_id)
         folder = stick.folder(BUNDLES)
         bundles = folder.list(BUNDLE_NAME) if folder is not None else Listing()
         cards, no_cards = _cards(home, stick)
         return {
             "drive": base32(marker.stick_id),
-            "enrolled": tables.stick(marker.stick_id) is not None,
+            "enrolled": home.store.sticks.stick(marker.stick_id) is not None,
             "network_matches": marker.network_id == home.caps.network_id,
             "bundles": [
                 {

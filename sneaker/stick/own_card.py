@@ -13,11 +13,11 @@ from sneaker.bundle.card import CARD_MAGIC, MAX_UNREADABLE, Card, decode_card, e
 from sneaker.clock import VectorClock
 from sneaker.errors import BundleError
 from sneaker.files.atomic_write import new_file, output_errors
-from sneaker.home.home import STORE_NAME, Home
+from sneaker.home.home import Home
 from sneaker.refs import BlobRef
 from sneaker.stick.layout import from_base32
 from sneaker.store.rows import BlobLink
-from sneaker.store.sticks import KnownCard, StickTables
+from sneaker.store.sticks import KnownCard
 
 __all__ = ["current_card", "decode_known", "make_card", "missing_blobs", "wanted_blobs", "write_card"]
 
@@ -92,7 +92,7 @@ def make_card(
 
 
 def current_card(
-    home: Home, tables: StickTables, *, now_ms: int, seen: Card | None = None, taken: AbstractSet[int] = frozenset()
+    home: Home, *, now_ms: int, seen: Card | None = None, taken: AbstractSet[int] = frozenset()
 ) -> KnownCard:
     """Return this machine's card as of now: the newest one if it still says how things are, else a new one.
 
@@ -103,9 +103,9 @@ def current_card(
     clock = home.store.clock()
     sequence = clock.get(me, 0)
     head = home.store.key_at(me, sequence) if sequence else None
-    unreadable = _unreadable_bundles(tables)
+    unreadable = _unreadable_bundles(home)
     while True:
-        known = tables.card(me)
+        known = home.store.sticks.card(me)
         mine = decode_known(known)
         wants = wanted_blobs(home, mine, clock)
         counters = [card.counter for card in (known, seen) if card is not None]
@@ -119,24 +119,20 @@ def current_card(
             counter += 1
         data = make_card(home, now_ms=now_ms, counter=counter, clock=clock, wants=wants, unreadable=unreadable)
         made = KnownCard(me, counter, now_ms, data)
-        if tables.put_own_card(made):
+        if home.store.sticks.put_own_card(made):
             return made  # else another process made one meanwhile
 
 
-def _unreadable_bundles(tables: StickTables) -> frozenset[bytes]:
+def _unreadable_bundles(home: Home) -> frozenset[bytes]:
     """Return the ids of bundles on any stick that we could not read; a bundle's name on a stick is its id."""
-    ids = (from_base32(name.partition(".")[0], 16) for name in tables.unusable_files(MAX_UNREADABLE))
+    ids = (from_base32(name.partition(".")[0], 16) for name in home.store.sticks.unusable_files(MAX_UNREADABLE))
     return frozenset(bundle_id for bundle_id in ids if bundle_id is not None)
 
 
 def write_card(path: Path, home: Home, *, now_ms: int) -> None:
     """Write this machine's card to a file, in the place of an older card if there is one; raises OutputError."""
-    with (
-        output_errors(path),
-        new_file(path, replaces=_is_card) as file,
-        StickTables.open(home.path / STORE_NAME) as tables,
-    ):
-        file.write(current_card(home, tables, now_ms=now_ms).data)
+    with output_errors(path), new_file(path, replaces=_is_card) as file:
+        file.write(current_card(home, now_ms=now_ms).data)
 
 
 def _is_card(start: bytes) -> bool:

@@ -16,7 +16,7 @@ from sneaker.bundle.records import RecordEntry, decode_blob
 from sneaker.errors import BundleDamaged, BundleUnsupported, SourceError
 from sneaker.refs import FeedRef
 from sneaker.stick.safe_folder import Folder
-from sneaker.store.rows import Store
+from sneaker.store.store import Store
 
 __all__ = ["is_sound", "packed_by"]
 

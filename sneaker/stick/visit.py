@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sneaker.errors import OutputError, SourceError, StickError
 from sneaker.files.atomic_write import reason_of
-from sneaker.home.home import STORE_NAME, Home
+from sneaker.home.home import Home
 from sneaker.stick.bundles import Shelf
 from sneaker.stick.cards import StickCards
 from sneaker.stick.enrolment import require_enrolled
@@ -24,7 +24,7 @@ from sneaker.stick.layout import Marker, Stick, base32
 from sneaker.stick.receive import Taking, is_gone
 from sneaker.stick.report import VisitOptions, VisitReport
 from sneaker.stick.send import Leaving
-from sneaker.store.sticks import StickRecord, StickTables
+from sneaker.store.sticks import StickRecord
 from sneaker.transfer.import_files import importing
 
 __all__ = ["VisitOptions", "VisitReport", "visit"]
@@ -47,10 +47,10 @@ def visit(
     Raises StickError if it is not enrolled here or cannot be read at all, StoreError if this machine's store fails.  A stick that
     fails on the way, or is pulled out, ends in the report with what was done until then.
     """
-    with Stick(path) as stick, StickTables.open(home.path / STORE_NAME) as tables:
-        record, marker = require_enrolled(stick, tables, home.caps)
+    with Stick(path) as stick:
+        record, marker = require_enrolled(home, stick)
         with _one_at_a_time(home.path, marker):
-            return _Visit(home, stick, tables, record, options, now_ms, random_bytes, progress).run()
+            return _Visit(home, stick, record, options, now_ms, random_bytes, progress).run()
 
 
 @contextlib.contextmanager
@@ -77,7 +77,6 @@ class _Visit:
         self,
         home: Home,
         stick: Stick,
-        tables: StickTables,
         record: StickRecord,
         options: VisitOptions,
         now_ms: Callable[[], int],
@@ -86,15 +85,14 @@ class _Visit:
     ) -> None:
         self._home = home
         self._stick = stick
-        self._tables = tables
         self._record = record
         self._options = options
         self._now_ms = now_ms
         self._random_bytes = random_bytes
         self._progress = progress or (lambda done: None)
         self._part_prefix = base32(home.keypair.public)[:16] + "-"
-        self._cards = StickCards(home, stick, tables, now_ms)
-        self._shelf = Shelf(tables.files(record.id))
+        self._cards = StickCards(home, stick, now_ms)
+        self._shelf = Shelf(home.store.sticks.files(record.id))
         self._problems: list[str] = []
         self._has_ended = False
         self._is_new_visit = True
@@ -183,7 +181,7 @@ class _Visit:
         gone = [] if self._has_ended else shelf.gone()
         if not (shelf.learnt or gone or cards.learnt or self._is_new_visit):
             return
-        self._tables.remember(self._record, files=shelf.learnt.values(), gone=gone, cards=cards.learnt)
+        self._home.store.sticks.remember(self._record, files=shelf.learnt.values(), gone=gone, cards=cards.learnt)
         self._is_new_visit = False
         cards.learnt.clear()
         if not self._has_ended:

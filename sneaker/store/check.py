@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sneaker.caps import MAIN_CAPS, Caps
-from sneaker.errors import InvalidMessage, StoreError
+from sneaker.errors import InvalidMessage
 from sneaker.feed.chain import Chain, place_in_chain
 from sneaker.feed.classic.compact import Compact, expand, expand_run
 from sneaker.feed.classic.message import Message, signed_bytes
@@ -28,8 +28,8 @@ from sneaker.refs import FeedRef, MessageRef
 from sneaker.signatures.pool import Check, Verifier
 from sneaker.store.database import WriterLock, connect, store_errors
 from sneaker.store.repair import CheckedFeed, compare_derived, make_scratch, mend, write_scratch
-from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK, Store
-from sneaker.store.store import SqliteStore
+from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK
+from sneaker.store.store import Store
 
 __all__ = ["CheckReport", "Problem", "check"]
 
@@ -134,8 +134,6 @@ def check(
     ``progress`` is called with numbers of messages.  A file that cannot be read everywhere is not mended, it has to be
     rebuilt (``file_damaged`` in the report).
     """
-    if not isinstance(store, SqliteStore):
-        raise StoreError("only a store on disk can be checked")
     with _snapshot(store.path, repair) as connection, contextlib.closing(Verifier(workers)) as verifier:
         checker = _Checker(connection, verifier, caps.hmac_key, store.read_facts, progress or (lambda count: None))
         report = checker.run()

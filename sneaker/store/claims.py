@@ -12,15 +12,17 @@ follows nobody yet is held back by its ``standing`` where it was adopted or rest
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.social import NEAR_HOPS, replicated
-from sneaker.store.rows import Claim
+from sneaker.store.database import Database
+from sneaker.store.rows import SEQUENCE_BITS, Claim, Note
 
-__all__ = ["MAX_CLAIMS", "Hops", "may_be_wrong", "superfluous", "weigh", "write_claim"]
+__all__ = ["MAX_CLAIMS", "Hops", "OwnClaims", "may_be_wrong", "superfluous", "weigh", "write_claim"]
 
 #: Claims that a store keeps; when there are more, it goes down to half of them.
 MAX_CLAIMS = 200
@@ -70,3 +72,83 @@ def write_claim(
         " SET sequence = excluded.sequence, seen_at_ms = excluded.seen_at_ms WHERE excluded.sequence > sequence",
         (feed, source or b"", key or b"", min(sequence, MAX_SEQUENCE), seen_at_ms),
     )
+
+
+class OwnClaims:
+    """The part of the store that keeps claims about the own feed."""
+
+    def __init__(self, database: Database, own: FeedRef | None, hops: Hops) -> None:
+        """``own`` is the identity the store is kept for: what others claim to have of its feed is remembered for good."""
+        self._database = database
+        self._own = own
+        self._hops = hops
+
+    def note_claim(self, feed: FeedRef, source: FeedRef | None, sequence: int, key: MessageRef | None = None) -> None:
+        """Remember a claim about the own feed, if it says more than we hold, or another message than we hold.
+
+        Whoever claims what: no more than MAX_CLAIMS are kept, strangers' go first.
+        """
+        if not self._is_news(feed, sequence, key):
+            return
+        with self._database.transaction():
+            self._write(feed, source, sequence, key)
+
+    def write_note(self, source: FeedRef, notes: Mapping[FeedRef, Note]) -> None:
+        """Remember, in the transaction that is open, what a peer's clock claims about the feed the store is kept for."""
+        note = notes.get(self._own) if self._own is not None else None
+        if note is not None and self._own is not None and self._is_news(self._own, note.sequence, None):
+            self._write(self._own, source, note.sequence, None)
+
+    def claims_about(self, feed: FeedRef) -> list[Claim]:
+        """Return what was claimed about a feed, the farthest first, each weighed by who said it."""
+        rows = self._database.all(
+            "SELECT source, sequence, key, seen_at_ms, dismissed FROM own_claim WHERE feed = ?"
+            " ORDER BY sequence DESC, seen_at_ms, source",
+            feed,
+        )
+        found = [
+            Claim(
+                FeedRef(source) if source else None,
+                sequence,
+                MessageRef(key) if key else None,
+                seen_at_ms,
+                dismissed >= sequence,
+            )
+            for source, sequence, key, seen_at_ms, dismissed in rows
+        ]
+        return weigh(feed, found, self._hops)
+
+    def dismiss_claims(self, feed: FeedRef) -> int:
+        """Let nothing that others claim about a feed count from now on, until they claim more; return how many claims did.
+
+        What we ourselves signed or noted goes on counting: there is no being wrong about that.
+        What strangers claimed is dismissed with the rest: it does not come to count when they become near.
+        """
+        with self._database.transaction() as connection:
+            wrong = [claim for claim in self.claims_about(feed) if may_be_wrong(feed, claim) and not claim.dismissed]
+            connection.executemany(
+                "UPDATE own_claim SET dismissed = sequence WHERE feed = ? AND source = ? AND key = ?",
+                [(feed, claim.source or b"", claim.key or b"") for claim in wrong],
+            )
+        return sum(claim.counts for claim in wrong)
+
+    def _is_news(self, feed: FeedRef, sequence: int, key: MessageRef | None) -> bool:
+        found = self._database.first("SELECT id, sequence FROM feed WHERE ref = ?", feed)
+        if found is None or sequence > found[1]:
+            return sequence > 0
+        if key is None or sequence < 1:
+            return False
+        ours = self._database.first("SELECT key FROM message WHERE id = ?", found[0] << SEQUENCE_BITS | sequence)
+        return ours is not None and ours[0] != key
+
+    def _write(self, feed: FeedRef, source: FeedRef | None, sequence: int, key: MessageRef | None) -> None:
+        connection = self._database.connection
+        write_claim(connection, feed, source, sequence, key, time.time_ns() // 1_000_000)
+        if self._database.first("SELECT count(*) FROM own_claim WHERE feed = ?", feed)[0] > MAX_CLAIMS:
+            forgotten = superfluous(
+                self.claims_about(feed), lambda claim: self._is_news(feed, claim.sequence, claim.key)
+            )
+            connection.executemany(
+                "DELETE FROM own_claim WHERE feed = ? AND source = ? AND key = ?",
+                [(feed, claim.source or b"", claim.key or b"") for claim in forgotten],
+            )

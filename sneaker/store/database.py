@@ -7,14 +7,16 @@ import fcntl
 import os
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from sneaker.errors import SneakerError, StoreDamaged, StoreError, StoreFull, StoreLocked
 from sneaker.store.migrations import migrate
 
-__all__ = ["WriterLock", "connect", "distrust", "store_errors", "transaction"]
+__all__ = ["Database", "WriterLock", "connect", "distrust", "store_errors", "transaction"]
 
 # Bigger pages than the usual 4096 halve the cost of inserting rows of 600 bytes (measured, 100,000 messages: 3.1 us
 # against 4.2 us each), and fewer of them are dirtied when thousands of feeds grow at once.
@@ -122,6 +124,41 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
             if connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
+
+
+class Database:
+    """The one connection that all parts of a store share; may be used from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file at ``path``; raises StoreError and its subclasses."""
+        self.path = path
+        self.connection = connect(path)
+        self._writing = threading.Lock()
+
+    def all(self, sql: str, *parameters: object) -> list[Any]:
+        """Return all rows that a statement finds."""
+        with store_errors():
+            return self.connection.execute(sql, parameters).fetchall()
+
+    def first(self, sql: str, *parameters: object) -> Any:
+        """Return the first row that a statement finds, or None."""
+        with store_errors():
+            return self.connection.execute(sql, parameters).fetchone()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Do small writes in one transaction, after those of other threads; on the disk when this returns, all or nothing."""
+        with self._writing, transaction(self.connection):
+            yield self.connection
+
+    def reopen(self) -> None:
+        """Open the file again, after another has been put in its place."""
+        self.connection = connect(self.path)
+
+    def close(self) -> None:
+        """Close the file."""
+        with store_errors():
+            self.connection.close()
 
 
 class WriterLock:

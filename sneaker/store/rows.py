@@ -1,23 +1,13 @@
-"""What a store is: the values that go in and out, and the interface that every store keeps to.
-
-A store holds feeds without gaps, a waiting room for messages that arrived before their predecessors, evidence of
-forks, what can be derived from messages (follow edges, names, blob links), and what peers said they have.  It
-validates nothing: ``sneaker.ingest.ingest`` is the one door in, and hands over batches that are proven already.
-
-One suite in ``tests/store`` runs against every store.
-"""
+"""The values that go into a store and come out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple
 
-from sneaker.clock import VectorClock
 from sneaker.feed.classic.compact import Compact
-from sneaker.feed.classic.message import Head, Message
-from sneaker.feed.content import Facts, FactsReader
+from sneaker.feed.content import Facts
 from sneaker.refs import BlobRef, FeedRef, MessageRef
 from sneaker.social import EdgeState
 
@@ -42,9 +32,7 @@ __all__ = [
     "Peer",
     "PeerKind",
     "Row",
-    "Store",
     "WaitingRow",
-    "Writer",
 ]
 
 # A message's row id is its feed's id above its sequence, so that a feed lies together on disk, in order, and neither
@@ -242,201 +230,3 @@ class Committed:
     crowded: list[int] = field(default_factory=list)
     repeated: int = 0
     room: dict[int, int] = field(default_factory=dict)
-
-
-class Writer(Protocol):
-    """The one who may extend feeds; at most one exists per store on the whole machine."""
-
-    def feed_state(self, ref: FeedRef) -> FeedState:
-        """Return where a feed stands."""
-
-    def next_feed_id(self) -> int:
-        """Return an id for a feed that has none; each call returns another one."""
-
-    def row(self, row_id: int) -> MessageRow | None:
-        """Return a stored message."""
-
-    def waiting_row(self, row_id: int) -> WaitingRow | None:
-        """Return a message of the waiting room."""
-
-    def commit(self, batch: Batch, idle: Callable[[], None] | None = None) -> Committed:
-        """Write a batch in one transaction, promote what it makes possible, and return once it is on the disk.
-
-        ``idle`` is called now and then meanwhile, so that the caller can keep its workers fed.  Raises StoreFull, StoreLocked, StoreDamaged; then nothing of the batch is in the store.
-        """
-
-    def pause(self) -> None:
-        """Let others write until ``resume``; reading goes on."""
-
-    def resume(self, timeout_s: float = 5.0) -> bool:
-        """Become the one writer again, and say whether anybody has written meanwhile; raises StoreLocked.
-
-        What was read before may not hold any more then, and ids that ``next_feed_id`` gave may be taken.
-        """
-
-    def close(self) -> None:
-        """Let the next writer in."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *exc: object) -> None: ...
-
-
-class Store(Protocol):
-    """Everything that reads; and small writes that do not extend feeds."""
-
-    #: The identity this store is kept for, if it was opened for one.
-    own: FeedRef | None
-
-    #: Reads what a message says, for what is derived from messages.
-    read_facts: FactsReader
-
-    # -- feeds and messages
-
-    def clock(self) -> VectorClock:
-        """Return the sequence of every feed of which at least one message is held."""
-
-    def head(self, feed: FeedRef) -> Head | None:
-        """Return the last message's sequence and key, or None if no message of the feed is held."""
-
-    def heads(self) -> Iterator[tuple[FeedRef, Head]]:
-        """Yield every feed with its head."""
-
-    def rows(self, feed: FeedRef, first: int = 1, last: int | None = None) -> Iterator[Row]:
-        """Yield the messages of a feed in order, as stored."""
-
-    def key_at(self, feed: FeedRef, sequence: int) -> MessageRef | None:
-        """Return the id of one message."""
-
-    def message(self, feed: FeedRef, sequence: int) -> Message | None:
-        """Return one message, rebuilt."""
-
-    def messages(self, feed: FeedRef, first: int = 1, last: int | None = None) -> Iterator[Message]:
-        """Yield the messages of a feed in order, rebuilt."""
-
-    def log(
-        self,
-        *,
-        feeds: Iterable[FeedRef] | None = None,
-        first: int = 1,
-        kind: str | None = None,
-        limit: int | None = None,
-        reverse: bool = False,
-    ) -> Iterator[Message]:
-        """Yield messages of all or some feeds, merged by their authors' timestamps, lazily.
-
-        Each feed stays in its own order, whatever its timestamps say.  ``first`` is the first sequence of each feed,
-        ``kind`` the content's type.
-        """
-
-    def counts(self) -> Counts:
-        """Return sizes."""
-
-    def forks(self) -> Iterator[Fork]:
-        """Yield the evidence of every fork seen."""
-
-    def forked(self) -> set[FeedRef]:
-        """Return the feeds that accept nothing more."""
-
-    def waiting(self) -> dict[FeedRef, list[tuple[int, int]]]:
-        """Return for each feed in the waiting room the (first, last) ranges that wait."""
-
-    def own_sequence_seen(self, feed: FeedRef) -> OwnSeen:
-        """Return the highest sequence of a feed that was shown or claimed; neither dismissed claims count nor strangers'."""
-
-    def data_version(self) -> int:
-        """Return a number that changes when anybody but this object has written to the store; cheap to ask for."""
-
-    # -- derived from messages
-
-    def edges(self, author: FeedRef | None = None) -> Iterator[Edge]:
-        """Yield follow-graph edges: the newest of each author about each contact."""
-
-    def blocked(self, by: FeedRef) -> set[FeedRef]:
-        """Return the feeds that ``by`` blocks; nobody blocks themselves."""
-
-    def hops(self, start: FeedRef, limit: int) -> dict[FeedRef, int]:
-        """Return the distance of every feed within ``limit`` of ``start``; -1 for blocked by ``start``."""
-
-    def names(self, about: FeedRef) -> list[Name]:
-        """Return the names given to a feed; those it gave itself come first."""
-
-    def blob_links(self, feed: FeedRef | None = None, first: int = 1, last: int | None = None) -> Iterator[BlobLink]:
-        """Yield the blobs that messages mention."""
-
-    def blob_is_linked(self, blob: BlobRef) -> bool:
-        """Say whether any message held mentions this blob."""
-
-    # -- what peers have
-
-    def set_peer(self, peer: Peer) -> None:
-        """Remember a peer, or update what is known of it."""
-
-    def peers(self) -> list[Peer]:
-        """Return the peers, those met last first."""
-
-    def peer_clock(self, peer: FeedRef) -> dict[FeedRef, Note]:
-        """Return what a peer said it has; empty if it said nothing."""
-
-    def update_peer_clock(self, peer: FeedRef, notes: Mapping[FeedRef, Note], *, keep_higher: bool = False) -> None:
-        """Take over new notes; feeds not mentioned keep theirs.  At most MAX_CLOCK_FEEDS are kept for a peer.
-
-        With ``keep_higher`` a sequence never goes down: for cards and bundles, which arrive in any order.  What a peer
-        says over EBT is how things are, even if it has lost data.
-        """
-
-    def replace_peer_clock(self, peer: FeedRef, notes: Mapping[FeedRef, Note]) -> None:
-        """Take over a whole clock, as a card gives it."""
-
-    def forget_peer_clock(self, peer: FeedRef | None = None) -> None:
-        """Forget what one peer said, or all of them: necessary after data loss.  Claims about the own feed stay."""
-
-    def note_claim(self, feed: FeedRef, source: FeedRef | None, sequence: int, key: MessageRef | None = None) -> None:
-        """Remember a claim about the own feed, if it says more than we hold, or another message than we hold.
-
-        Whoever claims what: no more than MAX_CLAIMS are kept, strangers' go first.  Stores that were opened for an identity do so by themselves for what goes into peers' clocks.
-        """
-
-    def claims(self, feed: FeedRef) -> list[Claim]:
-        """Return what was claimed about a feed, the farthest first, each weighed by who said it."""
-
-    def dismiss_claims(self, feed: FeedRef) -> int:
-        """Let nothing that others claim about a feed count from now on, until they claim more; return how many claims did.
-
-        What we ourselves signed or noted goes on counting: there is no being wrong about that.
-        What strangers claimed is dismissed with the rest: it does not come to count when they become near.
-        """
-
-    def note_own_key(self, feed: FeedRef, host: str) -> None:
-        """Remember that another machine holds the secret of a feed of ours."""
-
-    def own_key_elsewhere(self, feed: FeedRef) -> list[OwnKeyElsewhere]:
-        """Return the machines that were seen with the secret of a feed since that was last settled, the newest first."""
-
-    def settle_own_key(self, feed: FeedRef) -> None:
-        """Forget them: the person says that no other machine uses the secret any more."""
-
-    def note_opened(self, opening: bytes) -> None:
-        """Remember what a handshake of this home opens with, for a while."""
-
-    def has_opened(self, opening: bytes) -> bool:
-        """Say whether a handshake was opened by this home lately."""
-
-    # -- writing
-
-    def writer(
-        self, timeout_s: float = 5.0, *, dry_run: bool = False, on_wait: Callable[[], None] | None = None
-    ) -> Writer:
-        """Become the one writer; raises StoreLocked if another has not finished after ``timeout_s`` seconds.
-
-        ``on_wait`` is called once if that takes longer than a person would wait without a word.
-
-        With ``dry_run`` the writer sees what it writes, but nothing of it is there once it is closed.
-        """
-
-    def close(self) -> None:
-        """Close all files."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *exc: object) -> None: ...

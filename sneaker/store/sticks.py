@@ -5,15 +5,13 @@ The enrolment is a decision of a person's; everything else here is a cache that 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 from sneaker.refs import FeedRef
-from sneaker.store.database import connect, store_errors, transaction
+from sneaker.store.database import Database
 
 __all__ = ["CardState", "FileState", "KnownCard", "StickFile", "StickRecord", "StickTables"]
 
@@ -80,64 +78,44 @@ def _file_row(stick_id: bytes, file: StickFile) -> tuple[object, ...]:
 
 
 class StickTables:
-    """Reads and writes the tables; each write is a small transaction of its own."""
+    """The part of the store that remembers sticks; each write is a small transaction of its own."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    @classmethod
-    def open(cls, store_path: Path) -> Self:
-        """Open the tables beside the store's others; raises StoreError."""
-        return cls(connect(store_path))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def _all(self, sql: str, *parameters: object) -> list[Any]:
-        with store_errors():
-            return self._connection.execute(sql, parameters).fetchall()
-
-    def _write(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
-        with transaction(self._connection):
-            self._connection.executemany(sql, rows)
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     # -- sticks
 
     def sticks(self) -> list[StickRecord]:
         """Return the enrolled sticks, those visited last first."""
-        rows = self._all("SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive ORDER BY visited_at_ms DESC, id")
+        rows = self._database.all(
+            "SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive ORDER BY visited_at_ms DESC, id"
+        )
         return [StickRecord(*row) for row in rows]
 
     def stick(self, stick_id: bytes) -> StickRecord | None:
         """Return an enrolled stick."""
-        rows = self._all("SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive WHERE id = ?", stick_id)
+        rows = self._database.all("SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive WHERE id = ?", stick_id)
         return StickRecord(*rows[0]) if rows else None
 
     def put_stick(self, stick: StickRecord) -> None:
         """Enrol a stick, or update it."""
-        self._write(
-            "INSERT OR REPLACE INTO drive VALUES (?, ?, ?, ?)",
-            [(stick.id, stick.label, stick.enrolled_at_ms, stick.visited_at_ms)],
-        )
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO drive VALUES (?, ?, ?, ?)",
+                (stick.id, stick.label, stick.enrolled_at_ms, stick.visited_at_ms),
+            )
 
     def forget_stick(self, stick_id: bytes) -> None:
         """Forget a stick and what was on it; the stick itself is not touched."""
-        with transaction(self._connection):
-            self._connection.execute("DELETE FROM drive WHERE id = ?", (stick_id,))
-            self._connection.execute("DELETE FROM drive_file WHERE drive = ?", (stick_id,))
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM drive WHERE id = ?", (stick_id,))
+            connection.execute("DELETE FROM drive_file WHERE drive = ?", (stick_id,))
 
     # -- files on sticks
 
     def files(self, stick_id: bytes) -> dict[str, StickFile]:
         """Return what is known of the files on a stick, by name."""
-        rows = self._all(
+        rows = self._database.all(
             "SELECT name, size, mtime_ns, state, exporter, coverage FROM drive_file WHERE drive = ?", stick_id
         )
         return {
@@ -147,7 +125,7 @@ class StickTables:
 
     def unusable_files(self, limit: int) -> list[str]:
         """Return the names of files on any stick that could not be read as they should, by name."""
-        rows = self._all(
+        rows = self._database.all(
             "SELECT DISTINCT name FROM drive_file WHERE state IN ('damaged', 'foreign', 'partly') ORDER BY name LIMIT ?",
             limit,
         )
@@ -157,22 +135,22 @@ class StickTables:
 
     def cards(self) -> dict[FeedRef, KnownCard]:
         """Return the newest card of each machine."""
-        rows = self._all("SELECT machine, counter, seen_at_ms, data FROM card")
+        rows = self._database.all("SELECT machine, counter, seen_at_ms, data FROM card")
         return {FeedRef(row[0]): KnownCard(FeedRef(row[0]), *row[1:]) for row in rows}
 
     def card(self, machine: FeedRef) -> KnownCard | None:
         """Return the newest card of a machine."""
-        rows = self._all("SELECT counter, seen_at_ms, data FROM card WHERE machine = ?", machine)
+        rows = self._database.all("SELECT counter, seen_at_ms, data FROM card WHERE machine = ?", machine)
         return KnownCard(machine, *rows[0]) if rows else None
 
     def put_cards(self, cards: Iterable[KnownCard]) -> int:
         """Remember cards that are newer than those known of their machines; return how many that were."""
-        with transaction(self._connection):
+        with self._database.transaction():
             return self._put_cards(cards)
 
     def put_own_card(self, card: KnownCard) -> bool:
         """Remember a card that this home made; False if it is not newer than the one known."""
-        with transaction(self._connection):
+        with self._database.transaction():
             if not self._put_cards([card]):
                 return False
             self._put_own_state(card.machine, card.counter, CardState.MADE)
@@ -180,33 +158,33 @@ class StickTables:
 
     def meet_own_card(self, me: FeedRef, counter: int, *, ahead: bool) -> None:
         """Note that a card of our own was met: whether this home made it is known here."""
-        if not self._all("SELECT 1 FROM own_card WHERE feed = ? AND counter = ?", me, counter):
-            with transaction(self._connection):
+        if not self._database.all("SELECT 1 FROM own_card WHERE feed = ? AND counter = ?", me, counter):
+            with self._database.transaction():
                 self._put_own_state(me, counter, CardState.AHEAD if ahead else CardState.FORGOTTEN)
 
     def met_forgotten_card(self, me: FeedRef) -> bool:
         """Say whether the newest card of our own that this home did not make leaves it open what else was forgotten."""
-        found = self._all(
+        found = self._database.all(
             "SELECT state FROM own_card WHERE feed = ? AND state <> 'made' ORDER BY counter DESC LIMIT 1", me
         )
         return bool(found) and found[0][0] == CardState.FORGOTTEN
 
     def forgive_cards(self, me: FeedRef, now_ms: int) -> None:
         """Let no card of our own that was made until now say that this home has forgotten anything."""
-        with transaction(self._connection):
-            newest = self._connection.execute("SELECT max(counter) FROM own_card WHERE feed = ?", (me,)).fetchone()[0]
+        with self._database.transaction() as connection:
+            newest = connection.execute("SELECT max(counter) FROM own_card WHERE feed = ?", (me,)).fetchone()[0]
             self._put_own_state(me, max(now_ms, newest or 0), CardState.FORGIVEN)
 
     def _put_own_state(self, me: FeedRef, counter: int, state: CardState) -> None:
         # Of two processes that meet a card at once, the first has its way; a person's word counts more.
-        self._connection.execute(
+        self._database.connection.execute(
             "INSERT INTO own_card VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET state = excluded.state"
             " WHERE excluded.state = 'forgiven'",
             (bytes(me), counter, str(state)),
         )
 
     def _put_cards(self, cards: Iterable[KnownCard]) -> int:
-        return self._connection.executemany(
+        return self._database.connection.executemany(
             "INSERT INTO card VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET counter = excluded.counter,"
             " seen_at_ms = excluded.seen_at_ms, data = excluded.data WHERE excluded.counter > counter",
             [(bytes(card.machine), card.counter, card.seen_at_ms, card.data) for card in cards],
@@ -218,8 +196,8 @@ class StickTables:
         self, stick: StickRecord, *, files: Iterable[StickFile], gone: Iterable[str], cards: Iterable[KnownCard]
     ) -> None:
         """Write down what a visit learnt, in one transaction; files are those that are new and those that are gone."""
-        with transaction(self._connection):
+        with self._database.transaction() as connection:
             self._put_cards(cards)
-            self._connection.executemany(_PUT_FILE, [_file_row(stick.id, file) for file in files])
-            self._connection.executemany(_DROP_FILE, [(stick.id, name) for name in gone])
-            self._connection.execute("UPDATE drive SET visited_at_ms = ? WHERE id = ?", (stick.visited_at_ms, stick.id))
+            connection.executemany(_PUT_FILE, [_file_row(stick.id, file) for file in files])
+            connection.executemany(_DROP_FILE, [(stick.id, name) for name in gone])
+            connection.execute("UPDATE drive SET visited_at_ms = ? WHERE id = ?", (stick.visited_at_ms, stick.id))

@@ -1,4 +1,8 @@
-"""The store on disk: one SQLite file in the home, read here and written by ``writer``.
+"""The store: one SQLite file in the home, read here and written by ``writer``.
+
+It holds feeds without gaps, a waiting room for messages that arrived before their predecessors, evidence of forks, what can
+be derived from messages (follow edges, names, blob links), and in its parts what peers and sticks are known to hold.  It
+validates nothing: ``sneaker.ingest.ingest`` is the one door in, and hands over batches that are proven already.
 
 Reading never waits: the file is in WAL mode, and everything is read in short statements, page by page, so that no
 reader holds up a checkpoint either.  Feeds only grow, therefore pages read one after the other still fit together.
@@ -7,7 +11,6 @@ reader holds up a checkpoint either.  Feeds only grow, therefore pages read one 
 from __future__ import annotations
 
 import itertools
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -20,23 +23,16 @@ from sneaker.feed.classic.message import Head, Message
 from sneaker.feed.content import FactsReader, content_type, read_facts
 from sneaker.refs import BlobRef, FeedRef, MessageRef
 from sneaker.social import EdgeState, find_hops
-from sneaker.store.database import connect, store_errors
+from sneaker.store.claims import OwnClaims
+from sneaker.store.database import Database
 from sneaker.store.merge_feeds import Stamp, merge_feeds
+from sneaker.store.own_keys import OwnKeyTables
 from sneaker.store.peers import PeerTables
-from sneaker.store.rows import (
-    SEQUENCE_BITS,
-    SEQUENCE_MASK,
-    BlobLink,
-    Counts,
-    Edge,
-    Fork,
-    Name,
-    OwnSeen,
-    Row,
-)
-from sneaker.store.writer import SqliteWriter
+from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK, BlobLink, Counts, Edge, Fork, Name, OwnSeen, Row
+from sneaker.store.sticks import StickTables
+from sneaker.store.writer import Writer
 
-__all__ = ["SqliteStore"]
+__all__ = ["Store"]
 
 # Rows fetched by one statement: few enough that the largest messages are still only some megabytes.
 _PAGE = 256
@@ -55,49 +51,60 @@ _new_ref = bytes.__new__
 _new_tuple = tuple.__new__
 
 
-class SqliteStore(PeerTables):
-    """See ``store.rows.Store``.  May be used from several threads."""
+class Store:
+    """Everything that reads; and small writes that do not extend feeds.  May be used from several threads.
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        super().__init__(path, connection)
-        #: The database file.
-        self.path = path
-        self.read_facts: FactsReader = read_facts
-        self._feed_ids: dict[FeedRef, int] = {}
+    ``peers``, ``claims``, ``own_keys`` and ``sticks`` are its parts: what others have, what is claimed about the own feed,
+    who else holds our secret, and what lies on sticks.
+    """
 
-    @classmethod
-    def open(cls, path: Path, own: FeedRef | None = None, facts_reader: FactsReader = read_facts) -> Self:
+    def __init__(self, path: Path, own: FeedRef | None = None, facts_reader: FactsReader = read_facts) -> None:
         """Open the store at ``path``, making it if it is not there; raises StoreError and its subclasses.
 
         With ``own``, the store remembers every claim that this feed goes further than it holds.  ``facts_reader`` reads what
         messages say; the same one has to be given each time.
         """
-        store = cls(path, connect(path))
-        store.own = own
-        store.read_facts = facts_reader
-        return store
+        self._database = database = Database(path)
+        #: The database file.
+        self.path = path
+        #: The identity this store is kept for, if it was opened for one.
+        self.own = own
+        #: Reads what a message says, for what is derived from messages.
+        self.read_facts = facts_reader
+        self.claims = OwnClaims(database, own, self.hops)
+        self.peers = PeerTables(database, self.claims)
+        self.own_keys = OwnKeyTables(database)
+        self.sticks = StickTables(database)
+        self._feed_ids: dict[FeedRef, int] = {}
 
     def writer(
         self, timeout_s: float = 5.0, *, dry_run: bool = False, on_wait: Callable[[], None] | None = None
-    ) -> SqliteWriter:
-        """Become the one writer; see ``store.rows.Store``."""
-        return SqliteWriter(self.path, timeout_s, dry_run, self.read_facts, self.own, on_wait)
+    ) -> Writer:
+        """Become the one writer; raises StoreLocked if another has not finished after ``timeout_s`` seconds.
+
+        ``on_wait`` is called once if that takes longer than a person would wait without a word.
+
+        With ``dry_run`` the writer sees what it writes, but nothing of it is there once it is closed.
+        """
+        return Writer(self.path, timeout_s, dry_run, self.read_facts, self.own, on_wait)
 
     # -- feeds and messages
 
     def clock(self) -> VectorClock:
         """Return the sequence of every feed of which at least one message is held."""
-        rows = self._all("SELECT ref, sequence FROM feed WHERE sequence > 0")
+        rows = self._database.all("SELECT ref, sequence FROM feed WHERE sequence > 0")
         return VectorClock({_new_ref(FeedRef, ref): sequence for ref, sequence in rows})
 
     def head(self, feed: FeedRef) -> Head | None:
         """Return the last message's sequence and key, or None if no message of the feed is held."""
-        found = self._first("SELECT sequence, key FROM feed WHERE ref = ? AND sequence > 0", feed)
+        found = self._database.first("SELECT sequence, key FROM feed WHERE ref = ? AND sequence > 0", feed)
         return None if found is None else Head(found[0], MessageRef(found[1]))
 
     def heads(self) -> Iterator[tuple[FeedRef, Head]]:
         """Yield every feed with its head, by ref."""
-        for ref, sequence, key in self._all("SELECT ref, sequence, key FROM feed WHERE sequence > 0 ORDER BY ref"):
+        for ref, sequence, key in self._database.all(
+            "SELECT ref, sequence, key FROM feed WHERE sequence > 0 ORDER BY ref"
+        ):
             yield FeedRef(ref), Head(sequence, MessageRef(key))
 
     def rows(self, feed: FeedRef, first: int = 1, last: int | None = None) -> Iterator[Row]:
@@ -106,7 +113,7 @@ class SqliteStore(PeerTables):
         at = base | max(first, 1)
         end = base | (SEQUENCE_MASK if last is None else max(0, min(last, SEQUENCE_MASK)))
         while base and at <= end:
-            page = self._all(
+            page = self._database.all(
                 "SELECT id & 0xffffffff, key, form, timestamp, signature, content FROM message"
                 " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
                 at,
@@ -124,7 +131,7 @@ class SqliteStore(PeerTables):
         base = self._feed_id(feed) << SEQUENCE_BITS
         if not base or not 1 <= sequence <= SEQUENCE_MASK:
             return None
-        found = self._first("SELECT key FROM message WHERE id = ?", base | sequence)
+        found = self._database.first("SELECT key FROM message WHERE id = ?", base | sequence)
         return None if found is None else MessageRef(found[0])
 
     def message(self, feed: FeedRef, sequence: int) -> Message | None:
@@ -154,7 +161,11 @@ class SqliteStore(PeerTables):
         limit: int | None = None,
         reverse: bool = False,
     ) -> Iterator[Message]:
-        """Yield messages merged by their authors' timestamps, lazily; see ``store.rows.Store``."""
+        """Yield messages of all or some feeds, merged by their authors' timestamps, lazily.
+
+        Each feed stays in its own order, whatever its timestamps say.  ``first`` is the first sequence of each feed,
+        ``kind`` the content's type.
+        """
         chosen = sorted(set(feeds)) if feeds is not None else sorted(self.clock())
         merged = merge_feeds(chosen, lambda ref: self._stamps(FeedRef(ref), first, reverse), reverse=reverse)
         found = (self.message(FeedRef(ref), sequence) for ref, sequence in merged)
@@ -170,7 +181,7 @@ class SqliteStore(PeerTables):
         low, high = base | max(first, 1), base | SEQUENCE_MASK
         size = _FIRST_STAMPS
         while base:
-            page = self._all(_STAMPS_BACK if reverse else _STAMPS, low, high, size)
+            page = self._database.all(_STAMPS_BACK if reverse else _STAMPS, low, high, size)
             for sequence, timestamp, raw in page:
                 yield sequence, timestamp if raw is None else _raw_timestamp(raw)
             if len(page) < size:
@@ -185,21 +196,23 @@ class SqliteStore(PeerTables):
 
     def counts(self) -> Counts:
         """Return sizes."""
-        feeds, messages = self._row("SELECT count(*), coalesce(sum(sequence), 0) FROM feed WHERE sequence > 0")
-        totals = dict(self._all("SELECT name, value FROM total"))
+        feeds, messages = self._database.first(
+            "SELECT count(*), coalesce(sum(sequence), 0) FROM feed WHERE sequence > 0"
+        )
+        totals = dict(self._database.all("SELECT name, value FROM total"))
         return Counts(
             feeds=feeds,
             messages=messages,
             waiting=totals["waiting"],
             waiting_bytes=totals["waiting_bytes"],
-            forks=self._row("SELECT count(*) FROM feed WHERE forked")[0],
-            peers=self._row("SELECT count(*) FROM peer")[0],
+            forks=self._database.first("SELECT count(*) FROM feed WHERE forked")[0],
+            peers=self._database.first("SELECT count(*) FROM peer")[0],
             bytes=sum(_size(self.path.with_name(self.path.name + suffix)) for suffix in ("", "-wal")),
         )
 
     def forks(self) -> Iterator[Fork]:
         """Yield the evidence of every fork seen."""
-        for ref, sequence, ours, key, previous, form, timestamp, signature, content, seen_at_ms in self._all(
+        for ref, sequence, ours, key, previous, form, timestamp, signature, content, seen_at_ms in self._database.all(
             "SELECT ref, fork.sequence, ours, fork.key, previous, form, timestamp, signature, content, seen_at_ms"
             " FROM fork JOIN feed ON feed.id = fork.feed ORDER BY ref, fork.sequence, fork.key"
         ):
@@ -215,12 +228,12 @@ class SqliteStore(PeerTables):
 
     def forked(self) -> set[FeedRef]:
         """Return the feeds that accept nothing more."""
-        return {FeedRef(ref) for (ref,) in self._all("SELECT ref FROM feed WHERE forked")}
+        return {FeedRef(ref) for (ref,) in self._database.all("SELECT ref FROM feed WHERE forked")}
 
     def waiting(self) -> dict[FeedRef, list[tuple[int, int]]]:
         """Return for each feed in the waiting room the (first, last) ranges that wait."""
         found: dict[FeedRef, list[tuple[int, int]]] = {}
-        for ref, sequence in self._all(
+        for ref, sequence in self._database.all(
             "SELECT ref, waiting.id & 0xffffffff FROM waiting JOIN feed ON feed.id = waiting.id >> 32 ORDER BY waiting.id"
         ):
             ranges = found.setdefault(FeedRef(ref), [])
@@ -232,28 +245,31 @@ class SqliteStore(PeerTables):
 
     def own_sequence_seen(self, feed: FeedRef) -> OwnSeen:
         """Return the highest sequence of a feed that was shown or claimed; neither dismissed claims count nor strangers'."""
-        held = self._first("SELECT id, sequence FROM feed WHERE ref = ?", feed)
+        held = self._database.first("SELECT id, sequence FROM feed WHERE ref = ?", feed)
         feed_id, sequence = held if held is not None else (0, 0)
         low, high = feed_id << SEQUENCE_BITS, feed_id << SEQUENCE_BITS | SEQUENCE_MASK
-        waiting = self._row("SELECT max(id) & 0xffffffff FROM waiting WHERE id BETWEEN ? AND ?", low, high)[0]
-        fork = self._row("SELECT max(sequence) FROM fork WHERE feed = ?", feed_id)[0]
+        waiting = self._database.first("SELECT max(id) & 0xffffffff FROM waiting WHERE id BETWEEN ? AND ?", low, high)[
+            0
+        ]
+        fork = self._database.first("SELECT max(sequence) FROM fork WHERE feed = ?", feed_id)[0]
         claimed = max(
-            (claim.sequence for claim in self.claims(feed) if claim.counts and not claim.dismissed), default=0
+            (claim.sequence for claim in self.claims.claims_about(feed) if claim.counts and not claim.dismissed),
+            default=0,
         )
         # What a repair had to take out was ours once, and the world may have it.
-        salvaged = self._row("SELECT max(sequence) FROM salvage WHERE feed = ?", feed)[0]
+        salvaged = self._database.first("SELECT max(sequence) FROM salvage WHERE feed = ?", feed)[0]
         return OwnSeen(sequence, max(sequence, waiting or 0, fork or 0, salvaged or 0), claimed)
 
     def data_version(self) -> int:
-        """Return a number that changes when another connection, of this process or not, has written to the store."""
-        return int(self._row("PRAGMA data_version")[0])
+        """Return a number that changes when another connection, of this process or not, has written; cheap to ask for."""
+        return int(self._database.first("PRAGMA data_version")[0])
 
     # -- derived from messages
 
     def edges(self, author: FeedRef | None = None) -> Iterator[Edge]:
         """Yield follow-graph edges: the newest of each author about each contact."""
         sql = "SELECT ref, contact, state, edge.sequence FROM edge JOIN feed ON feed.id = edge.author"
-        rows = self._all(sql) if author is None else self._all(sql + " WHERE ref = ?", author)
+        rows = self._database.all(sql) if author is None else self._database.all(sql + " WHERE ref = ?", author)
         for ref, contact, state, sequence in rows:
             yield Edge(FeedRef(ref), FeedRef(contact), EdgeState(state), sequence)
 
@@ -270,7 +286,7 @@ class SqliteStore(PeerTables):
 
     def names(self, about: FeedRef) -> list[Name]:
         """Return the names given to a feed; the one it gave itself comes first."""
-        rows = self._all(
+        rows = self._database.all(
             "SELECT ref, name, name.sequence FROM name JOIN feed ON feed.id = name.author WHERE about = ?"
             " ORDER BY ref <> about, ref",
             about,
@@ -283,7 +299,7 @@ class SqliteStore(PeerTables):
         for ref in feeds:
             base = self._feed_id(ref) << SEQUENCE_BITS
             if base:
-                for sequence, blob in self._all(
+                for sequence, blob in self._database.all(
                     "SELECT message & 0xffffffff, blob FROM blob_link WHERE message BETWEEN ? AND ?",
                     base | max(first, 1),
                     base | (SEQUENCE_MASK if last is None else max(0, min(last, SEQUENCE_MASK))),
@@ -292,7 +308,7 @@ class SqliteStore(PeerTables):
 
     def blob_is_linked(self, blob: BlobRef) -> bool:
         """Say whether any message held mentions this blob."""
-        return self._first("SELECT 1 FROM blob_link WHERE blob = ?", blob) is not None
+        return self._database.first("SELECT 1 FROM blob_link WHERE blob = ?", blob) is not None
 
     # -- helpers
 
@@ -300,7 +316,7 @@ class SqliteStore(PeerTables):
         """Return a feed's row id, or 0.  Ids never change, so they are remembered."""
         known = self._feed_ids.get(feed)
         if known is None:
-            found = self._first("SELECT id FROM feed WHERE ref = ?", feed)
+            found = self._database.first("SELECT id FROM feed WHERE ref = ?", feed)
             if found is None:
                 return 0
             if len(self._feed_ids) >= 65536:
@@ -309,13 +325,12 @@ class SqliteStore(PeerTables):
         return known
 
     def close(self) -> None:
-        """Close all files."""
-        with store_errors():
-            self._connection.close()
+        """Close the file."""
+        self._database.close()
 
     def reopen(self) -> None:
         """Open the file again, after another has been put in its place."""
-        self._connection = connect(self.path)
+        self._database.reopen()
         self._feed_ids.clear()
 
     def __enter__(self) -> Self:

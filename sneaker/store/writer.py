@@ -29,7 +29,7 @@ from sneaker.store.rows import (
     WaitingRow,
 )
 
-__all__ = ["ROW_BYTES", "SqliteWriter", "write_derived"]
+__all__ = ["ROW_BYTES", "Writer", "write_derived"]
 
 # Rows inserted by one statement: 2.6 us each instead of 3.2 one by one.
 _ROWS_AT_ONCE = 100
@@ -65,8 +65,8 @@ def write_derived(connection: sqlite3.Connection, facts: Iterable[tuple[int, Fac
         connection.executemany(_LINK.format(schema), links)
 
 
-class SqliteWriter:
-    """See ``store.rows.Writer``.  Made by ``SqliteStore.writer``."""
+class Writer:
+    """The one who may extend feeds; at most one exists per store on the whole machine.  Made by ``Store.writer``."""
 
     def __init__(
         self,
@@ -97,12 +97,15 @@ class SqliteWriter:
     # -- taking turns
 
     def pause(self) -> None:
-        """Let others write until ``resume``; see ``store.rows.Writer``. What a dry run has seen is only there while it lasts."""
+        """Let others write until ``resume``; reading goes on.  What a dry run has seen is only there while it lasts."""
         if not self._dry_run:
             self._lock.release()
 
     def resume(self, timeout_s: float = 5.0) -> bool:
-        """Become the one writer again, and say whether anybody has written meanwhile; see ``store.rows.Writer``."""
+        """Become the one writer again, and say whether anybody has written meanwhile; raises StoreLocked.
+
+        What was read before may not hold any more then, and ids that ``next_feed_id`` gave may be taken.
+        """
         if self._lock.is_held:
             return False
         self._lock.acquire(timeout_s)
@@ -157,7 +160,11 @@ class SqliteWriter:
     # -- writing
 
     def commit(self, batch: Batch, idle: Callable[[], None] | None = None) -> Committed:
-        """Write a batch in one transaction; see ``store.rows.Writer``."""
+        """Write a batch in one transaction, promote what it makes possible, and return once it is on the disk.
+
+        ``idle`` is called now and then meanwhile, so that the caller can keep its workers fed.  Raises StoreFull,
+        StoreLocked, StoreDamaged; then nothing of the batch is in the store.
+        """
         if self._dry_run:
             with store_errors():
                 return self._write(batch, idle)

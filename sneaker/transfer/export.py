@@ -162,7 +162,7 @@ def export(
             if reader.card is not None:
                 note_card(home, reader.card)
             else:
-                store.note_claim(me, reader.ref, reader.clock.get(me, 0))
+                store.claims.note_claim(me, reader.ref, reader.clock.get(me, 0))
     _check_blocks(home, options.feeds or (), readers, options.recipients)
     theirs = slowest([reader.clock for reader in readers], clock)
     distance = {**store.hops(me, options.hops if options.hops is not None else DEFAULT_HOPS), me: 0}

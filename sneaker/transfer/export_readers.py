@@ -11,7 +11,7 @@ from sneaker.caps import Caps
 from sneaker.clock import VectorClock
 from sneaker.errors import ClockError, NetworkKeyMismatch, RefError, SourceError, UsageError
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.store.rows import Store
+from sneaker.store.store import Store
 from sneaker.transfer.sources import Source, open_source, source_errors
 
 __all__ = ["Reader", "read_card", "read_reader"]
@@ -68,7 +68,7 @@ def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
         peer = FeedRef.parse(spec)
     except RefError:
         raise UsageError(f"--for: there is no file {spec}, and it is not a feed id") from None
-    notes = store.peer_clock(peer)
+    notes = store.peers.peer_clock(peer)
     if not notes:
         raise UsageError(
             f"--for: {peer} has not told this machine what it has",

@@ -26,7 +26,7 @@ from sneaker.keys import Keypair
 from sneaker.planning.send_order import Range, joined
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.blobs import BlobStore
-from sneaker.store.rows import Store
+from sneaker.store.store import Store
 
 __all__ = ["MIN_VOLUME_BYTES", "BlobToSend", "Job", "OpenVolume", "Packed", "Progress", "Volume", "pack"]
 

@@ -100,7 +100,7 @@ def test_no_home(tmp_path: Path) -> None:
 def test_others_claim_more_and_the_person_knows_better(ada: Path) -> None:
     assert sneaker(ada, "follow", str(BEN.public)).code == 0
     with home(ada) as opened:
-        opened.store.update_peer_clock(BEN.public, {ADA.public: Note(9)})
+        opened.store.peers.update_peer_clock(BEN.public, {ADA.public: Note(9)})
     code, found = doctor(ada)
     assert code == 3
     assert found["own_feed"]["state"] == "behind"
@@ -140,11 +140,11 @@ def test_what_we_signed_or_noted_is_never_dismissed(ada: Path, tmp_path: Path, c
         if claimed == "memory":
             Standing(held, default_memory())._remember(Head(7, last.key), last)
         elif claimed == "card":
-            held.store.note_claim(ADA.public, ADA.public, 7, last.key)
+            held.store.claims.note_claim(ADA.public, ADA.public, 7, last.key)
         else:
-            held.store.note_claim(ADA.public, ADA.public, 3, last.key)
-        held.store.update_peer_clock(BEN.public, {ADA.public: Note(9)})
-        assert held.store.dismiss_claims(ADA.public) == 1
+            held.store.claims.note_claim(ADA.public, ADA.public, 3, last.key)
+        held.store.peers.update_peer_clock(BEN.public, {ADA.public: Note(9)})
+        assert held.store.claims.dismiss_claims(ADA.public) == 1
     done = sneaker(ada, "doctor", "--dismiss", "--yes")
     assert done.code == 3
     assert "dismissed     nothing" in done.out
@@ -157,7 +157,7 @@ def test_what_we_signed_or_noted_is_never_dismissed(ada: Path, tmp_path: Path, c
 @pytest.mark.parametrize(("answer", "code"), [("3", 0), ("", 2), ("9", 2)])
 def test_on_a_terminal_the_claims_are_shown_and_the_last_number_wanted(ada: Path, answer: str, code: int) -> None:
     with home(ada) as opened:
-        opened.store.note_claim(ADA.public, None, 9)
+        opened.store.claims.note_claim(ADA.public, None, 9)
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "sneaker", "--home", str(ada), "doctor", "--dismiss"]
     with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
@@ -173,7 +173,7 @@ def test_on_a_terminal_the_claims_are_shown_and_the_last_number_wanted(ada: Path
 
 def test_what_strangers_claim_is_a_note_and_never_to_be_dismissed(ada: Path) -> None:
     with home(ada) as opened:
-        opened.store.note_claim(ADA.public, EVE.public, 9)
+        opened.store.claims.note_claim(ADA.public, EVE.public, 9)
     code, found = doctor(ada)
     assert (code, found["own_feed"]["state"], found["own_feed"]["claimed"]) == (0, "fine", 0)
     assert [claim["counts"] for claim in found["own_feed"]["claims"]] == [False]
@@ -263,7 +263,7 @@ def test_adopted_without_messages(tmp_path: Path) -> None:
 
 def test_damaged_store(ada: Path) -> None:
     with home(ada) as opened:
-        opened.store._connection.execute("UPDATE message SET content = x'00' WHERE (id & 0xffffffff) = 3")
+        opened.store._database.connection.execute("UPDATE message SET content = x'00' WHERE (id & 0xffffffff) = 3")
     assert codes(ada) == {"store-damaged": "problem"}
     with home(ada) as opened:
         check(opened.store, caps=opened.caps, repair=True)
@@ -352,10 +352,10 @@ def test_a_clock_that_cannot_be_right(ada: Path, now_ms: int) -> None:
 def test_a_clock_that_is_behind(ada: Path) -> None:
     assert codes(ada, NOW_MS - 3 * DAY_MS) == {"clock-behind": "problem"}
     with home(ada) as opened:
-        opened.store.set_peer(Peer(BEN.public, PeerKind.CARD, 1, NOW_MS + 9 * DAY_MS))
+        opened.store.peers.set_peer(Peer(BEN.public, PeerKind.CARD, 1, NOW_MS + 9 * DAY_MS))
     assert codes(ada) == {}
     with home(ada) as opened:
-        opened.store.set_peer(Peer(EVE.public, PeerKind.CARD, 1, NOW_MS + 9 * DAY_MS))
+        opened.store.peers.set_peer(Peer(EVE.public, PeerKind.CARD, 1, NOW_MS + 9 * DAY_MS))
     assert codes(ada) == {"clock-behind": "problem"}
 
 

@@ -22,20 +22,16 @@ from sneaker.ingest import ingest as ingest_module
 from sneaker.ingest.ingest import Ingest, IngestReport, Run
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.check import check
-from sneaker.store.rows import Store
-from sneaker.store.store import SqliteStore
-from tests.store.memory import MemoryStore
+from sneaker.store.store import Store
 from tests.store.worlds import NOW_MS, compacts, contents, feed, keypair, run
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened: Store = MemoryStore() if request.param == "memory" else SqliteStore.open(tmp_path / "store.sqlite")
-    with opened:
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store.sqlite") as opened:
         yield opened
-        if isinstance(opened, SqliteStore):
-            report = check(opened)
-            assert report.clean, report.problems
+        report = check(opened)
+        assert report.clean, report.problems
 
 
 def taking(store: Store, *items: Run | Message, **options: Any) -> IngestReport:
@@ -140,9 +136,8 @@ def test_networks_with_an_hmac_key(store: Store) -> None:
     with Ingest(store, caps=Caps(hmac_key=key), now_ms=lambda: NOW_MS) as ingest:
         ingest.add_run(run([message]))
         assert ingest.close().accepted == 1
-    if isinstance(store, SqliteStore):
-        assert check(store, caps=Caps(hmac_key=key)).clean
-        check(store, repair=True)  # by the main network's rules it has to go
+    assert check(store, caps=Caps(hmac_key=key)).clean
+    check(store, repair=True)  # by the main network's rules it has to go
 
 
 def test_raw_messages_are_stored_as_all_others(store: Store) -> None:
@@ -513,14 +508,14 @@ def test_own_messages_that_were_taken_in_and_lost_are_not_forgotten(store: Store
     with pytest.raises(ZeroDivisionError):
         fail()
     assert store.clock() == {}
-    (claim,) = store.claims(messages[0].author)
+    (claim,) = store.claims.claims_about(messages[0].author)
     assert (claim.sequence, claim.key, claim.counts) == (5, messages[4].key, True)
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proving, "_MIN_BATCH", 50)
     messages = feed(0, 600)
-    with SqliteStore.open(tmp_path / "store.sqlite") as store:
+    with Store(tmp_path / "store.sqlite") as store:
         taking(store, run(messages[:100]))
         accepted = 0
 
@@ -590,15 +585,11 @@ def test_any_order_gives_the_same_store(tmp_path_factory: pytest.TempPathFactory
     order = data.draw(st.permutations(items))
     again = data.draw(st.lists(st.sampled_from(items), max_size=5))
     sessions = list(split([*order, *again], data.draw(st.lists(st.integers(0, 50), max_size=3))))
-    expected = MemoryStore()
-    taking(expected, *items)
-    wanted = contents(expected)
-
-    model = MemoryStore()
-    for session in sessions:
-        assert taking(model, *session).refused == 0
-    assert contents(model) == wanted
-    with SqliteStore.open(tmp_path_factory.mktemp("any") / "store.sqlite") as store:
+    folder = tmp_path_factory.mktemp("any")
+    with Store(folder / "in-order.sqlite") as expected:
+        taking(expected, *items)
+        wanted = contents(expected)
+    with Store(folder / "store.sqlite") as store:
         for session in sessions:
             assert taking(store, *session).refused == 0
         assert contents(store) == wanted
@@ -614,25 +605,25 @@ def test_ingests_that_take_turns_give_the_same_store(
     items = data.draw(pieces([0, 1, 2], 30))
     order = data.draw(st.permutations(items + items[:3]))
     turns = [data.draw(st.integers(0, 5)) for _ in order]
-    expected = MemoryStore()
-    taking(expected, *items)
-    with SqliteStore.open(tmp_path_factory.mktemp("turns") / "store.sqlite") as opened:
-        for store in (MemoryStore(), opened):
-            with contextlib.ExitStack() as stack:
-                ingests = [
-                    stack.enter_context(Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=1))
-                    for _ in range(3)
-                ]
-                for item, turn in zip(order, turns, strict=True):
-                    give(ingests[turn % 3], item)
-                    if turn > 2:
-                        ingests[turn % 3].flush()
-                reports = [ingest.close() for ingest in ingests]
-            assert sum(report.refused for report in reports) == 0
-            assert contents(store) == contents(expected)
-            accepted = sum(report.accepted for report in reports)
-            assert accepted == store.counts().messages
-        assert check(opened).clean
+    folder = tmp_path_factory.mktemp("turns")
+    with Store(folder / "in-order.sqlite") as expected:
+        taking(expected, *items)
+        wanted = contents(expected)
+    with Store(folder / "store.sqlite") as store:
+        with contextlib.ExitStack() as stack:
+            ingests = [
+                stack.enter_context(Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=1)) for _ in range(3)
+            ]
+            for item, turn in zip(order, turns, strict=True):
+                give(ingests[turn % 3], item)
+                if turn > 2:
+                    ingests[turn % 3].flush()
+            reports = [ingest.close() for ingest in ingests]
+        assert sum(report.refused for report in reports) == 0
+        assert contents(store) == wanted
+        accepted = sum(report.accepted for report in reports)
+        assert accepted == store.counts().messages
+        assert check(store).clean
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -651,7 +642,7 @@ def test_any_order_with_damage_and_forks(tmp_path_factory: pytest.TempPathFactor
     items.append(run(branch[start:]) if data.draw(st.booleans()) else branch[-1])
     order = data.draw(st.permutations(items))
     sessions = list(split([*order, run(ours)], data.draw(st.lists(st.integers(0, 50), max_size=3))))
-    with SqliteStore.open(tmp_path_factory.mktemp("any") / "store.sqlite") as store:
+    with Store(tmp_path_factory.mktemp("any") / "store.sqlite") as store:
         for session in sessions:
             taking(store, *session)
         forked = branch is theirs

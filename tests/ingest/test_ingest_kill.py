@@ -13,7 +13,7 @@ import pytest
 from sneaker.caps import MAIN_CAPS
 from sneaker.ingest.ingest import Ingest
 from sneaker.store.check import check
-from sneaker.store.store import SqliteStore
+from sneaker.store.store import Store
 from tests.homes import fixture_log
 from tests.store.worlds import NOW_MS, contents
 
@@ -26,7 +26,7 @@ from sneaker.ingest import batches as proving
 from sneaker.ingest.ingest import Ingest
 from sneaker.transfer.read_log import read_log
 from sneaker.signatures import pool as verification
-from sneaker.store.store import SqliteStore
+from sneaker.store.store import Store
 
 proving._MIN_BATCH = proving._MAX_BATCH = 150
 verification.PROCESSES_FROM = 400
@@ -35,7 +35,7 @@ def accepted(count):
     global total
     total += count
     print(total, flush=True)
-with SqliteStore.open(Path(sys.argv[1])) as store:
+with Store(Path(sys.argv[1])) as store:
     with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: 0, progress=accepted, workers=2) as ingest:
         print("ready", flush=True)
         with open(sys.argv[2], "rb") as log:
@@ -53,7 +53,7 @@ def shuffled(lines: list[bytes], seed: int) -> list[bytes]:
 
 
 def import_all(path: Path, lines: list[bytes]) -> None:
-    with SqliteStore.open(path) as store, Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
+    with Store(path) as store, Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
         for line in lines:
             ingest.add_json(line.split(b'"value":', 1)[1].rsplit(b',"timestamp":', 1)[0])
 
@@ -66,7 +66,7 @@ def test_killed_at_any_moment(tmp_path: Path, kills: int) -> None:
     log.write_bytes(b"".join(shuffled(lines, 1)))
     whole = tmp_path / "whole.sqlite"
     import_all(whole, lines)
-    with SqliteStore.open(whole) as store:
+    with Store(whole) as store:
         expected = contents(store)
 
     def start(path: Path) -> subprocess.Popen[bytes]:
@@ -94,11 +94,11 @@ def test_killed_at_any_moment(tmp_path: Path, kills: int) -> None:
             said = process.stdout.read().split()
         numbers = [int(word) for word in said if word.isdigit()]
         cut_short += b"done" not in said
-        with SqliteStore.open(path) as store:
+        with Store(path) as store:
             report = check(store)
             assert report.clean, report.problems
             assert report.messages >= max(numbers, default=0)
         import_all(path, shuffled(lines, attempt))
-        with SqliteStore.open(path) as store:
+        with Store(path) as store:
             assert contents(store) == expected
     assert cut_short >= kills // 2

@@ -94,7 +94,7 @@ def test_a_beacon_with_our_key_is_followed_up(signed: bool, tmp_path: Path) -> N
                 finder.packet_received(packet, ELSEWHERE, finder._decode_normal)
             else:
                 finder.packet_received(encode_legacy(address), ELSEWHERE, decode_legacy)
-            await until(lambda: home.store.own_key_elsewhere(node.me), 30)
+            await until(lambda: home.store.own_keys.own_key_elsewhere(node.me), 30)
             # What it says by EBT of our feed is our own word, and its messages come.
             await until(lambda: home.store.own_sequence_seen(node.me).held == 1, 30)
             assert len(node._own_meetings) == 1
@@ -132,7 +132,7 @@ def test_a_stranger_who_broadcasts_our_key_stops_nothing(tmp_path: Path, monkeyp
                     await asyncio.sleep(0.005)
                 await until(lambda: said, 30)
                 await asyncio.sleep(0.2)
-                assert home.store.own_key_elsewhere(node.me) == []
+                assert home.store.own_keys.own_key_elsewhere(node.me) == []
                 await node.stop()
             await server.stop()
 
@@ -179,7 +179,7 @@ def test_a_stranger_who_leads_us_in_a_circle_proves_nothing(
                 with machine.home() as again, pytest.raises(HandshakeError):
                     await ownkey.dial_from(again, lie)
             assert relayed == 1
-            assert (said, node._own_meetings, node.store.own_key_elsewhere(node.me)) == ([], set(), [])
+            assert (said, node._own_meetings, node.store.own_keys.own_key_elsewhere(node.me)) == ([], set(), [])
             eve.close()
 
     asyncio.run(main())
@@ -198,7 +198,7 @@ def test_programs_on_this_machine_may_use_our_key(tmp_path: Path) -> None:
                 assert (await connection.call(["whoami"])).value() == {"id": machine.id}
                 await connection.close()
                 await task
-            assert node.store.own_key_elsewhere(node.me) == []
+            assert node.store.own_keys.own_key_elsewhere(node.me) == []
 
     asyncio.run(main())
     with machine.peer() as peer:
@@ -215,7 +215,7 @@ def test_whoever_dials_us_with_our_key_from_elsewhere(tmp_path: Path, monkeypatc
         async with running(machine) as (node, address):
             connection = await dial(address, machine.keypair, machine.caps)
             task = asyncio.create_task(connection.run())
-            await until(lambda: node.store.own_key_elsewhere(node.me), 30)
+            await until(lambda: node.store.own_keys.own_key_elsewhere(node.me), 30)
             # The person says that it is settled while the other machine is still there: it is not.
             monkeypatch.setattr(ownkey, "_FIRST_WAIT_S", 0.1)
             await connection.close()
@@ -223,8 +223,8 @@ def test_whoever_dials_us_with_our_key_from_elsewhere(tmp_path: Path, monkeypatc
             again = await dial(address, machine.keypair, machine.caps)
             task = asyncio.create_task(again.run())
             await asyncio.sleep(0.3)
-            node.store.settle_own_key(node.me)
-            await until(lambda: node.store.own_key_elsewhere(node.me), 30)
+            node.store.own_keys.settle_own_key(node.me)
+            await until(lambda: node.store.own_keys.own_key_elsewhere(node.me), 30)
             await again.close()
             await task
 
@@ -235,7 +235,7 @@ def test_a_bounded_number_of_addresses_is_kept(tmp_path: Path) -> None:
     with Machine(tmp_path / "machine").home() as home:
         me = home.keypair.public
         for number in range(50):
-            home.store.note_own_key(me, f"10.0.0.{number}")
-        assert len(home.store.own_key_elsewhere(me)) == 20
-        home.store.settle_own_key(me)
-        assert home.store.own_key_elsewhere(me) == []
+            home.store.own_keys.note_own_key(me, f"10.0.0.{number}")
+        assert len(home.store.own_keys.own_key_elsewhere(me)) == 20
+        home.store.own_keys.settle_own_key(me)
+        assert home.store.own_keys.own_key_elsewhere(me) == []

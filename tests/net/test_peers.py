@@ -185,11 +185,11 @@ def test_what_peers_said_is_in_the_clock_store(tmp_path: Path) -> None:
         two.connect(peer.address)
         two.connect(peer.address)
     with two.home() as home:
-        known = {str(feed): note.sequence for feed, note in home.store.peer_clock(one.keypair.public).items()}
+        known = {str(feed): note.sequence for feed, note in home.store.peers.peer_clock(one.keypair.public).items()}
     assert known == {one.id: 1, two.id: 1}
     with one.home() as home:
-        known = {str(feed): note.sequence for feed, note in home.store.peer_clock(two.keypair.public).items()}
-        assert home.store.peers()[0].ref == two.keypair.public
+        known = {str(feed): note.sequence for feed, note in home.store.peers.peer_clock(two.keypair.public).items()}
+        assert home.store.peers.known_peers()[0].ref == two.keypair.public
     assert known == {one.id: 1, two.id: 1}
     # The next stick for them need not carry it.
     done = one.run("export", str(tmp_path / "stick"), "--for", two.id, "--json", "--dry-run")

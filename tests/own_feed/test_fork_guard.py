@@ -152,7 +152,7 @@ def test_the_memory_knows_what_a_restored_home_has_forgotten(ada: Ada) -> None:
     copy(backup, path)
     assert "known up to message 5, this machine has it up to 3" in ada.refuses(path)
     with home(path) as opened:
-        (claim,) = opened.store.claims(ADA.public)
+        (claim,) = opened.store.claims.claims_about(ADA.public)
         assert (claim.source, claim.sequence) == (ADA.public, 5)
         take(opened, messages)
     assert ada.say(path) == 6
@@ -446,7 +446,7 @@ def test_a_memory_with_a_message_that_is_not_its_own(ada: Ada) -> None:
         with home(path) as opened:
             Standing(opened, ada.memory).recall(lambda: NOW_MS)
             assert opened.store.clock()[ADA.public] == 2
-            assert max([claim.sequence for claim in opened.store.claims(ADA.public)], default=0) in (0, 3)
+            assert max([claim.sequence for claim in opened.store.claims.claims_about(ADA.public)], default=0) in (0, 3)
 
 
 # ---------------------------------------------------------------------------------------------------- adopted identities
@@ -576,7 +576,7 @@ def test_nothing_is_forgotten_when_the_program_dies_before_the_store_is_written(
     assert ada.say(path) == 4
     with home(path) as opened:
         assert str(opened.store.key_at(ADA.public, 3)) == lost["key"]
-        assert opened.store.claims(ADA.public) == []
+        assert opened.store.claims.claims_about(ADA.public) == []
 
 
 def test_what_could_not_be_stored_was_not_published(ada: Ada, monkeypatch: pytest.MonkeyPatch) -> None:

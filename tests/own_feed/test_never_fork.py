@@ -248,15 +248,14 @@ def damaged_bundle(world: World) -> None:
 def peer_on_the_lan(world: World) -> None:
     world.restore()
     with home(world.ada) as ada:
-        ada.store.update_peer_clock(BEN.public, {ADA.public: Note(10)})
+        ada.store.peers.update_peer_clock(BEN.public, {ADA.public: Note(10)})
 
 
 def peer_that_says_less_later(world: World) -> None:
     world.restore()
     with home(world.ada) as ada:
-        ada.store.update_peer_clock(BEN.public, {ADA.public: Note(10)})
-        ada.store.update_peer_clock(BEN.public, {ADA.public: Note(-1, replicate=False)})
-        ada.store.forget_peer_clock()
+        ada.store.peers.update_peer_clock(BEN.public, {ADA.public: Note(10)})
+        ada.store.peers.update_peer_clock(BEN.public, {ADA.public: Note(-1, replicate=False)})
 
 
 EVIDENCE = [
@@ -399,7 +398,7 @@ def strangers_clock(world: World, ada: Home) -> None:
 
 
 def strangers_note(world: World, ada: Home) -> None:
-    ada.store.update_peer_clock(EVE.public, {ADA.public: Note(10)})
+    ada.store.peers.update_peer_clock(EVE.public, {ADA.public: Note(10)})
 
 
 def strangers_clock_to_export_for(world: World, ada: Home) -> None:
@@ -419,7 +418,7 @@ def header_in_the_name_of_a_friend(world: World, ada: Home) -> None:
     with home(world.ben) as ben:
         pack(ben, world.path / "bens.sneaker", feeds={BEN.public})
     take(ada, data=(world.path / "bens.sneaker").read_bytes()[:-200])
-    assert ada.store.peer_clock(BEN.public) == {}, "a forged clock would keep from Ben what he lacks"
+    assert ada.store.peers.peer_clock(BEN.public) == {}, "a forged clock would keep from Ben what he lacks"
 
 
 STRANGERS = [
@@ -442,7 +441,7 @@ def test_strangers_stop_nothing_without_proof(world: World, say_so: Callable[[Wo
         say_so(world, ada)
         assert held(ada) == 5
         signed = say_so not in (header_in_our_name, header_in_the_name_of_a_friend)
-        assert [claim.source for claim in ada.store.claims(ADA.public)] == [EVE.public] * signed
+        assert [claim.source for claim in ada.store.claims.claims_about(ADA.public)] == [EVE.public] * signed
         say(ada)
         assert own_feed(ada).state == "fine"
 
@@ -519,7 +518,7 @@ def test_a_copy_of_the_file_of_the_store_alone(world: World) -> None:
     copy = world.path / "copy"
     with home(world.ada) as ada:
         sync(ada, world.stick)
-        ada.store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        ada.store._database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         say(ada, 3)
         copy.mkdir()
         for name in ("secret", "config.toml", "store.sqlite"):
@@ -533,8 +532,8 @@ def test_a_copy_of_the_file_of_the_store_alone(world: World) -> None:
 
 def test_messages_that_a_repair_took_out_are_not_published_over(world: World) -> None:
     with home(world.ada) as ada:
-        feed_id = ada.store._row("SELECT id FROM feed WHERE ref = ?", ADA.public)[0]
-        ada.store._connection.execute("UPDATE message SET content = x'00' WHERE id = ?", (feed_id << 32 | 10,))
+        feed_id = ada.store._database.first("SELECT id FROM feed WHERE ref = ?", ADA.public)[0]
+        ada.store._database.connection.execute("UPDATE message SET content = x'00' WHERE id = ?", (feed_id << 32 | 10,))
         report = check(ada.store, caps=ada.caps, repair=True)
         assert not report.clean
         assert held(ada) == 9

@@ -11,7 +11,7 @@ from sneaker.stick import send as leaving
 from sneaker.stick.layout import BUNDLES
 from sneaker.stick.safe_folder import Folder
 from sneaker.stick.send import Leaving
-from sneaker.store.peers import PeerTables
+from sneaker.store.claims import OwnClaims
 from tests.simulation.folders import quick_folder
 from tests.simulation.world import Violation, World
 
@@ -55,7 +55,7 @@ def test_the_program_as_it_is(live: Live) -> None:
 
 def test_claims_about_the_own_feed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a machine's own cards say, and cards that newer ones replaced, is kept nowhere else."""
-    monkeypatch.setattr(PeerTables, "_write_claim", lambda *arguments: None)
+    monkeypatch.setattr(OwnClaims, "_write", lambda *arguments: None)
     assert "would fork" in (violation(forgetfully) or "")
 
 

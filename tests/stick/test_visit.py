@@ -326,12 +326,9 @@ def test_gc(tmp_path: Path) -> None:
 
 def first_mtime(machine: Machine, path: Path) -> int:
     """Return the time of modification that a machine remembers of a file: bits rot without changing it."""
-    from sneaker.home.home import STORE_NAME
-    from sneaker.store.sticks import StickTables
-
-    with StickTables.open(machine.path / STORE_NAME) as tables:
-        [drive] = tables.sticks()
-        return tables.files(drive.id)[path.name].mtime_ns
+    with machine.opened() as home:
+        [drive] = home.store.sticks.sticks()
+        return home.store.sticks.files(drive.id)[path.name].mtime_ns
 
 
 def test_many_sticks_in_any_order(tmp_path: Path) -> None:

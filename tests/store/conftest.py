@@ -1,4 +1,4 @@
-"""Every kind of store, for the tests that all of them must pass."""
+"""An empty store for each test."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.store.rows import Store
-from sneaker.store.store import SqliteStore
-from tests.store.memory import MemoryStore
+from sneaker.store.store import Store
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened: Store = MemoryStore() if request.param == "memory" else SqliteStore.open(tmp_path / "store.sqlite")
-    with opened:
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store.sqlite") as opened:
         yield opened

@@ -10,19 +10,18 @@ from typing import Any
 import pytest
 
 from sneaker.caps import MAIN_CAPS
-from sneaker.errors import StoreError, StoreLocked
+from sneaker.errors import StoreLocked
 from sneaker.ingest.ingest import Ingest
 from sneaker.store.check import CheckReport, check
 from sneaker.store.rows import OwnSeen
-from sneaker.store.store import SqliteStore
-from tests.store.memory import MemoryStore
+from sneaker.store.store import Store
 from tests.store.worlds import NOW_MS, contents, feed, keypair, run
 
 LENGTH = 90
 ME = keypair(0).public
 
 
-def fill(store: SqliteStore) -> None:
+def fill(store: Store) -> None:
     with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
         for number in range(3):
             ingest.add_run(run(feed(number, LENGTH)))
@@ -30,17 +29,17 @@ def fill(store: SqliteStore) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    with SqliteStore.open(tmp_path / "store.sqlite") as opened:
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store.sqlite") as opened:
         fill(opened)
         yield opened
 
 
-def feed_id(store: SqliteStore, number: int = 0) -> int:
-    return int(store._row("SELECT id FROM feed WHERE ref = ?", keypair(number).public)[0])
+def feed_id(store: Store, number: int = 0) -> int:
+    return int(store._database.first("SELECT id FROM feed WHERE ref = ?", keypair(number).public)[0])
 
 
-def change(store: SqliteStore, sql: str, *parameters: Any) -> None:
+def change(store: Store, sql: str, *parameters: Any) -> None:
     connection = sqlite3.connect(store.path, isolation_level=None)
     assert connection.execute(sql, parameters).rowcount
     connection.close()
@@ -50,7 +49,7 @@ def codes(report: CheckReport) -> set[str]:
     return {problem.code for problem in report.problems}
 
 
-def test_a_clean_store(store: SqliteStore) -> None:
+def test_a_clean_store(store: Store) -> None:
     done: list[int] = []
     report = check(store, progress=done.append)
     assert report.clean
@@ -79,7 +78,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_one_bad_message(store: SqliteStore, name: str) -> None:
+def test_one_bad_message(store: Store, name: str) -> None:
     whole = contents(store)
     sql, sequence = CHANGES[name]
     base = feed_id(store) << 32
@@ -112,12 +111,12 @@ def test_one_bad_message(store: SqliteStore, name: str) -> None:
     assert check(store).clean
 
 
-def test_what_is_good_behind_the_cut_waits(store: SqliteStore) -> None:
+def test_what_is_good_behind_the_cut_waits(store: Store) -> None:
     change(store, "UPDATE message SET signature = zeroblob(64) WHERE id = ?", feed_id(store) << 32 | 41)
     report = check(store, repair=True)
     assert report.removed == LENGTH - 40
     assert store.waiting()[ME] == [(42, LENGTH)]
-    assert store._row("SELECT count(*), min(sequence), min(reason) FROM salvage") == (1, 41, "message")
+    assert store._database.first("SELECT count(*), min(sequence), min(reason) FROM salvage") == (1, 41, "message")
     with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
         ingest.add_json(feed(0, LENGTH)[40].text)
         assert ingest.close().accepted == LENGTH - 40
@@ -140,7 +139,7 @@ def test_what_is_good_behind_the_cut_waits(store: SqliteStore) -> None:
         ("INSERT INTO message SELECT 999 << 32 | 1, key, form, timestamp, signature, content FROM message LIMIT 1", "orphan"),
     ],
 )  # fmt: skip
-def test_everything_else(store: SqliteStore, sql: str, code: str) -> None:
+def test_everything_else(store: Store, sql: str, code: str) -> None:
     whole = contents(store)
     change(store, sql)
     report = check(store)
@@ -153,16 +152,16 @@ def test_everything_else(store: SqliteStore, sql: str, code: str) -> None:
 
 
 @pytest.fixture
-def ours(tmp_path: Path) -> Iterator[SqliteStore]:
+def ours(tmp_path: Path) -> Iterator[Store]:
     """A store that is ours, and holds what ``store`` does."""
-    with SqliteStore.open(tmp_path / "ours.sqlite", ME) as opened:
+    with Store(tmp_path / "ours.sqlite", ME) as opened:
         fill(opened)
         change(opened, "DELETE FROM own_claim")  # what was noted on the way, and has come true
         yield opened
 
 
 @pytest.mark.parametrize(("first", "last"), [(86, LENGTH), (41, 43), (1, LENGTH)])
-def test_how_far_the_own_feed_went_is_not_forgotten(ours: SqliteStore, first: int, last: int) -> None:
+def test_how_far_the_own_feed_went_is_not_forgotten(ours: Store, first: int, last: int) -> None:
     """Messages that are simply gone leave nothing behind but the note of their number."""
     whole = contents(ours)
     base = feed_id(ours) << 32
@@ -173,7 +172,7 @@ def test_how_far_the_own_feed_went_is_not_forgotten(ours: SqliteStore, first: in
     assert f"{gone} that were noted are missing" in report.summary
     assert report.as_json()["missing"] == gone
     assert check(ours).clean
-    assert ours.dismiss_claims(ME) == 0
+    assert ours.claims.dismiss_claims(ME) == 0
     seen = ours.own_sequence_seen(ME)
     assert (seen.held, seen.claimed) == (first - 1, LENGTH)
     fill(ours)
@@ -181,15 +180,15 @@ def test_how_far_the_own_feed_went_is_not_forgotten(ours: SqliteStore, first: in
     assert ours.own_sequence_seen(ME).held == LENGTH
 
 
-def test_nobody_elses_loss_is_a_claim(ours: SqliteStore) -> None:
+def test_nobody_elses_loss_is_a_claim(ours: Store) -> None:
     change(ours, "DELETE FROM message WHERE id = ?", feed_id(ours, 1) << 32 | LENGTH)
     assert check(ours, repair=True).missing == 1
-    assert ours.claims(ME) == []
+    assert ours.claims.claims_about(ME) == []
     assert "missing" not in check(ours).summary
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_messages_without_a_feed_are_known_by_their_keys(ours: SqliteStore, number: int) -> None:
+def test_messages_without_a_feed_are_known_by_their_keys(ours: Store, number: int) -> None:
     change(ours, "DELETE FROM message WHERE id = ?", feed_id(ours, number) << 32 | 1)
     change(ours, "DELETE FROM feed WHERE ref = ?", keypair(number).public)
     if number:
@@ -200,7 +199,7 @@ def test_messages_without_a_feed_are_known_by_their_keys(ours: SqliteStore, numb
     assert ours.own_sequence_seen(ME) == OwnSeen(0, 0 if number else LENGTH, 0)
 
 
-def test_a_forged_message_with_the_right_key(store: SqliteStore) -> None:
+def test_a_forged_message_with_the_right_key(store: Store) -> None:
     """Somebody who can write the file can make keys fit; only the signature tells."""
     from sneaker.feed.classic.compact import Compact, expand
 
@@ -216,7 +215,7 @@ def test_a_forged_message_with_the_right_key(store: SqliteStore) -> None:
     assert check(store).clean
 
 
-def test_many_bad_ones(store: SqliteStore) -> None:
+def test_many_bad_ones(store: Store) -> None:
     change(store, "UPDATE message SET signature = zeroblob(64) WHERE id & 3 = 1")
     report = check(store)
     assert report.found > 60
@@ -227,11 +226,9 @@ def test_many_bad_ones(store: SqliteStore) -> None:
     assert store.clock()[ME] == LENGTH
 
 
-def test_who_may_repair(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_repair(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with store.writer():
         assert check(store).clean
         monkeypatch.setattr("sneaker.store.check._LOCK_TIMEOUT_S", 0.05)
         with pytest.raises(StoreLocked):
             check(store, repair=True)
-    with pytest.raises(StoreError):
-        check(MemoryStore())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from sneaker.feed.classic.message import Head, Message, create_message
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.claims import MAX_CLAIMS
-from sneaker.store.rows import Note, OwnSeen, Store
+from sneaker.store.rows import Note, OwnSeen
+from sneaker.store.store import Store
 from tests.store.worlds import batch, feed, keypair
 
 ME, BOB, CAROL, EVE = (keypair(number).public for number in (0, 1, 2, 3))
@@ -42,65 +46,63 @@ def contacts(author: int, after: Head | None, *states: tuple[FeedRef, bool, bool
 
 
 @pytest.fixture
-def ours(store: Store) -> Store:
+def ours(tmp_path: Path) -> Iterator[Store]:
     """A store of ours; we follow Bob and Carol."""
-    store.own = ME
-    write(store, contacts(0, None, (BOB, True, False), (CAROL, True, False)))
-    return store
+    with Store(tmp_path / "ours.sqlite", ME) as store:
+        write(store, contacts(0, None, (BOB, True, False), (CAROL, True, False)))
+        yield store
 
 
 def test_a_claim_stays_when_the_peer_says_less(ours: Store) -> None:
-    ours.update_peer_clock(BOB, {ME: Note(11)})
-    ours.update_peer_clock(BOB, {ME: Note(3)})
-    ours.update_peer_clock(BOB, {ME: Note(-1, replicate=False)})
-    ours.replace_peer_clock(BOB, {})
-    ours.forget_peer_clock()
+    ours.peers.update_peer_clock(BOB, {ME: Note(11)})
+    ours.peers.update_peer_clock(BOB, {ME: Note(3)})
+    ours.peers.update_peer_clock(BOB, {ME: Note(-1, replicate=False)})
     assert ours.own_sequence_seen(ME) == OwnSeen(2, 2, 11)
-    (claim,) = ours.claims(ME)
+    (claim,) = ours.claims.claims_about(ME)
     assert (claim.source, claim.sequence, claim.key, claim.dismissed) == (BOB, 11, None, False)
 
 
 def test_nobody_elses_feed_is_noted(ours: Store) -> None:
-    ours.update_peer_clock(BOB, {CAROL: Note(11)})
-    assert ours.claims(ME) == ours.claims(CAROL) == []
+    ours.peers.update_peer_clock(BOB, {CAROL: Note(11)})
+    assert ours.claims.claims_about(ME) == ours.claims.claims_about(CAROL) == []
 
 
 def test_dismissed_claims_do_not_count_until_more_is_claimed(ours: Store) -> None:
-    ours.update_peer_clock(BOB, {ME: Note(11)})
-    ours.replace_peer_clock(CAROL, {ME: Note(12)})
-    ours.update_peer_clock(EVE, {ME: Note(13)})
-    assert [claim.sequence for claim in ours.claims(ME)] == [13, 12, 11]
-    assert ours.dismiss_claims(ME) == 2, "a stranger's claim stopped nothing"
+    ours.peers.update_peer_clock(BOB, {ME: Note(11)})
+    ours.peers.update_peer_clock(CAROL, {ME: Note(12)})
+    ours.peers.update_peer_clock(EVE, {ME: Note(13)})
+    assert [claim.sequence for claim in ours.claims.claims_about(ME)] == [13, 12, 11]
+    assert ours.claims.dismiss_claims(ME) == 2, "a stranger's claim stopped nothing"
     assert ours.own_sequence_seen(ME).claimed == 0
-    assert ours.dismiss_claims(ME) == 0
-    ours.update_peer_clock(BOB, {ME: Note(11)})
+    assert ours.claims.dismiss_claims(ME) == 0
+    ours.peers.update_peer_clock(BOB, {ME: Note(11)})
     assert ours.own_sequence_seen(ME).claimed == 0
-    ours.update_peer_clock(BOB, {ME: Note(14)})
+    ours.peers.update_peer_clock(BOB, {ME: Note(14)})
     assert ours.own_sequence_seen(ME).claimed == 14
-    assert [claim.dismissed for claim in ours.claims(ME)] == [False, True, True]
+    assert [claim.dismissed for claim in ours.claims.claims_about(ME)] == [False, True, True]
 
 
 def test_our_own_word_is_never_dismissed(ours: Store) -> None:
     key = feed(3, 1)[0].key
-    ours.note_claim(ME, ME, 11)
-    ours.note_claim(ME, ME, 12, key)
-    ours.note_claim(ME, ME, 1, key)  # another message than ours
-    ours.note_claim(ME, None, 13)
-    assert ours.dismiss_claims(ME) == 1
+    ours.claims.note_claim(ME, ME, 11)
+    ours.claims.note_claim(ME, ME, 12, key)
+    ours.claims.note_claim(ME, ME, 1, key)  # another message than ours
+    ours.claims.note_claim(ME, None, 13)
+    assert ours.claims.dismiss_claims(ME) == 1
     assert ours.own_sequence_seen(ME).claimed == 12
-    assert [claim.sequence for claim in ours.claims(ME) if claim.dismissed] == [13]
+    assert [claim.sequence for claim in ours.claims.claims_about(ME) if claim.dismissed] == [13]
 
 
 def test_a_claim_by_key(store: Store) -> None:
     keys = hold(store, 3)
-    store.note_claim(ME, ME, 3, keys[2])  # what we hold
-    store.note_claim(ME, None, 2)
-    store.note_claim(ME, ME, 0)
-    assert store.claims(ME) == []
-    store.note_claim(ME, ME, 2, keys[0])  # another message than ours
-    store.note_claim(ME, ME, 4, keys[3])
-    store.note_claim(ME, None, 2**40)
-    assert [(claim.source, claim.key) for claim in store.claims(ME)][1:] == [(ME, keys[3]), (ME, keys[0])]
+    store.claims.note_claim(ME, ME, 3, keys[2])  # what we hold
+    store.claims.note_claim(ME, None, 2)
+    store.claims.note_claim(ME, ME, 0)
+    assert store.claims.claims_about(ME) == []
+    store.claims.note_claim(ME, ME, 2, keys[0])  # another message than ours
+    store.claims.note_claim(ME, ME, 4, keys[3])
+    store.claims.note_claim(ME, None, 2**40)
+    assert [(claim.source, claim.key) for claim in store.claims.claims_about(ME)][1:] == [(ME, keys[3]), (ME, keys[0])]
     assert store.own_sequence_seen(ME).held == 3
 
 
@@ -110,9 +112,9 @@ def test_whose_word_counts(ours: Store, say: str) -> None:
 
     def claimed_by(source: FeedRef | None, sequence: int) -> int:
         if say == "clock" and source is not None:
-            ours.update_peer_clock(source, {ME: Note(sequence)})
+            ours.peers.update_peer_clock(source, {ME: Note(sequence)})
         else:
-            ours.note_claim(ME, source, sequence)
+            ours.claims.note_claim(ME, source, sequence)
         return ours.own_sequence_seen(ME).claimed
 
     friend_of_bob, blocked = stranger(1), stranger(2)
@@ -128,7 +130,7 @@ def test_whose_word_counts(ours: Store, say: str) -> None:
 
 
 def test_a_stranger_who_becomes_near_is_believed(ours: Store) -> None:
-    ours.note_claim(ME, EVE, 20)
+    ours.claims.note_claim(ME, EVE, 20)
     assert ours.own_sequence_seen(ME).claimed == 0
     write(ours, contacts(0, ours.head(ME), (EVE, True, False)))
     assert ours.own_sequence_seen(ME).claimed == 20
@@ -136,13 +138,13 @@ def test_a_stranger_who_becomes_near_is_believed(ours: Store) -> None:
 
 def test_any_number_of_strangers_takes_bounded_room_and_displaces_nobody(ours: Store) -> None:
     keys = [message.key for message in feed(3, 2)]
-    ours.note_claim(ME, ME, 1, keys[0])  # with our signature, and another message than the one held
-    ours.note_claim(ME, BOB, 7)
-    ours.note_claim(ME, None, 6)
+    ours.claims.note_claim(ME, ME, 1, keys[0])  # with our signature, and another message than the one held
+    ours.claims.note_claim(ME, BOB, 7)
+    ours.claims.note_claim(ME, None, 6)
     for number in range(5 * MAX_CLAIMS):
-        ours.note_claim(ME, stranger(number), 1000 + number)
-        assert len(ours.claims(ME)) <= MAX_CLAIMS
-    assert {(claim.source, claim.sequence) for claim in ours.claims(ME) if claim.counts} == {
+        ours.claims.note_claim(ME, stranger(number), 1000 + number)
+        assert len(ours.claims.claims_about(ME)) <= MAX_CLAIMS
+    assert {(claim.source, claim.sequence) for claim in ours.claims.claims_about(ME) if claim.counts} == {
         (ME, 1),
         (BOB, 7),
         (None, 6),
@@ -153,8 +155,8 @@ def test_any_number_of_strangers_takes_bounded_room_and_displaces_nobody(ours: S
 def test_any_number_of_friends_takes_bounded_room_and_the_farthest_stays(ours: Store) -> None:
     friends = [stranger(number) for number in range(3 * MAX_CLAIMS)]
     write(ours, contacts(1, None, *((friend, True, False) for friend in friends)))
-    ours.note_claim(ME, friends[0], 5000)
+    ours.claims.note_claim(ME, friends[0], 5000)
     for number, friend in enumerate(friends):
-        ours.note_claim(ME, friend, 3 + number)
-    assert len(ours.claims(ME)) <= MAX_CLAIMS
+        ours.claims.note_claim(ME, friend, 3 + number)
+    assert len(ours.claims.claims_about(ME)) <= MAX_CLAIMS
     assert ours.own_sequence_seen(ME).claimed == 5000

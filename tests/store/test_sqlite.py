@@ -16,12 +16,12 @@ from sneaker.store import database
 from sneaker.store import migrations as schema
 from sneaker.store.database import store_errors
 from sneaker.store.rows import Note, Peer, PeerKind
-from sneaker.store.store import SqliteStore
+from sneaker.store.store import Store
 from tests.store.worlds import batch, feed, keypair
 
 
 def make(path: Path, count: int = 50) -> Path:
-    with SqliteStore.open(path) as store, store.writer() as writer:
+    with Store(path) as store, store.writer() as writer:
         writer.commit(batch([(writer.next_feed_id(), feed(0, count))]))
     return path
 
@@ -38,7 +38,7 @@ def test_the_file_is_private(path: Path) -> None:
 
 def test_it_survives_being_opened_again(path: Path) -> None:
     make(path)
-    with SqliteStore.open(path) as store:
+    with Store(path) as store:
         assert store.clock() == {keypair(0).public: 50}
         with store.writer() as writer:
             assert writer.next_feed_id() == 2
@@ -51,7 +51,7 @@ def test_a_newer_version_is_left_alone(path: Path) -> None:
     connection.close()
     before = path.read_bytes()
     with pytest.raises(StoreVersion) as caught:
-        SqliteStore.open(path)
+        Store(path)
     assert "newer" in str(caught.value.hint)
     assert path.read_bytes() == before
 
@@ -77,27 +77,27 @@ def test_a_database_of_another_program(path: Path) -> None:
     connection.execute("CREATE TABLE theirs (x)")
     connection.close()
     with pytest.raises(StoreDamaged):
-        SqliteStore.open(path)
+        Store(path)
 
 
 @pytest.mark.parametrize("data", [b"not a database, but long enough to look at it" * 100, bytes(5000)])
 def test_garbage(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(StoreDamaged) as caught:
-        SqliteStore.open(path)
+        Store(path)
     assert caught.value.hint
     assert path.read_bytes() == data
 
 
 def test_an_empty_file_is_a_new_store(path: Path) -> None:
     path.touch()
-    with SqliteStore.open(path) as store:
+    with Store(path) as store:
         assert store.clock() == {}
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
-        SqliteStore.open(tmp_path / "nowhere" / "store.sqlite")
+        Store(tmp_path / "nowhere" / "store.sqlite")
 
 
 def test_errors_become_ours(path: Path) -> None:
@@ -120,8 +120,8 @@ def test_errors_become_ours(path: Path) -> None:
 def test_another_process_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(path)
     script = (
-        "import sys; from pathlib import Path; from sneaker.store.store import SqliteStore\n"
-        "store = SqliteStore.open(Path(sys.argv[1])); writer = store.writer()\n"
+        "import sys; from pathlib import Path; from sneaker.store.store import Store\n"
+        "store = Store(Path(sys.argv[1])); writer = store.writer()\n"
         "print('ready', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -129,16 +129,16 @@ def test_another_process_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        with SqliteStore.open(path) as store:
+        with Store(path) as store:
             assert len(list(store.log())) == 50
             with pytest.raises(StoreLocked) as caught:
                 store.writer(0.1)
             assert caught.value.hint
             # What does not extend feeds is not held up.
-            store.set_peer(Peer(keypair(1).public, PeerKind.CARD))
-            store.update_peer_clock(keypair(1).public, {keypair(0).public: Note(3)})
+            store.peers.set_peer(Peer(keypair(1).public, PeerKind.CARD))
+            store.peers.update_peer_clock(keypair(1).public, {keypair(0).public: Note(3)})
         process.kill()
-    with SqliteStore.open(path) as store, store.writer(0.1):
+    with Store(path) as store, store.writer(0.1):
         pass
 
 
@@ -148,17 +148,17 @@ def test_reading_while_a_transaction_is_open(path: Path, monkeypatch: pytest.Mon
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     blocker.execute("UPDATE feed SET sequence = 7")
-    with SqliteStore.open(path) as store:
+    with Store(path) as store:
         assert store.clock() == {keypair(0).public: 50}
         assert len(list(store.messages(keypair(0).public))) == 50
         with pytest.raises(StoreLocked):
-            store.set_peer(Peer(keypair(1).public, PeerKind.CARD))
+            store.peers.set_peer(Peer(keypair(1).public, PeerKind.CARD))
     blocker.close()
 
 
 def test_readers_do_not_hold_up_checkpoints(path: Path) -> None:
     make(path, 600)
-    with SqliteStore.open(path) as store:
+    with Store(path) as store:
         rows = store.rows(keypair(0).public)
         log = store.log()
         next(rows)
@@ -175,7 +175,7 @@ def test_damage_is_named(path: Path) -> None:
     connection.execute("UPDATE message SET content = CAST('{}' AS BLOB) WHERE id & 255 = 20")
     connection.commit()
     connection.close()
-    with SqliteStore.open(path) as store:
+    with Store(path) as store:
         with pytest.raises(StoreDamaged) as caught:
             list(store.messages(keypair(0).public))
         assert "message 20 of" in str(caught.value)

@@ -12,7 +12,8 @@ from sneaker.feed.classic.message import Head, Message, create_message
 from sneaker.feed.run import Run
 from sneaker.keys import Keypair
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.store.rows import SEQUENCE_BITS, Batch, MessageRow, Store
+from sneaker.store.rows import SEQUENCE_BITS, Batch, MessageRow
+from sneaker.store.store import Store
 
 NOW_MS = 1_700_000_000_000
 
