@@ -128,7 +128,8 @@ def forget(
 ) -> None:
     """Stop using a stick here; what is on it stays."""
     from sneaker.stick.enrolment import forget as forget_stick
-    from sneaker.stick.layout import Stick, from_base32
+    from sneaker.stick.layout import from_base32
+    from sneaker.stick.stick import Stick
 
     stick_id = from_base32(name, 16)
     if stick_id is None:
@@ -237,8 +238,8 @@ def print_visit(report: VisitReport, *, output_path: Path, dry_run: bool) -> Non
         print("the others lack nothing that is not on the stick already")
     if packed is not None and packed.left:
         print(f"did not fit: {counted(sum(item.messages for item in packed.left), 'message')}")
-    if report.witnesses:
-        print(f"left {counted(report.witnesses, 'message')} as proof that a feed is forked, so that others find out")
+    if report.fork_proofs:
+        print(f"left {counted(report.fork_proofs, 'message')} as proof that a feed is forked, so that others find out")
     if report.removed:
         print(f"removed {counted(len(report.removed), 'bundle')} of ours that nobody needs any more")
     if report.damaged:

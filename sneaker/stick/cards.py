@@ -6,7 +6,6 @@ Anybody may put anything there.  A card counts if its machine signed it; what it
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,16 +13,14 @@ from sneaker.bundle.card import MAX_CARD_BYTES, Card, decode_card
 from sneaker.errors import BundleError, SourceError
 from sneaker.home.home import Home
 from sneaker.refs import FeedRef
-from sneaker.stick.layout import CARDS, Stick, base32, from_base32
+from sneaker.stick.layout import CARD_NAME, CARDS, card_name, from_base32
 from sneaker.stick.own_card import current_card, decode_known
-from sneaker.stick.report import DAY_MS
 from sneaker.stick.safe_folder import Entry, Folder
+from sneaker.stick.stick import Stick
 from sneaker.store.sticks import KnownCard
 from sneaker.transfer.import_files import ImportSession
 
-__all__ = ["CARD_NAME", "StickCards"]
-
-CARD_NAME = re.compile(r"([a-z2-7]{52})-([0-9]{1,19})\.card")
+__all__ = ["StickCards"]
 
 # Cards of one machine that are read; there is one, but for those that an interrupted visit or a replicator left.
 _CARDS_READ = 16
@@ -50,11 +47,12 @@ class StickCards:
         self._me = home.keypair.public
         self._known = home.store.sticks.cards()
         self._names: dict[FeedRef, list[_Named]] = {}
-        self._seen_at: dict[FeedRef, int] = {}
         self._left_bytes = _MAX_READ_BYTES
         self._own_here: Card | None = None
         #: The newest card of each machine that has one here, from here or from elsewhere.
         self.cards: dict[FeedRef, Card] = {}
+        #: When a card that is no news now was seen for the first time.
+        self.unchanged_since: dict[FeedRef, int] = {}
         #: Those that were new to us: to be remembered once what came with them is safe.
         self.learnt: list[KnownCard] = []
         self.foreign = 0
@@ -65,20 +63,9 @@ class StickCards:
         """The last card we made, as far as this home remembers."""
         return decode_known(self._known.get(self._me))
 
-    def others(self, stale_days: int) -> list[Card]:
-        """Return the cards of the other machines here, without those we block and those that have not changed for long."""
-        blocked = self._home.store.blocked(self._me)
-        now = self._now_ms()
-        oldest = now - stale_days * DAY_MS
-        return [
-            card
-            for machine, card in self.cards.items()
-            if machine != self._me and machine not in blocked and self._seen_at.get(machine, now) >= oldest
-        ]
-
     # ------------------------------------------------------------------------------------------------ reading
 
-    def read(self, session: ImportSession) -> None:
+    def read_cards(self, session: ImportSession) -> None:
         """Find the newest valid card of each machine; raises OSError if the folder cannot be read."""
         folder = self._stick.folder(CARDS)
         if folder is None:
@@ -142,7 +129,7 @@ class StickCards:
                 session.hearsay.learn_old_card(card)
         if newest is not None or mine is None or not is_here:
             return newest
-        self._seen_at[machine] = mine.seen_at_ms
+        self.unchanged_since[machine] = mine.seen_at_ms
         return decode_known(mine)
 
     def _read(self, folder: Folder, machine: FeedRef, named: _Named) -> tuple[Card, bytes] | None:
@@ -168,7 +155,7 @@ class StickCards:
 
     # ------------------------------------------------------------------------------------------------ writing
 
-    def write(self, part_prefix: str) -> None:
+    def write_cards(self, part_prefix: str) -> None:
         """Leave our own card and newer ones of others on this round, and take away those that these replace."""
         folder = self._stick.make_folder(CARDS)
         own = self._own_here.counter if self._own_here is not None else 0
@@ -181,7 +168,7 @@ class StickCards:
             names = self._names.get(machine, [])
             if all(named.counter != known.counter for named in names):
                 # False if another machine has brought the same card at this moment: then it is there, too.
-                folder.write_small(f"{base32(machine)}-{known.counter}.card", known.data, part_prefix)
+                folder.write_small(card_name(machine, known.counter), known.data, part_prefix)
             for named in names:
                 # What is no card is not ours to remove, whatever it is called.
                 if named.counter < known.counter and self._read(folder, machine, named) is not None:

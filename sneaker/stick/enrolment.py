@@ -9,7 +9,8 @@ from sneaker.errors import NetworkKeyMismatch, StickError
 from sneaker.files.atomic_write import output_errors
 from sneaker.home.home import Home
 from sneaker.home.secret_guard import check_stick
-from sneaker.stick.layout import Marker, Stick
+from sneaker.stick.marker import Marker
+from sneaker.stick.stick import Stick
 from sneaker.store.sticks import StickRecord
 
 __all__ = ["enrol", "forget", "is_enrolled", "require_enrolled", "trust"]

@@ -8,10 +8,9 @@ from typing import Any
 from sneaker.bundle.card import MAX_CARD_BYTES, decode_card
 from sneaker.errors import BundleError, SourceError, StickError
 from sneaker.home.home import Home
-from sneaker.stick.cards import CARD_NAME
-from sneaker.stick.layout import BUNDLES, CARDS, Stick, base32, stick_errors
-from sneaker.stick.receive import BUNDLE_NAME
+from sneaker.stick.layout import BUNDLE_NAME, BUNDLES, CARD_NAME, CARDS, base32
 from sneaker.stick.safe_folder import Listing
+from sneaker.stick.stick import Stick, stick_errors
 
 __all__ = ["describe"]
 

@@ -1,44 +1,44 @@
-"""A stick: the ``SNEAKER`` folder on a drive, or in any folder, with its marker, its cards and its bundles."""
+"""The names of files and folders on a stick, and how large a bundle there may be.
+
+    SNEAKER/drive.json                       the marker: what makes a folder a stick
+    SNEAKER/README.txt                       for the finder
+    SNEAKER/cards/<machine>-<counter>.card   one for each machine
+    SNEAKER/bundles/<bundle id>.sneaker
+
+Ids are lower-case base32, which every file system keeps as it is.  A file is never changed after it got its name.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import json
-import os
+import re
 from base64 import b32decode, b32encode
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-from sneaker.errors import SourceError, StickError
-from sneaker.files.atomic_write import reason_of
-from sneaker.stick.safe_folder import Folder
-
-__all__ = ["BUNDLES", "CARDS", "FOLDER", "Marker", "Stick", "base32", "from_base32", "stick_errors"]
+__all__ = [
+    "BUNDLES",
+    "BUNDLE_NAME",
+    "CARDS",
+    "CARD_NAME",
+    "FOLDER",
+    "MARKER",
+    "MAX_STICK_BUNDLE_BYTES",
+    "README",
+    "base32",
+    "bundle_name",
+    "card_name",
+    "from_base32",
+]
 
 FOLDER = "SNEAKER"
 CARDS = "cards"
 BUNDLES = "bundles"
-_MARKER = "drive.json"
-_README = "README.txt"
+MARKER = "drive.json"
+README = "README.txt"
 
-_MAX_MARKER_BYTES = 64 * 1024
+BUNDLE_NAME = re.compile(r"[a-z2-7]{26}\.sneaker")
+CARD_NAME = re.compile(r"([a-z2-7]{52})-([0-9]{1,19})\.card")
 
-# On a medium the next machine writes with another user id: anybody may add files, and only who wrote one may remove it.
-# A folder on this machine's own disk is the business of its owner.
-_MEDIUM_MODE = 0o1777
-_FOLDER_MODE = 0o755
-
-_README_TEXT = """\
-This stick carries messages of people of the Secure Scuttlebutt network
-between places that have no internet.
-
-If you found it: please bring it back, or plug it into any machine with
-"sneaker" on it. Nothing on it has to be kept secret, and nothing on it
-is ever run as a program. The files in this folder belong together; please
-do not change or delete them.
-"""
+# Bundles on a stick stay below the limits of every file system and of old machines' patience.
+MAX_STICK_BUNDLE_BYTES = 1 << 30
 
 
 def base32(data: bytes) -> str:
@@ -55,151 +55,11 @@ def from_base32(text: str, length: int) -> bytes | None:
     return data if len(data) == length and base32(data) == text else None
 
 
-@contextlib.contextmanager
-def stick_errors(root: Path) -> Iterator[None]:
-    """Turn what a stick does to who reads it (OSError, or something strange in a file's place) into StickError."""
-    try:
-        yield
-    except OSError as error:
-        raise StickError(f"the stick at {root} failed: {reason_of(error)}") from error
-    except SourceError as error:
-        raise StickError(error.message, hint="somebody put something else there; look at it yourself") from error
+def bundle_name(bundle_id: bytes) -> str:
+    """Return the name of the file of a bundle, by its id (16 bytes)."""
+    return f"{base32(bundle_id)}.sneaker"
 
 
-@dataclass(frozen=True, slots=True)
-class Marker:
-    """What makes a folder a stick: its own id (16 bytes), and the network it carries (``Caps.network_id``)."""
-
-    stick_id: bytes
-    network_id: bytes
-    created_ms: int = 0
-
-
-def parse_marker(data: bytes) -> Marker:
-    """Read the bytes of a marker; raises StickError."""
-    try:
-        fields = json.loads(data)
-        stick_id = from_base32(fields["drive"], 16)
-        network_id = from_base32(fields["network"], 32)
-        if fields["sneaker"] != 1 or stick_id is None or network_id is None:
-            raise ValueError("not our fields")
-        created = fields.get("created", 0)
-        return Marker(stick_id, network_id, created if type(created) is int else 0)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise StickError(
-            "the marker cannot be read",
-            hint="the stick is damaged or not one of sneaker's; nothing on it was changed",
-        ) from None
-
-
-def format_marker(marker: Marker) -> bytes:
-    """Return the bytes of a marker."""
-    fields = {
-        "sneaker": 1,
-        "drive": base32(marker.stick_id),
-        "network": base32(marker.network_id),
-        "created": marker.created_ms,
-    }
-    return (json.dumps(fields, indent=2) + "\n").encode("ascii")
-
-
-class Stick:
-    """An opened stick; a context manager.
-
-    ``root`` is the folder that has ``SNEAKER`` in it.  OSErrors from its folders come as they are.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Open the stick at ``path``, which may also be its ``SNEAKER`` folder itself.
-
-        Raises StickError if ``path`` is no folder, or something else has that folder's name.
-        """
-        self.root = _root_of(path)
-        self._folders: dict[str, Folder] = {}
-        try:
-            self._top = Folder(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        except OSError as error:
-            reason = "there is no such folder" if error.errno == errno.ENOENT else reason_of(error)
-            raise StickError(f"cannot open {self.root}: {reason}") from None
-        try:
-            with stick_errors(self.root):
-                found = self._top.subfolder(FOLDER)
-        except BaseException:
-            self._top.close()
-            raise
-        if found is not None:
-            self._folders[""] = found
-
-    def __enter__(self) -> Stick:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all folders."""
-        for folder in (*self._folders.values(), self._top):
-            folder.close()
-        self._folders.clear()
-
-    def folder(self, name: str) -> Folder | None:
-        """Return ``CARDS`` or ``BUNDLES``, or None if it is not there (a replicator may bring it later)."""
-        if name not in self._folders and "" in self._folders:
-            found = self._folders[""].subfolder(name)
-            if found is not None:
-                self._folders[name] = found
-        return self._folders.get(name)
-
-    def make_folder(self, name: str) -> Folder:
-        """Return ``CARDS`` or ``BUNDLES``, made if need be."""
-        found = self.folder(name)
-        if found is None:
-            found = self._folders[name] = self._folders[""].make_subfolder(name, self._mode)
-        return found
-
-    @property
-    def _mode(self) -> int:
-        return _MEDIUM_MODE if self._top.is_mount_point else _FOLDER_MODE
-
-    def marker(self) -> Marker | None:
-        """Return the stick's marker, or None if there is none; raises StickError if it cannot be read or understood."""
-        folder = self._folders.get("")
-        if folder is None:
-            return None
-        with stick_errors(self.root):
-            try:
-                data = folder.read(_MARKER, _MAX_MARKER_BYTES)
-            except FileNotFoundError:
-                return None
-        try:
-            return parse_marker(data)
-        except StickError as error:
-            raise StickError(f"{self.root}: {error.message}", hint=error.hint) from None
-
-    def create(self, marker: Marker) -> None:
-        """Make the folder and its marker; whoever comes first wins, and nothing that is there is changed.  Raises OSError."""
-        if "" not in self._folders:
-            self._folders[""] = self._top.make_subfolder(FOLDER, self._mode)
-        self.make_folder(CARDS)
-        self.make_folder(BUNDLES)
-        self._folders[""].write_small(_README, _README_TEXT.encode("ascii"))
-        self._folders[""].write_small(_MARKER, format_marker(marker))
-        self._top.sync()
-
-    def free_bytes(self) -> int:
-        """Return the room that is left on the file system."""
-        return self._top.free_bytes()
-
-    def sync(self) -> None:
-        """Make the names on the stick durable."""
-        for folder in self._folders.values():
-            folder.sync()
-
-
-def _root_of(path: Path) -> Path:
-    """Return the folder above, if ``path`` is the ``SNEAKER`` folder of a stick: people name either."""
-    with contextlib.suppress(OSError):
-        real = path.resolve()
-        if real.name == FOLDER and (real / _MARKER).is_file() and not (real / FOLDER).is_dir():
-            return real.parent
-    return path
+def card_name(machine: bytes, counter: int) -> str:
+    """Return the name of the file of a machine's card, by its feed id and the card's counter."""
+    return f"{base32(machine)}-{counter}.card"

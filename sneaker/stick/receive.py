@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Callable
 from typing import BinaryIO, cast
 
@@ -13,21 +12,17 @@ from sneaker.files.atomic_write import reason_of
 from sneaker.ingest.reports import SourceReport
 from sneaker.planning.coverage import Coverage, index_coverage, lacking
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.stick.bundles import Shelf
-from sneaker.stick.layout import BUNDLES, Stick
+from sneaker.stick.bundles import StickBundles
+from sneaker.stick.layout import BUNDLE_NAME, BUNDLES, MAX_STICK_BUNDLE_BYTES
 from sneaker.stick.safe_folder import Entry, Folder
+from sneaker.stick.stick import Stick
 from sneaker.store.sticks import FileState, StickFile
 from sneaker.transfer.import_files import ImportSession
 from sneaker.transfer.pack import MIN_VOLUME_BYTES
 from sneaker.transfer.sources import Kind, sniff
 from sneaker.transfer.staging import StagedFile
 
-__all__ = ["BUNDLE_NAME", "MAX_STICK_BUNDLE_BYTES", "Taking", "is_gone"]
-
-BUNDLE_NAME = re.compile(r"[a-z2-7]{26}\.sneaker")
-
-# Bundles on a stick stay below the limits of every file system and of old machines' patience.
-MAX_STICK_BUNDLE_BYTES = 1 << 30
+__all__ = ["BundleReceiver", "is_gone"]
 
 _SNIFF_BYTES = 64 * 1024
 # A damaged bundle of up to this size is tried again at every visit: it may have been the reader that was bad.
@@ -47,14 +42,14 @@ def is_gone(error: OSError) -> bool:
     return error.errno in _GONE
 
 
-class Taking:
+class BundleReceiver:
     """Takes in the bundles on a stick.  ``retry`` also tries large ones again that were damaged before."""
 
     def __init__(
         self,
         session: ImportSession,
         stick: Stick,
-        shelf: Shelf,
+        bundles: StickBundles,
         *,
         wants: frozenset[BlobRef],
         retry: bool,
@@ -63,7 +58,7 @@ class Taking:
         self._session = session
         self._store = session.store
         self._stick = stick
-        self._shelf = shelf
+        self._bundles = bundles
         self._wants = wants
         self._retry = retry
         self._progress = progress
@@ -77,7 +72,7 @@ class Taking:
         self.foreign = 0
         self.problems: list[str] = []
 
-    def run(self) -> None:
+    def receive(self) -> None:
         """Take in what is new; what is wrong with single files ends in the session's report, OSErrors of the stick come out."""
         folder = self._stick.folder(BUNDLES)
         if folder is None:
@@ -88,18 +83,18 @@ class Taking:
             self.problems.append(
                 "there are more files on the stick than any round of machines makes; not all were looked at"
             )
-        self._shelf.present.update((entry.name, entry) for entry in listing.files)
+        self._bundles.present.update((entry.name, entry) for entry in listing.files)
         for entry in listing.files:
-            known = self._shelf.known.get(entry.name)
+            known = self._bundles.known.get(entry.name)
             if known is None or self._is_worth_reading(entry, known):
-                self._take(folder, entry)
+                self._receive_file(folder, entry)
                 if known is not None and known.state is self._state_of(entry):
-                    self._say_no_more(known.state, entry)
+                    self._report_once(known.state, entry)
         # Names are random: what comes before the messages it follows is taken after all else, so that little has to wait,
         # and that the undisputed part of a feed is here before the messages that prove its fork.
         early, self._early = self._early, None
         for entry in early or ():
-            self._take(folder, entry)
+            self._receive_file(folder, entry)
         if self._refused > _MAX_REFUSED:
             self.problems.append(f"{self._refused - _MAX_REFUSED:,} more files on the stick were refused")
 
@@ -112,7 +107,7 @@ class Taking:
         if known.state is FileState.FOREIGN:
             self._looked_again += 1
             return self._retry or self._looked_again <= _MAX_LOOKS
-        coverage = self._shelf.coverage(entry.name)
+        coverage = self._bundles.coverage(entry.name)
         if coverage is None or not self._wants.isdisjoint(coverage.blobs):
             return True
         # We had it all once: unless the store was restored or repaired, a gap was closed or a block undone.
@@ -124,10 +119,10 @@ class Taking:
         return False
 
     def _state_of(self, entry: Entry) -> FileState | None:
-        found = self._shelf.learnt.get(entry.name)
+        found = self._bundles.learnt.get(entry.name)
         return found.state if found is not None else None
 
-    def _say_no_more(self, state: FileState, entry: Entry) -> None:
+    def _report_once(self, state: FileState, entry: Entry) -> None:
         """Do not report again what is as bad as it was; how many files are damaged stands in the report anyhow."""
         reports = self._session.reports
         if state in (FileState.DAMAGED, FileState.FOREIGN) and reports and reports[-1].path == _path_of(entry):
@@ -135,37 +130,37 @@ class Taking:
 
     # ------------------------------------------------------------------------------------------------ one bundle
 
-    def _take(self, folder: Folder, entry: Entry) -> None:
+    def _receive_file(self, folder: Folder, entry: Entry) -> None:
         report = SourceReport(_path_of(entry))
         try:
             with folder.open(entry.name) as file, StagedFile(file, self._session.home.path, self._progress) as copy:
                 try:
-                    self._take_copy(cast(BinaryIO, copy), entry, copy.size, report)
+                    self._import_copy(cast(BinaryIO, copy), entry, copy.size, report)
                 except NotABundle:
                     if not copy.bad_pages:
                         raise
                     raise OSError(errno.EIO, "what says that it is a bundle cannot be read") from None
                 if copy.bad_pages:  # perhaps they can be read another time
-                    self._shelf.note(Entry(entry.name, copy.size, 0), FileState.DAMAGED)
+                    self._bundles.note_file(Entry(entry.name, copy.size, 0), FileState.DAMAGED)
             self._failures = 0
         except FileNotFoundError:
-            self._shelf.drop(entry.name)  # its owner has removed it meanwhile
+            self._bundles.forget_file(entry.name)  # its owner has removed it meanwhile
         except OSError as error:
-            self._fail(report, error, SourceError(f"cannot read {report.path}: {reason_of(error)}"))
+            self._note_failure(report, error, SourceError(f"cannot read {report.path}: {reason_of(error)}"))
         except SourceError as error:
             cause = error.__cause__ or error.__context__
             if isinstance(cause, OSError):
-                self._fail(report, cause, error)
+                self._note_failure(report, cause, error)
             else:
-                self._refuse(report, error, entry)
+                self._refuse_file(report, error, entry)
         except (BundleUnsupported, StoreFull) as error:
-            self._refuse(report, error)  # not for good: a newer sneaker, or more room, and it can be taken
+            self._refuse_file(report, error)  # not for good: a newer sneaker, or more room, and it can be taken
         except StoreError:
             raise
         except SneakerError as error:
-            self._refuse(report, error, entry)
+            self._refuse_file(report, error, entry)
 
-    def _take_copy(self, copy: BinaryIO, entry: Entry, size: int, report: SourceReport) -> None:
+    def _import_copy(self, copy: BinaryIO, entry: Entry, size: int, report: SourceReport) -> None:
         if size > MAX_STICK_BUNDLE_BYTES + MIN_VOLUME_BYTES:
             raise NotABundle(f"{entry.name} is larger than any bundle that sneaker puts on a stick")
         indexed = open_indexed(copy)
@@ -176,7 +171,7 @@ class Taking:
         elif self._session.has_all(indexed):
             self._session.accept_header(indexed, report)
             self._session.known(report)
-            self._note(entry, size, indexed, index_coverage(indexed.index))
+            self._note_bundle(entry, size, indexed, index_coverage(indexed.index))
             return
         elif self._early is not None and self._is_early(index_coverage(indexed.index)):
             self._early.append(entry)
@@ -185,13 +180,13 @@ class Taking:
         self._session.take(copy, report)
         self._clock = self._store.clock()
         if not report.whole:
-            self._shelf.note(_seen(entry, size), FileState.DAMAGED)
+            self._bundles.note_file(_seen(entry, size), FileState.DAMAGED)
         elif indexed is None:
-            self._shelf.note(_seen(entry, size), FileState.TAKEN)
+            self._bundles.note_file(_seen(entry, size), FileState.TAKEN)
         else:
             coverage = index_coverage(indexed.index)
             valid = self._valid(coverage)
-            self._note(entry, size, indexed, valid, partly=valid is not coverage)
+            self._note_bundle(entry, size, indexed, valid, partly=valid is not coverage)
 
     def _is_early(self, coverage: Coverage) -> bool:
         """Say whether nothing in a bundle can be used yet."""
@@ -210,24 +205,24 @@ class Taking:
             return coverage
         return Coverage(tuple(item for item in coverage.ranges if item not in refused), coverage.blobs)
 
-    def _note(
+    def _note_bundle(
         self, entry: Entry, size: int, indexed: IndexedBundle, coverage: Coverage, *, partly: bool = False
     ) -> None:
         exporter: FeedRef = indexed.header.exporter
         state = FileState.PARTLY if partly else FileState.TAKEN
         if exporter == self._session.home.keypair.public:
             state = FileState.OWN
-        self._shelf.note(_seen(entry, size), state, exporter, coverage)
+        self._bundles.note_file(_seen(entry, size), state, exporter, coverage)
 
-    def _refuse(self, report: SourceReport, error: SneakerError, entry: Entry | None = None) -> None:
+    def _refuse_file(self, report: SourceReport, error: SneakerError, entry: Entry | None = None) -> None:
         """Note a file that is refused; with ``entry``, for good, unless it changes."""
         self._refused += 1
         if self._refused <= _MAX_REFUSED or report in self._session.reports[-1:]:
             self._session.refuse(report, error)
         if entry is not None:
-            self._shelf.note(entry, FileState.FOREIGN)
+            self._bundles.note_file(entry, FileState.FOREIGN)
 
-    def _fail(self, report: SourceReport, cause: OSError, error: SneakerError) -> None:
+    def _note_failure(self, report: SourceReport, cause: OSError, error: SneakerError) -> None:
         """Note a file that could not be read; raises ``cause`` if that is not about the file but the stick."""
         self._session.refuse(report, error)
         self._failures += 1

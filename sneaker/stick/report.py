@@ -47,7 +47,7 @@ class VisitOptions:
 class VisitReport:
     """What a visit did.
 
-    ``witnesses`` are messages left that prove a fork; ``own_elsewhere`` is how far the own feed is known to go if that is
+    ``fork_proofs`` are messages left that prove a fork; ``own_elsewhere`` is how far the own feed is known to go if that is
     farther than here; ``problems`` are sentences for people; ``safe_to_remove`` is true once nothing will be written.
     """
 
@@ -57,7 +57,8 @@ class VisitReport:
     files: list[tuple[str, int]] = field(default_factory=list)
     reader_clock: VectorClock = field(default_factory=VectorClock)
     removed: list[str] = field(default_factory=list)
-    witnesses: int = 0
+    fork_proofs: int = 0
+    fork_proof_bytes: int = 0
     own_elsewhere: int | None = None
     machines: int = 0
     foreign: int = 0

@@ -1,4 +1,4 @@
-"""Looking at bundles on a stick again: do they still hold what they say they hold?
+"""Bundles are read again that another machine says it cannot read: do they still hold what they say they hold?
 
 A bundle's index says what is in it, and its exporter signed that.  The exporter may have lied, or its memory may be bad;
 and media lose bits.  Whoever counts on a bundle that others cannot use lets them starve.
@@ -15,10 +15,35 @@ from sneaker.bundle.message_records import decode_messages
 from sneaker.bundle.records import RecordEntry, decode_blob
 from sneaker.errors import BundleDamaged, BundleUnsupported, SourceError
 from sneaker.refs import FeedRef
+from sneaker.stick.cleaning import remove_bundles
+from sneaker.stick.layout import BUNDLES, bundle_name
 from sneaker.stick.safe_folder import Folder
+from sneaker.stick.visit_context import VisitContext
+from sneaker.store.sticks import FileState
 from sneaker.store.store import Store
 
-__all__ = ["is_sound", "packed_by"]
+__all__ = ["is_sound", "packed_by", "reread_doubted"]
+
+# So much of bundles is read once more at a visit if other machines could not use them.
+_MAX_REREAD_BYTES = 64 * 1024 * 1024
+
+
+def reread_doubted(context: VisitContext) -> None:
+    """Read the bundles that another machine could not use: those that are not as they say are not counted on.
+
+    Its word alone changes nothing.  An own bundle goes if it is still seen to be one; what it held is written again.
+    """
+    doubted = {bundle_name(bundle_id) for card in context.round.cards for bundle_id in card.unreadable}
+    left = _MAX_REREAD_BYTES
+    for bundle in [bundle for bundle in context.bundles.useful() if bundle.name in doubted]:
+        left -= bundle.size
+        folder = context.stick.folder(BUNDLES)
+        if left < 0 or folder is None or is_sound(folder, bundle.name, context.home.store):
+            continue
+        if bundle.own and packed_by(folder, bundle.name) == context.home.keypair.public:
+            remove_bundles(context, [bundle.name])
+        else:
+            context.bundles.note_file(context.bundles.present[bundle.name], FileState.DAMAGED)
 
 
 def packed_by(folder: Folder, name: str) -> FeedRef | None:

@@ -22,14 +22,11 @@ from typing import BinaryIO, Self
 from sneaker.errors import SourceError, StickError
 from sneaker.files.atomic_write import PART_SUFFIX
 
-__all__ = ["FULL_ERRORS", "MAX_ENTRIES", "Entry", "Folder", "Listing", "NewFile"]
+__all__ = ["MAX_ENTRIES", "Entry", "Folder", "Listing", "NewFile"]
 
 # What one visit looks at in a folder: files of ours, and things of any name. A stick with more is broken or hostile.
 MAX_ENTRIES = 100_000
 _MAX_SCANNED = 2_000_000
-
-#: What the system says when something does not fit.
-FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 # Whatever the umask is, the next machine reads with another user id.
 _FILE_MODE = 0o644

@@ -17,13 +17,20 @@ from pathlib import Path
 from sneaker.errors import OutputError, SourceError, StickError
 from sneaker.files.atomic_write import reason_of
 from sneaker.home.home import Home
-from sneaker.stick.bundles import Shelf
+from sneaker.stick.bundles import StickBundles
 from sneaker.stick.cards import StickCards
+from sneaker.stick.cleaning import remove_unfinished, remove_unneeded
 from sneaker.stick.enrolment import require_enrolled
-from sneaker.stick.layout import Marker, Stick, base32
-from sneaker.stick.receive import Taking, is_gone
+from sneaker.stick.fork_proofs import first_forked, leave_fork_proofs
+from sneaker.stick.layout import base32
+from sneaker.stick.marker import Marker
+from sneaker.stick.receive import BundleReceiver, is_gone
 from sneaker.stick.report import VisitOptions, VisitReport
-from sneaker.stick.send import Leaving
+from sneaker.stick.reread import reread_doubted
+from sneaker.stick.round import find_round
+from sneaker.stick.send import BundleSender
+from sneaker.stick.stick import Stick
+from sneaker.stick.visit_context import VisitContext
 from sneaker.store.sticks import StickRecord
 from sneaker.transfer.import_files import importing
 
@@ -92,15 +99,15 @@ class _Visit:
         self._progress = progress or (lambda done: None)
         self._part_prefix = base32(home.keypair.public)[:16] + "-"
         self._cards = StickCards(home, stick, now_ms)
-        self._shelf = Shelf(home.store.sticks.files(record.id))
+        self._bundles = StickBundles(home.store.sticks.files(record.id))
         self._problems: list[str] = []
         self._has_ended = False
         self._is_new_visit = True
 
     def run(self) -> VisitReport:
-        report = self._take()
+        report = self._receive()
         if not self._has_ended:
-            self._leave(report)
+            self._send(report)
         self._sync(report)
         if not self._options.dry_run:
             self._remember()
@@ -109,32 +116,32 @@ class _Visit:
         seen = self._home.store.own_sequence_seen(self._home.keypair.public)
         furthest = max(seen.proven, seen.claimed)
         report.own_elsewhere = furthest if furthest > seen.held else None
-        report.damaged = self._shelf.damaged()
+        report.damaged = self._bundles.count_damaged()
         return report
 
-    def _take(self) -> VisitReport:
+    def _receive(self) -> VisitReport:
         """Take in what is there; afterwards all of it is on this machine's disk."""
         home = self._home
         foreign = 0
         with importing(home, now_ms=self._now_ms, dry_run=self._options.dry_run, progress=self._progress) as session:
             with self._survived(ends=True):
-                self._cards.read(session)
+                self._cards.read_cards(session)
             own = self._cards.own
             # Bundles are taken in even if the cards cannot be read; but then nobody knows what to leave.
             with self._survived(ends=True):
-                taking = Taking(
+                receiver = BundleReceiver(
                     session,
                     self._stick,
-                    self._shelf,
+                    self._bundles,
                     wants=own.wants if own is not None else frozenset(),
                     retry=self._options.collect,
                     progress=self._progress,
                 )
                 try:
-                    taking.run()
+                    receiver.receive()
                 finally:
-                    foreign = self._cards.foreign + taking.foreign
-                    self._problems += [*self._cards.problems, *taking.problems]
+                    foreign = self._cards.foreign + receiver.foreign
+                    self._problems += [*self._cards.problems, *receiver.problems]
             imported = session.finish()
         report = VisitReport(self._record, imported, problems=self._problems, foreign=foreign)
         if not self._options.dry_run:
@@ -142,28 +149,34 @@ class _Visit:
             self._remember()
         return report
 
-    def _leave(self, report: VisitReport) -> None:
+    def _send(self, report: VisitReport) -> None:
         """Clean up, write what others lack, and our card.  A step that fails does not keep the others from being tried."""
-        leaving = Leaving(
-            self._home,
+        home, cards, options = self._home, self._cards, self._options
+        round_ = find_round(
+            home, cards.cards, cards.unchanged_since, stale_days=options.stale_days, now_ms=self._now_ms()
+        )
+        context = VisitContext(
+            home,
             self._stick,
-            self._shelf,
-            self._cards.others(self._options.stale_days),
-            self._options,
+            self._bundles,
+            round_,
+            options,
             report,
+            blocked=home.store.blocked(home.keypair.public),
+            forked=first_forked(home.store),
             part_prefix=self._part_prefix,
             now_ms=self._now_ms,
             random_bytes=self._random_bytes,
         )
-        writes = self._options.writes
-        for is_wanted, step in (
-            (writes, leaving.sweep),
-            (writes, leaving.distrust),
-            (writes, leaving.clean),
-            (writes, leaving.bear_witness),
-            (True, leaving.write),
-            (writes, lambda: self._cards.write(self._part_prefix)),
-        ):
+        steps: list[tuple[bool, Callable[[], None]]] = [
+            (options.writes, lambda: remove_unfinished(context)),
+            (options.writes, lambda: reread_doubted(context)),
+            (options.writes, lambda: remove_unneeded(context)),
+            (options.writes, lambda: leave_fork_proofs(context)),
+            (True, lambda: BundleSender(context).send()),
+            (options.writes, lambda: cards.write_cards(self._part_prefix)),
+        ]
+        for is_wanted, step in steps:
             if is_wanted and not self._has_ended:
                 with self._survived():
                     step()
@@ -177,15 +190,15 @@ class _Visit:
 
     def _remember(self) -> None:
         """Write down what was learnt of the stick; what came from it is committed by now."""
-        shelf, cards = self._shelf, self._cards
-        gone = [] if self._has_ended else shelf.gone()
-        if not (shelf.learnt or gone or cards.learnt or self._is_new_visit):
+        bundles, cards = self._bundles, self._cards
+        gone = [] if self._has_ended else bundles.gone_files()
+        if not (bundles.learnt or gone or cards.learnt or self._is_new_visit):
             return
-        self._home.store.sticks.remember(self._record, files=shelf.learnt.values(), gone=gone, cards=cards.learnt)
+        self._home.store.sticks.remember(self._record, files=bundles.learnt.values(), gone=gone, cards=cards.learnt)
         self._is_new_visit = False
         cards.learnt.clear()
         if not self._has_ended:
-            shelf.remembered()
+            bundles.mark_remembered()
 
     @contextlib.contextmanager
     def _survived(self, *, ends: bool = False) -> Iterator[None]:

@@ -23,7 +23,7 @@ from sneaker.home.copy_detection import read_note
 from sneaker.home.secret_file import load_secret
 from sneaker.keys import Keypair, format_secret
 from sneaker.refs import FeedRef, Ref, parse_ref
-from sneaker.stick.layout import Marker, format_marker, parse_marker
+from sneaker.stick.marker import Marker, format_marker, parse_marker
 from sneaker.transfer.age import decrypting, encrypting
 from sneaker.transfer.read_log import LogTally, read_log
 from tests.bundle.bundles import keypair

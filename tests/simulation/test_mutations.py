@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sneaker.stick import send as leaving
+from sneaker.stick import send, visit
+from sneaker.stick.cleaning import remove_bundles, remove_unneeded
 from sneaker.stick.layout import BUNDLES
 from sneaker.stick.safe_folder import Folder
-from sneaker.stick.send import Leaving
+from sneaker.stick.send import BundleSender
+from sneaker.stick.visit_context import VisitContext
 from sneaker.store.claims import OwnClaims
 from tests.simulation.folders import quick_folder
 from tests.simulation.world import Violation, World
@@ -60,45 +63,44 @@ def test_claims_about_the_own_feed_are_not_kept(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_bundles_are_removed_that_somebody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Leaving.clean
+    def remove(context: VisitContext) -> None:
+        if len(context.round.cards) > 1:  # the machine that was here last is taken for all of them
+            cards, clocks = context.round.cards[-1:], context.round.clocks[-1:]
+            context.round = replace(context.round, cards=cards, clocks=clocks)
+        remove_unneeded(context)
 
-    def clean(self: Leaving) -> None:
-        if len(self._others) > 1:  # the machine that was here last is taken for all of them
-            self._others, self._clocks = self._others[-1:], self._clocks[-1:]
-        original(self)
-
-    monkeypatch.setattr(Leaving, "clean", clean)
+    monkeypatch.setattr(visit, "remove_unneeded", remove)
     assert "was removed, and some card asks for" in (violation(ordinarily) or "")
 
 
 def test_bundles_of_others_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def clean(self: Leaving) -> None:
-        self._remove([bundle.name for bundle in self._shelf.bundles()][:1])
+    def remove(context: VisitContext) -> None:
+        remove_bundles(context, [bundle.name for bundle in context.bundles.useful()][:1])
 
-    monkeypatch.setattr(Leaving, "clean", clean)
+    monkeypatch.setattr(visit, "remove_unneeded", remove)
     assert violation(ordinarily) is not None
 
 
 def test_a_plan_has_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = leaving.plan
+    original = send.plan
 
     def plan(*arguments: Any, **options: Any) -> Any:
         return [item._replace(first=item.first + 1) for item in original(*arguments, **options) if item.messages > 1]
 
-    monkeypatch.setattr(leaving, "plan", plan)
+    monkeypatch.setattr(send, "plan", plan)
     assert "still lack messages" in (violation(ordinarily, 2) or "")
 
 
 def test_a_file_is_changed_after_it_got_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Leaving.write
+    original = BundleSender.send
 
-    def write(self: Leaving) -> None:
+    def change_too(self: BundleSender) -> None:
         original(self)
-        for entry in list(self._shelf.present.values())[:1]:
-            folder = self._stick.folder(BUNDLES)
+        for entry in list(self._context.bundles.present.values())[:1]:
+            folder = self._context.stick.folder(BUNDLES)
             assert isinstance(folder, Folder)
             with open(f"/proc/self/fd/{folder._descriptor}/{entry.name}", "ab") as file:
                 file.write(b"more")
 
-    monkeypatch.setattr(Leaving, "write", write)
+    monkeypatch.setattr(BundleSender, "send", change_too)
     assert violation(ordinarily, 2) is not None

@@ -12,7 +12,7 @@ import pytest
 from sneaker.caps import Caps
 from sneaker.errors import NetworkKeyMismatch, StickError
 from sneaker.stick.enrolment import enrol, trust
-from sneaker.stick.layout import Stick
+from sneaker.stick.stick import Stick
 from tests.homes import home, sneaker
 from tests.sticks import Machine, bundles, cards, machines, names, snapshot
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.bundle.indexed_file import open_indexed
-from sneaker.stick.fork_proofs import contested, find_witnesses
+from sneaker.stick.fork_proofs import find_fork_proofs, first_forked
 from sneaker.stick.layout import base32
 from sneaker.store.check import check
 from tests.homes import pack, take
@@ -73,15 +73,15 @@ def valley(tmp_path: Path) -> Valley:
     return Valley(tmp_path)
 
 
-def witnesses(machine: Machine) -> set[str]:
+def fork_proofs(machine: Machine) -> set[str]:
     with machine.opened() as opened:
-        return {base32(item.bundle_id) + ".sneaker" for item in find_witnesses(opened.store)}
+        return {base32(item.bundle_id) + ".sneaker" for item in find_fork_proofs(opened.store)}
 
 
 def test_who_saw_one_branch_learns_of_the_other(valley: Valley) -> None:
     assert valley.knows(valley.ben)
     assert not any(valley.knows(machine) for machine in (valley.cy, valley.dan, valley.eve, valley.fay))
-    assert valley.visit(valley.ben).witnesses == 2
+    assert valley.visit(valley.ben).fork_proofs == 2
     for machine in (valley.cy, valley.dan, valley.eve, valley.fay):
         report = valley.visit(machine)
         assert valley.knows(machine), machine.name
@@ -107,7 +107,7 @@ def test_it_goes_on_from_stick_to_stick(valley: Valley) -> None:
     valley.visit(valley.ben)
     valley.visit(valley.cy)
     other = valley.new_stick("other")
-    assert valley.visit(valley.cy, other).witnesses == 2
+    assert valley.visit(valley.cy, other).fork_proofs == 2
     valley.visit(valley.dan, other)
     assert valley.knows(valley.dan)
 
@@ -125,14 +125,14 @@ def test_it_lies_there_once_and_the_stick_comes_to_rest(valley: Valley) -> None:
         assert not report.files
         assert not report.removed
     assert snapshot(valley.stick) == before
-    assert names(bundles(valley.stick)) == witnesses(valley.ben) == witnesses(valley.dan)
-    assert len(witnesses(valley.ben)) == 2
+    assert names(bundles(valley.stick)) == fork_proofs(valley.ben) == fork_proofs(valley.dan)
+    assert len(fork_proofs(valley.ben)) == 2
 
 
 def test_cleaning_and_compaction_leave_it(valley: Valley) -> None:
     valley.visit(valley.ben)
     valley.visit(valley.cy)
-    found = witnesses(valley.ben)
+    found = fork_proofs(valley.ben)
     for _ in range(2):
         valley.visit(valley.ben, collect=True)
         assert found <= names(bundles(valley.stick))
@@ -144,12 +144,12 @@ def test_cleaning_and_compaction_leave_it(valley: Valley) -> None:
 
 def test_after_a_while_it_is_no_news(valley: Valley) -> None:
     valley.visit(valley.ben)
-    found = witnesses(valley.ben)
+    found = fork_proofs(valley.ben)
     valley.ben.now_ms += 91 * DAY_MS
     report = valley.visit(valley.ben)
     assert {name.rpartition("/")[2] for name in report.removed} >= found
     assert not found & names(bundles(valley.stick))
-    assert not valley.visit(valley.ben).witnesses
+    assert not valley.visit(valley.ben).fork_proofs
     assert valley.knows(valley.ben)
 
 
@@ -157,7 +157,7 @@ def test_a_budget_holds_for_it_too(valley: Valley) -> None:
     valley.ben.init(valley.stick)
     assert not valley.ben.sync(valley.stick, max_bytes=600).files
     report = valley.visit(valley.ben, max_bytes=80_000)
-    assert report.witnesses == 2
+    assert report.fork_proofs == 2
     assert sum(size for _, size in report.files) <= 80_000
 
 
@@ -174,7 +174,7 @@ def test_a_known_message_is_no_news_on_another_stick(valley: Valley) -> None:
 def test_it_is_an_ordinary_bundle(valley: Valley) -> None:
     valley.visit(valley.ben)
     reader = Path(__file__).parents[2] / "scripts" / "read_bundle.py"
-    for name in witnesses(valley.ben):
+    for name in fork_proofs(valley.ben):
         path = bundles(valley.stick) / name
         with path.open("rb") as file:
             indexed = open_indexed(file)
@@ -187,11 +187,11 @@ def test_it_is_an_ordinary_bundle(valley: Valley) -> None:
 
 def test_something_else_of_that_name_changes_nothing(valley: Valley) -> None:
     valley.visit(valley.cy)
-    for name in witnesses(valley.ben):
+    for name in fork_proofs(valley.ben):
         (bundles(valley.stick) / name).write_bytes(b"not a bundle")
     valley.ben.init(valley.stick)
     assert valley.ben.sync(valley.stick).safe_to_remove
-    assert all((bundles(valley.stick) / name).read_bytes() == b"not a bundle" for name in witnesses(valley.ben))
+    assert all((bundles(valley.stick) / name).read_bytes() == b"not a bundle" for name in fork_proofs(valley.ben))
     valley.visit(valley.ben, valley.new_stick("other"))
     valley.visit(valley.cy, valley.folder / "other")
     assert valley.knows(valley.cy)
@@ -204,8 +204,8 @@ def test_a_branch_that_goes_on_beyond_the_head(valley: Valley) -> None:
         pack(opened, valley.folder / "late.sneaker", readers=[str(valley.folder / "clock.json")])
     with valley.cy.opened() as opened:
         take(opened, valley.folder / "late.sneaker")
-        assert contested(opened.store) == {valley.ada: 5}
-        assert [(item.sequence) for item in find_witnesses(opened.store)] == [5, 6]
+        assert first_forked(opened.store) == {valley.ada: 5}
+        assert [(item.sequence) for item in find_fork_proofs(opened.store)] == [5, 6]
     valley.visit(valley.cy)
     for machine in (valley.dan, valley.eve, valley.fay):
         valley.visit(machine)
@@ -222,7 +222,7 @@ def test_both_messages_wait(valley: Valley) -> None:
         with valley.eve.opened() as opened:
             take(opened, valley.folder / "late.sneaker")
     assert valley.knows(valley.eve)
-    assert len(witnesses(valley.eve)) == 2
+    assert len(fork_proofs(valley.eve)) == 2
     valley.visit(valley.eve)
     valley.visit(valley.cy)
     assert valley.knows(valley.cy)

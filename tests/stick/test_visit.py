@@ -15,7 +15,7 @@ from sneaker.home.config import load_config
 from sneaker.planning.coverage import Coverage, index_coverage, reach
 from sneaker.planning.send_order import Range
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.stick import send as leaving
+from sneaker.stick import compaction
 from tests.homes import NOW_MS, home, log_lines, sneaker
 from tests.sticks import Machine, bundles, cards, machines, names, snapshot
 
@@ -37,7 +37,7 @@ def carried(stick: Path) -> dict[str, Coverage]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------ taking and leaving
+# ------------------------------------------------------------------------------------------------ receiving and sending
 
 
 def test_the_round(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_settings(tmp_path: Path) -> None:
 
 
 def test_many_small_bundles_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaving, "_COMPACT_COUNT", 4)
+    monkeypatch.setattr(compaction, "_SMALL_COUNT", 4)
     stick = tmp_path / "stick"
     (first, second, absent) = machines(tmp_path, stick, "ABC")
     absent.sync(stick)
