@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from sneaker.errors import ExitCode, SneakerError
@@ -23,7 +25,7 @@ def _run() -> int:
     import typer
 
     from sneaker.cli import commands
-    from sneaker.cli.printing import Screen, clean, print_error
+    from sneaker.cli.printing import Screen, clean
 
     # Typer brings its own copy of click, whose base of usage errors it does not export under a name.
     usage_error = typer.BadParameter.__mro__[1]
@@ -37,7 +39,7 @@ def _run() -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else ExitCode.DONE
     except SneakerError as error:
-        print_error(error)
+        _fail(error.code, error.message, error.hint)
         return error.exit_code
     except typer.Exit as error:
         return error.exit_code
@@ -56,17 +58,34 @@ def _run() -> int:
             if type(error).__name__ == "NoArgsIsHelpError":  # 'sneaker' alone: its message is the help, in many lines
                 print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
                 return ExitCode.USAGE
-            print(f"sneaker: error: {clean(error.format_message().rstrip('.'), 500)}", file=sys.stderr)  # type: ignore[attr-defined]
             where = context.command_path if context is not None else "sneaker"
             hint = f"run '{where} --help' to see what it takes"
             option = _BEFORE_THE_COMMAND.get(getattr(error, "option_name", ""))
             if option is not None:
                 hint = f"it goes before the command: 'sneaker {option} {where.partition(' ')[2]}'"
-            print(f"sneaker: hint: {hint}", file=sys.stderr)
+            _fail("usage", error.format_message().rstrip("."), hint)  # type: ignore[attr-defined]
             return ExitCode.USAGE
         if os.environ.get("SNEAKER_DEBUG"):
             raise
         detail = clean(f"{type(error).__name__}: {error}")
-        print(f"sneaker: error: this is a bug in sneaker: {detail}", file=sys.stderr)
-        print("sneaker: hint: run it again with SNEAKER_DEBUG=1 and report what it prints", file=sys.stderr)
+        hint = "run it again with SNEAKER_DEBUG=1 and report what it prints"
+        _fail("bug", f"this is a bug in sneaker: {detail}", hint)
         return ExitCode.BUG
+
+
+def _fail(code: str, message: str, hint: str | None) -> None:
+    """Say that the command failed: in words on stderr and, with ``--json``, as an object on stdout in place of its result."""
+    from sneaker.cli.printing import Output, print_failure
+
+    print_failure(message, hint)
+    if _is_json_asked_for(sys.argv[1:]):
+        from sneaker.cli.json_output.encoder import error_json
+
+        Output(json=True).print_json(error_json(code, message, hint))
+        sys.stdout.flush()
+
+
+def _is_json_asked_for(arguments: Sequence[str]) -> bool:
+    """Say whether ``--json`` is among the options: the command line may be what is wrong, so that nothing has parsed it."""
+    options = itertools.takewhile(lambda argument: argument != "--", arguments)
+    return "--json" in options

@@ -17,7 +17,7 @@ from sneaker.cli.printing import Output
 from sneaker.home.config import load_config
 from sneaker.home.home import Home, open_home
 
-__all__ = ["FeedArgument", "JsonOption", "Settings", "app", "command", "home", "now_ms", "settings"]
+__all__ = ["FeedArgument", "JsonOption", "Settings", "StickArgument", "app", "command", "home", "now_ms", "settings"]
 
 app = typer.Typer(
     name="sneaker",
@@ -33,6 +33,10 @@ app = typer.Typer(
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
 FeedArgument = Annotated[str, typer.Argument(metavar="FEED", help="A feed id: @...ed25519, or an ssb: URI.")]
+
+StickArgument = Annotated[
+    Path, typer.Argument(metavar="PATH", help="Where the stick is mounted, or any folder.", show_default=False)
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

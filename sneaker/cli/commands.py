@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 from sneaker.cli import (
+    check,
+    clock,
     demo,
     doctor,
-    identity,
+    drive,
+    follow,
     import_export,
+    init_id,
     inspect_verify,
-    messages,
+    log,
     peer_connect,
+    publish,
     setup,
-    state,
-    sticks,
+    status,
+    sync,
     watch_run,
 )
 from sneaker.cli.app import app
 
 __all__ = [
     "app",
+    "check",
+    "clock",
     "demo",
     "doctor",
-    "identity",
+    "drive",
+    "follow",
     "import_export",
+    "init_id",
     "inspect_verify",
-    "messages",
+    "log",
     "peer_connect",
+    "publish",
     "setup",
-    "state",
-    "sticks",
+    "status",
+    "sync",
     "watch_run",
 ]
 

@@ -10,13 +10,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sneaker.cli.app import JsonOption, command, settings
 from sneaker.cli.printing import Output, counted
 from sneaker.errors import SneakerError
+
+if TYPE_CHECKING:
+    from sneaker.cli.json_output.home import DemoJson
 
 __all__: list[str] = []
 
@@ -39,11 +42,11 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="sneaker-demo-") as folder:
         value = _Demo(Path(folder), output).run(log)
     value["seconds"] = round(time.monotonic() - started, 3)
-    output.data(
-        value,
-        f"both machines hold the same {counted(int(str(value['messages'])), 'message')} of "
-        f"{counted(int(str(value['feeds'])), 'feed')}",
-    )
+    if json:
+        output.print_json(value)
+    else:
+        messages, feeds = counted(value["messages"], "message"), counted(value["feeds"], "feed")
+        print(f"both machines hold the same {messages} of {feeds}")
 
 
 class _Demo:
@@ -72,7 +75,7 @@ class _Demo:
                 self.output.say(f"   {line}")
         return done.stdout
 
-    def run(self, log: Path | None) -> dict[str, object]:
+    def run(self, log: Path | None) -> DemoJson:
         self.output.say("# two machines, each with an identity of its own")
         alice = self.sneaker("A", "init").strip()
         bob = self.sneaker("B", "init").strip()
@@ -100,4 +103,4 @@ class _Demo:
             self.sneaker(machine, "check")
         lines = logs[0].split("\n")[:-1]
         authors = {json_module.loads(line)["value"]["author"] for line in lines}
-        return {"identical": True, "messages": len(lines), "feeds": len(authors)}
+        return {"identical": True, "messages": len(lines), "feeds": len(authors), "seconds": 0}

@@ -15,6 +15,7 @@ from sneaker.errors import ConfigError, ExitCode, HomeMissing, SneakerError, Usa
 from sneaker.home.config import load_config
 
 if TYPE_CHECKING:
+    from sneaker.cli.json_output.home import DoctorJson, LastMessageJson
     from sneaker.doctor.examine import Finding, ForkedPlace, OwnFeed
     from sneaker.feed.classic.message import Message
     from sneaker.store.rows import Claim
@@ -52,7 +53,7 @@ def doctor(
     shows that message, asks whether it is the newest one that there is, and wants its number typed; with --dismiss, too.
     """
     from sneaker.cli.hook import hook_problem
-    from sneaker.doctor.examine import Finding, Level, error_finding, examine, examine_folder, own_feed, own_feed_json
+    from sneaker.doctor.examine import Finding, Level, error_finding, examine, examine_folder, own_feed
     from sneaker.home.home import open_home
     from sneaker.own_feed.fork_guard import Standing
 
@@ -83,16 +84,20 @@ def doctor(
     except SneakerError as error:
         findings += [error_finding(error), *examine_folder(settings.home)]
     attention = any(finding.level == "problem" for finding in findings)
-    output = settings.output(json)
-    value = {
-        "home": str(settings.home),
-        "id": str(own.feed) if own is not None else None,
-        "own_feed": own_feed_json(own) if own is not None else None,
-        "dismissed": dismissed or 0,
-        "findings": [finding.as_json() for finding in findings],
-        "attention": attention,
-    }
-    output.data(value, "\n".join([*_own_lines(own, dismissed), *_finding_lines(findings)]))
+    if json:
+        from sneaker.cli.json_output.home import finding_json, own_feed_json
+
+        value: DoctorJson = {
+            "home": str(settings.home),
+            "id": str(own.feed) if own is not None else None,
+            "own_feed": own_feed_json(own) if own is not None else None,
+            "dismissed": dismissed or 0,
+            "findings": [finding_json(finding) for finding in findings],
+            "attention": attention,
+        }
+        settings.output(json).print_json(value)
+    else:
+        print("\n".join([*_own_lines(own, dismissed), *_finding_lines(findings)]))
     return ExitCode.PARTIAL if attention else ExitCode.DONE
 
 
@@ -115,8 +120,13 @@ def _go_on_from(last: int, *, yes: bool, dismiss: bool, json: bool) -> int:
             _ask(last, store.message(me, last) if last else None)
         standing.declare_last(last, now_ms())
         warn_if_forgetful(standing.forgetful)
-    said = f"you go on from message {last:,}" if last else "nothing was published with this identity before"
-    settings.output(json).data({"home": str(settings.home), "id": str(me), "last": last}, f"noted: {said}")
+    if json:
+        value: LastMessageJson = {"home": str(settings.home), "id": str(me), "last": last}
+        settings.output(json).print_json(value)
+    elif last:
+        print(f"noted: you go on from message {last:,}")
+    else:
+        print("noted: nothing was published with this identity before")
     return ExitCode.DONE
 
 

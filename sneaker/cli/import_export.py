@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sneaker.cli.app import JsonOption, command, home, now_ms, settings
-from sneaker.cli.printing import Output, clean, counted
-from sneaker.clock import VectorClock
+from sneaker.cli.printing import Output, clean, counted, print_error
 from sneaker.errors import ExitCode
 from sneaker.planning.send_order import Order
-from sneaker.refs import FeedRef, encode_base64
+from sneaker.refs import FeedRef
 from sneaker.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
     from sneaker.ingest.reports import ImportReport
     from sneaker.transfer.export import ExportReport
-    from sneaker.transfer.pack import Packed
 
-__all__ = ["STATUS_WORDS", "export_json_of", "import_json", "print_import"]
+__all__ = ["STATUS_WORDS", "print_import"]
 
 STATUS_WORDS = {
     "ok": "whole",
@@ -122,30 +119,12 @@ def export_(
     if destination == "-" and not dry_run:
         output.say(f"wrote {_exported_words(report)} to standard output")
         return
-    output.data(export_json_of(report.packed, report.files, report.reader_clock), None)
-    if not json:
+    if json:
+        from sneaker.cli.json_output.import_export import export_json
+
+        output.print_json(export_json(report.packed, report.files, report.reader_clock))
+    else:
         _print_export(report, dry_run)
-
-
-def export_json_of(
-    packed: Packed | None, files: Sequence[tuple[str, int]], reader_clock: VectorClock
-) -> dict[str, Any]:
-    """Return the object of ``export --json``, which is also the export half of ``sync --json``."""
-    left = packed.left if packed is not None else []
-    return {
-        "bundle_id": encode_base64(packed.volumes[0].bundle_id) if packed is not None and packed.volumes else None,
-        "files": [{"path": path, "bytes": size} for path, size in files],
-        "feeds": packed.feeds if packed is not None else 0,
-        "messages": packed.messages if packed is not None else 0,
-        "blobs": packed.blobs if packed is not None else 0,
-        "bytes": sum(size for _, size in files) if files else packed.bytes if packed is not None else 0,
-        "left_behind": {
-            "messages": sum(item.messages for item in left),
-            "feeds": [{"feed": str(item.feed), "first": item.first, "last": item.last} for item in left],
-            "blobs": packed.blobs_left if packed is not None else 0,
-        },
-        "reader_clock": reader_clock.as_json(),
-    }
 
 
 def _exported_words(report: ExportReport) -> str:
@@ -209,49 +188,16 @@ def import_(
             dry_run=dry_run,
             progress=progress,
         )
-    output.data(import_json(report), None)
-    if not json:
+    if json:
+        from sneaker.cli.json_output.import_export import import_json
+
+        output.print_json(import_json(report))
+    else:
         print_import(report, output)
-    if len(report.sources) == 1 and report.sources[0].error is not None:
-        raise report.sources[0].error
+    if len(report.sources) == 1 and (error := report.sources[0].error) is not None:
+        print_error(error)
+        return error.exit_code
     return ExitCode.DONE if report.complete else ExitCode.PARTIAL
-
-
-def import_json(report: ImportReport) -> dict[str, Any]:
-    """Return the object of ``import --json``, which is also the import half of ``sync --json``."""
-    ingested = report.ingested
-    return {
-        "sources": [source.as_json() for source in report.sources],
-        "messages": {
-            "accepted": ingested.accepted,
-            "known": ingested.known,
-            "refused": ingested.refused,
-            "waiting": ingested.waiting,
-            "left_out": ingested.left_out,
-        },
-        "read": ingested.read,
-        "waited": ingested.waited,
-        "feeds": {
-            "advanced": len(ingested.feeds_advanced),
-            "new": len(ingested.feeds_new),
-            "forked": len(ingested.feeds_forked),
-        },
-        "blobs": {
-            "accepted": report.blobs.accepted,
-            "known": report.blobs.known,
-            "refused": report.blobs.refused,
-            "waiting": report.blobs.waiting,
-        },
-        "refused": [
-            {
-                "feed": str(refusal.feed) if refusal.feed is not None else None,
-                "sequence": refusal.sequence,
-                "code": refusal.code,
-                "detail": refusal.detail,
-            }
-            for refusal in ingested.refusals
-        ],
-    }
 
 
 def print_import(report: ImportReport, output: Output) -> None:

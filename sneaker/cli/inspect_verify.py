@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -16,12 +16,13 @@ from sneaker.cli.import_export import STATUS_WORDS
 from sneaker.cli.printing import clean, counted
 from sneaker.clock import VectorClock
 from sneaker.errors import ExitCode, HomeMissing
-from sneaker.refs import FeedRef, encode_base64
+from sneaker.refs import FeedRef
 from sneaker.sizes import format_size
 
 if TYPE_CHECKING:
     from sneaker.home.home import Home
     from sneaker.transfer.inspect import InspectReport
+    from sneaker.transfer.verify import VerifyReport
 
 __all__: list[str] = []
 
@@ -63,8 +64,11 @@ def inspect(
                 seekable=file != "-",
             )
         names = _names(opened, report) if opened is not None else {}
-    output.data(_inspect_json(report, names), None)
-    if not json:
+    if json:
+        from sneaker.cli.json_output.import_export import inspect_json
+
+        output.print_json(inspect_json(report, names))
+    else:
         _print_inspect(report, file, names)
     return ExitCode.DONE if report.status == "ok" else ExitCode.PARTIAL
 
@@ -73,38 +77,6 @@ def _names(opened: Home, report: InspectReport) -> dict[FeedRef, str]:
     """Return the names by which the authors, and who packed it, are known here; made safe to print."""
     feeds = [*report.feeds, *([report.header.exporter] if report.header else [])]
     return {feed: clean(known[0].name, 40) for feed in feeds if (known := opened.store.names(feed))}
-
-
-def _inspect_json(report: InspectReport, names: Mapping[FeedRef, str]) -> dict[str, Any]:
-    header = report.header
-    return {
-        "kind": str(report.kind),
-        "status": str(report.status),
-        "detail": report.detail,
-        "encrypted": report.encrypted,
-        "signature": report.signed,
-        "exporter": str(header.exporter) if header else str(report.card.machine) if report.card else None,
-        "bundle_id": encode_base64(header.bundle_id) if header else None,
-        "created": header.created_ms if header else report.card.time_ms if report.card else None,
-        "volume": header.volume if header else None,
-        "volumes": report.volumes or None,
-        "messages": report.messages,
-        "new": report.new,
-        "blobs": report.blobs,
-        "blob_bytes": report.blob_bytes,
-        "bytes": report.bytes,
-        "feeds": [
-            {
-                "feed": str(feed),
-                "name": names.get(feed),
-                "first": contents.first,
-                "last": contents.last,
-                "messages": contents.messages,
-                "new": contents.new,
-            }
-            for feed, contents in sorted(report.feeds.items())
-        ],
-    }
 
 
 def _print_inspect(report: InspectReport, name: str, names: Mapping[FeedRef, str]) -> None:
@@ -168,31 +140,25 @@ def verify(
     size = Path(file).stat().st_size if Path(file).is_file() else None
     with _open(file) as opened_file, output.progress(size, "verifying") as progress:
         report = check(opened_file, file, caps, progress=progress)
-    value = {
-        "status": str(report.status),
-        "messages": {"valid": report.valid, "invalid": report.invalid},
-        "repeated": report.repeated,
-        "blobs": {"valid": report.blobs_valid, "invalid": report.blobs_invalid},
-        "forked": [{"feed": str(feed), "sequence": sequence} for feed, sequence in sorted(report.forked.items())],
-        "exporter": report.exporter,
-        "signature": report.signature,
-        "detail": report.detail,
-    }
-    repeated = (
-        f"; {counted(report.repeated, 'more is a repetition', 'more are repetitions')}" if report.repeated else ""
-    )
-    words = (
-        f"{clean(file)}: {STATUS_WORDS[report.status]}; {counted(report.valid, 'message is', 'messages are')} valid, {report.invalid:,} are not"
-        f"{repeated}"
-    )
-    output.data(value, words)
-    if not json:
-        if report.exporter is not None:
-            print(
-                f"packed by {report.exporter}; {'its signature is right' if report.signature else 'NOT signed by it'}"
-            )
-        if report.detail:
-            print(clean(report.detail))
-        for problem in report.problems:
-            print(f"  {clean(problem)}")
+    if json:
+        from sneaker.cli.json_output.import_export import verify_json
+
+        output.print_json(verify_json(report))
+    else:
+        _print_verify(report, file)
     return ExitCode.DONE if report.status == "ok" and not report.invalid else ExitCode.PARTIAL
+
+
+def _print_verify(report: VerifyReport, name: str) -> None:
+    valid = counted(report.valid, "message is", "messages are")
+    repeated = counted(report.repeated, "more is a repetition", "more are repetitions")
+    print(
+        f"{clean(name)}: {STATUS_WORDS[report.status]}; {valid} valid, {report.invalid:,} are not"
+        f"{'; ' + repeated if report.repeated else ''}"
+    )
+    if report.exporter is not None:
+        print(f"packed by {report.exporter}; {'its signature is right' if report.signature else 'NOT signed by it'}")
+    if report.detail:
+        print(clean(report.detail))
+    for problem in report.problems:
+        print(f"  {clean(problem)}")

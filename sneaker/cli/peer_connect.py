@@ -149,7 +149,12 @@ def connect(
         )
     if report is None:
         return 130
-    output.data(report.as_json(), _sync_line(report))
+    if json:
+        from sneaker.cli.json_output.peers import peer_sync_json
+
+        output.print_json(peer_sync_json(report))
+    else:
+        print(_sync_line(report))
     _say_refusals(output, report)
     complete = (report.level or live) and not report.tally.refused
     return ExitCode.DONE if complete else ExitCode.PARTIAL
@@ -221,7 +226,10 @@ def once(
         value[name] = done.value
         lines += done.lines
         complete = complete and done.complete
-    output.data(value, "\n".join(lines) or None)
+    if json:
+        output.print_json(value)
+    elif lines:
+        print("\n".join(lines))
     return ExitCode.DONE if complete else ExitCode.PARTIAL
 
 
@@ -245,6 +253,7 @@ class Done:
 
 def _meet_peers(asked: Once) -> Done | None:
     from sneaker.cli.event_loop import run_until_stopped
+    from sneaker.cli.json_output.peers import peer_sync_json
     from sneaker.net.service import meet_all
 
     output = asked.output
@@ -257,7 +266,7 @@ def _meet_peers(asked: Once) -> Done | None:
     for report in reports:
         _say_refusals(output, report)
     return Done(
-        [report.as_json() for report in reports],
+        [peer_sync_json(report) for report in reports],
         [_sync_line(report) for report in reports] or ["no peer is in reach"],
         all(report.level and not report.tally.refused for report in reports),
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -12,7 +11,7 @@ from typing import Any, TextIO
 from sneaker.errors import SneakerError
 from sneaker.escaping import escaped
 
-__all__ = ["Output", "Screen", "clean", "counted", "print_error", "warn_if_forgetful"]
+__all__ = ["Output", "Screen", "clean", "counted", "print_error", "print_failure", "warn_if_forgetful"]
 
 
 class Screen:
@@ -51,10 +50,15 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
 
 
 def print_error(error: SneakerError) -> None:
-    """Print an error and its hint, as every command does."""
-    print(f"sneaker: error: {clean(error.message, 500)}", file=sys.stderr)
-    if error.hint:
-        print(f"sneaker: hint: {clean(error.hint, 500)}", file=sys.stderr)
+    """Print an error and its hint to stderr, as every command does."""
+    print_failure(error.message, error.hint)
+
+
+def print_failure(message: str, hint: str | None) -> None:
+    """Print to stderr what went wrong, and what a person can do."""
+    print(f"sneaker: error: {clean(message, 500)}", file=sys.stderr)
+    if hint:
+        print(f"sneaker: hint: {clean(hint, 500)}", file=sys.stderr)
 
 
 def warn_if_forgetful(reason: str | None) -> None:
@@ -73,12 +77,11 @@ class Output:
     json: bool = False
     quiet: bool = False
 
-    def data(self, value: Any, text: str | None = None) -> None:
-        """Print the result: ``value`` as one JSON line with ``--json``, else ``text``."""
-        if self.json:
-            print(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
-        elif text is not None:
-            print(text)
+    def print_json(self, value: Mapping[str, object]) -> None:
+        """Print a result, or an event, as one line of JSON."""
+        from sneaker.cli.json_output.encoder import encode
+
+        print(encode(value))
 
     def say(self, text: str) -> None:
         """Print a remark to stderr, unless it shall be quiet."""

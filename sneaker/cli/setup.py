@@ -158,15 +158,21 @@ def setup(
         files = list(_files(top, system=True, hub=True, power_off=power_off))
         if not system:
             files += _files(top, system=False, hub=False, power_off=False)
-        listing = "\n".join(f"# ---- {clean(str(file.path))}\n{_marked(file)}" for file in files)
-        output.data({"files": [{"path": str(file.path), "text": _marked(file)} for file in files]}, listing)
+        if json:
+            output.print_json({"files": [{"path": str(file.path), "text": _marked(file)} for file in files]})
+        else:
+            print("\n".join(f"# ---- {clean(str(file.path))}\n{_marked(file)}" for file in files))
         return
     files = list(_files(top, system=system, hub=hub or uninstall, power_off=power_off))
     if uninstall:
         changed = _remove(files, output, root=root, system=system)
     else:
         changed = _install(files, output, root=root, system=system)
-    output.data({"changed": [str(path) for path in changed]}, "\n".join(clean(str(path)) for path in changed) or None)
+    if json:
+        output.print_json({"changed": [str(path) for path in changed]})
+    else:
+        for path in changed:
+            print(clean(str(path)))
 
 
 def _install(files: Sequence[_File], output: Output, *, root: Path | None, system: bool) -> list[Path]:

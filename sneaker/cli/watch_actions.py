@@ -37,7 +37,7 @@ class HomeVisitor:
 
     def visit(self, device: MountedDevice) -> VisitSummary:
         """See ``devices.watch.Visitor``."""
-        from sneaker.cli.sticks import stick_options
+        from sneaker.cli.sync import stick_options
         from sneaker.home.home import open_home
         from sneaker.stick.visit import VisitOptions, visit
 

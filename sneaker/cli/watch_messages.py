@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sneaker.bugs import bug_words, what_went_wrong
 from sneaker.cli.printing import Output, clean
@@ -29,6 +29,9 @@ from sneaker.devices.inbox import InboxFailed, InboxTaken
 from sneaker.errors import SneakerError
 from sneaker.home.config import NotifySettings
 
+if TYPE_CHECKING:
+    from sneaker.cli.json_output.events import Event, RemovedEvent, VisitFailedEvent, WhichDevice
+
 __all__ = ["Reporter"]
 
 
@@ -43,7 +46,7 @@ class Reporter:
     settings: NotifySettings
     manager: ServiceManager
     #: Takes lines and objects in place of stdout.
-    collect: Callable[[str, dict[str, Any]], None] | None = None
+    collect: Callable[[str, Event], None] | None = None
     #: Whether something went wrong that an exit code should say.
     incomplete: bool = False
     events: int = 0
@@ -64,23 +67,28 @@ class Reporter:
             self.collect(line, value)
         else:
             with suppress(OSError):  # whoever reads it may be gone, and a service goes on
-                self.output.data(value, line)
-                sys.stdout.flush()
+                self._print(line, value)
         self.manager.status(line)
         if notification is not None:
             self._notify(notification)
 
     def warn(self, words: str) -> None:
         """Tell that the identity is in danger; ``words`` say how."""
-        line, value = clean(words, 300), {"event": "identity", "detail": words}
-        self.output.data(value, line)
-        sys.stdout.flush()
+        line = clean(words, 300)
+        self._print(line, {"event": "identity", "detail": words})
         self.manager.status(line)
         self._notify(
             Notification(
                 Happening.PROBLEM, "Your identity is in danger", "Run: sneaker doctor", topic="identity", urgent=True
             )
         )
+
+    def _print(self, line: str, value: Event) -> None:
+        if self.output.json:
+            self.output.print_json(value)
+        else:
+            print(line)
+        sys.stdout.flush()
 
     def _notify(self, notification: Notification) -> None:
         if self.settings.bell and notification.happening is not Happening.SYNCING and sys.stderr.isatty():
@@ -111,14 +119,17 @@ class Reporter:
             self._thread.join(timeout_s)
 
 
-def _describe(event: WatchEvent | InboxTaken | InboxFailed) -> tuple[str, dict[str, Any], Notification | None]:
+_Description = tuple[str, "Event", Notification | None]
+
+
+def _describe(event: WatchEvent | InboxTaken | InboxFailed) -> _Description:
     """Return a line for people, an object for scripts, and what the desktop shows."""
-    describe: Callable[[Any], tuple[str, dict[str, Any], Notification | None]] = _DESCRIPTIONS[type(event)]
-    line, value, notification = describe(event)
-    device = getattr(event, "device", None)
-    if isinstance(device, MountedDevice):
-        value |= {"mount_point": str(device.mount_point), "device": device.node, "label": device.label}
-    return line, value, notification
+    describe: Callable[[Any], _Description] = _DESCRIPTIONS[type(event)]
+    return describe(event)
+
+
+def _which(device: MountedDevice) -> WhichDevice:
+    return {"mount_point": str(device.mount_point), "device": device.node, "label": device.label}
 
 
 def _place(device: MountedDevice) -> str:
@@ -130,16 +141,16 @@ def _topic(device: MountedDevice) -> str:
     return f"device-{device.number}"
 
 
-def _started(event: VisitStarted) -> tuple[str, dict[str, Any], Notification | None]:
+def _started(event: VisitStarted) -> _Description:
     again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
     return (
         f"{_place(event.device)}: syncing, do not pull it out{again}",
-        {"event": "syncing", "attempt": event.attempt},
+        {"event": "syncing", "attempt": event.attempt, **_which(event.device)},
         Notification(Happening.SYNCING, "Syncing the stick", "Do not pull it out.", _topic(event.device)),
     )
 
 
-def _done(event: VisitDone) -> tuple[str, dict[str, Any], Notification | None]:
+def _done(event: VisitDone) -> _Description:
     summary = event.summary
     end = "unmounted, pull it out" if event.released else "safe to remove"
     return (
@@ -154,6 +165,7 @@ def _done(event: VisitDone) -> tuple[str, dict[str, Any], Notification | None]:
             "unmounted": event.released,
             "seconds": round(event.seconds, 3),
             "words": summary.words,
+            **_which(event.device),
         },
         Notification(
             Happening.DONE if summary.complete else Happening.PROBLEM,
@@ -168,7 +180,7 @@ def _done(event: VisitDone) -> tuple[str, dict[str, Any], Notification | None]:
     )
 
 
-def _failed(event: VisitFailed) -> tuple[str, dict[str, Any], Notification | None]:
+def _failed(event: VisitFailed) -> _Description:
     error = event.error
     if isinstance(error, SneakerError):
         why = error.message
@@ -190,19 +202,30 @@ def _failed(event: VisitFailed) -> tuple[str, dict[str, Any], Notification | Non
             _topic(event.device),
             urgent=True,
         )
-    return line, {"event": "failed", "detail": why, "retry_in": event.retry_in_s}, notification
+    value: VisitFailedEvent = {
+        "event": "failed",
+        "detail": why,
+        "retry_in": event.retry_in_s,
+        **_which(event.device),
+    }
+    return line, value, notification
 
 
-def _removed(event: StickRemoved) -> tuple[str, dict[str, Any], Notification | None]:
-    value: dict[str, Any] = {"event": "removed", "during_visit": event.during_visit}
+def _removed(event: StickRemoved) -> _Description:
+    done = event.summary if event.during_visit else None
+    messages, people = (done.messages_in, done.people) if done is not None else (0, 0)
+    value: RemovedEvent = {
+        "event": "removed",
+        "during_visit": event.during_visit,
+        "messages_in": messages,
+        **_which(event.device),
+    }
     if not event.during_visit:
         return f"{_place(event.device)}: removed", value, None
-    messages = event.summary.messages_in if event.summary else 0
-    people = event.summary.people if event.summary else 0
     kept = f"{what_came(messages, people, 0)} until then; " if messages else ""
     return (
         f"{_place(event.device)}: pulled out too early; {kept}nothing is lost, insert it again to finish",
-        value | {"messages_in": messages},
+        value,
         Notification(
             Happening.REMOVED_EARLY,
             "The stick was pulled out too early",
@@ -215,10 +238,10 @@ def _removed(event: StickRemoved) -> tuple[str, dict[str, Any], Notification | N
     )
 
 
-def _unknown(event: UnknownStick) -> tuple[str, dict[str, Any], Notification | None]:
+def _unknown(event: UnknownStick) -> _Description:
     return (
         f"{_place(event.device)}: a sneaker stick that is not known here, left alone; run 'sneaker drive trust' to use it",
-        {"event": "unknown"},
+        {"event": "unknown", **_which(event.device)},
         Notification(
             Happening.UNKNOWN,
             "A stick that is not known here",
@@ -228,7 +251,7 @@ def _unknown(event: UnknownStick) -> tuple[str, dict[str, Any], Notification | N
     )
 
 
-def _trouble(event: Trouble) -> tuple[str, dict[str, Any], Notification | None]:
+def _trouble(event: Trouble) -> _Description:
     where = f"{clean(event.node)}: " if event.node else ""
     return (
         f"{where}{clean(event.words, 300)}",
@@ -237,7 +260,7 @@ def _trouble(event: Trouble) -> tuple[str, dict[str, Any], Notification | None]:
     )
 
 
-def _inbox_taken(event: InboxTaken) -> tuple[str, dict[str, Any], Notification | None]:
+def _inbox_taken(event: InboxTaken) -> _Description:
     taken = event.taken
     return (
         f"{clean(str(event.path), 200)}: {taken.words}; moved to {event.moved_to.parent.name}",
@@ -259,7 +282,7 @@ def _inbox_taken(event: InboxTaken) -> tuple[str, dict[str, Any], Notification |
     )
 
 
-def _inbox_failed(event: InboxFailed) -> tuple[str, dict[str, Any], Notification | None]:
+def _inbox_failed(event: InboxFailed) -> _Description:
     return (
         f"{clean(str(event.path), 200)}: {clean(event.words, 300)}",
         {"event": "inbox-failed", "path": str(event.path), "detail": event.words},
@@ -267,7 +290,7 @@ def _inbox_failed(event: InboxFailed) -> tuple[str, dict[str, Any], Notification
     )
 
 
-_DESCRIPTIONS: dict[type, Callable[[Any], tuple[str, dict[str, Any], Notification | None]]] = {
+_DESCRIPTIONS: dict[type, Callable[[Any], _Description]] = {
     VisitStarted: _started,
     VisitDone: _done,
     VisitFailed: _failed,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ from sneaker.home.config import Config, load_config
 
 if TYPE_CHECKING:
     from sneaker.cli.event_loop import Service
+    from sneaker.cli.json_output.events import Event
     from sneaker.cli.watch_messages import Reporter
     from sneaker.desktop.sdnotify import ServiceManager
     from sneaker.devices.inbox import Inbox
@@ -152,9 +153,9 @@ def _sync_sticks(asked: Once) -> Done | None:
     """What 'once' does about sticks and inboxes."""
     watching = _prepare([], json=False)
     lines: list[str] = []
-    values: list[dict[str, Any]] = []
+    values: list[Event] = []
 
-    def collect(line: str, value: dict[str, Any]) -> None:
+    def collect(line: str, value: Event) -> None:
         lines.append(line)
         values.append(value)
 

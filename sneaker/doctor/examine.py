@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from sneaker.errors import InvalidMessage, SneakerError, StoreDamaged
 from sneaker.feed.classic.compact import expand
@@ -39,7 +38,6 @@ __all__ = [
     "examine",
     "examine_folder",
     "own_feed",
-    "own_feed_json",
 ]
 
 _DAY_MS = 24 * 60 * 60 * 1000
@@ -71,10 +69,6 @@ class Finding:
     level: Level
     message: str
     hint: str | None = None
-
-    def as_json(self) -> dict[str, str | None]:
-        """Return the fields for ``--json``."""
-        return {"code": self.code, "level": str(self.level), "message": self.message, "hint": self.hint}
 
 
 class OwnState(StrEnum):
@@ -496,42 +490,3 @@ def _stick_findings(home: Home, now_ms: int) -> Iterator[Finding]:
                 f"{name} was here {days} days ago for the last time",
                 "'sneaker drive list' shows them, 'sneaker drive forget' forgets one",
             )
-
-
-def message_json(message: Message | None) -> dict[str, Any] | None:
-    """Return what ``doctor --json`` says of a message; ``text`` is the canonical text, which may hold any JSON there is."""
-    if message is None:
-        return None
-    previous = str(message.previous) if message.previous is not None else None
-    return {"key": str(message.key), "previous": previous, "text": message.text.decode("utf-8")}
-
-
-def own_feed_json(own: OwnFeed) -> dict[str, Any]:
-    """Return the answer to "am I forked?" for ``--json``."""
-    return {
-        "state": str(own.state),
-        "held": own.seen.held,
-        "proven": own.seen.proven,
-        "claimed": own.seen.claimed,
-        "claims": [
-            {
-                "source": str(claim.source) if claim.source is not None else None,
-                "sequence": claim.sequence,
-                "key": str(claim.key) if claim.key is not None else None,
-                "seen": claim.seen_at_ms,
-                "dismissed": claim.dismissed,
-                "counts": claim.counts,
-            }
-            for claim in own.claims
-        ],
-        "elsewhere": [{"host": seen.host, "seen": seen.seen_at_ms} for seen in own.elsewhere],
-        "forks": [
-            {
-                "sequence": place.sequence,
-                "ours": message_json(place.ours),
-                "theirs": message_json(place.theirs),
-                "seen": place.fork.seen_at_ms,
-            }
-            for place in own.forks
-        ],
-    }

@@ -97,17 +97,6 @@ class SourceReport:
         """Whether it was read to its end and nothing in it was damaged."""
         return self.status in (Status.OK, KNOWN)
 
-    def as_json(self) -> dict[str, str | None]:
-        """Return the fields of the ``--json`` contract."""
-        return {
-            "path": self.path,
-            "kind": self.kind,
-            "exporter": self.exporter,
-            "bundle_id": self.bundle_id,
-            "status": str(self.status),
-            "detail": self.detail,
-        }
-
 
 @dataclass(slots=True)
 class BlobCounts:

@@ -65,27 +65,6 @@ class SyncReport:
     tally: Tally = field(default_factory=Tally)
     seconds: float = 0.0
 
-    def as_json(self) -> dict[str, object]:
-        """Return the fields of ``--json``."""
-        return {
-            "peer": str(self.peer),
-            "address": self.address,
-            "level": self.level,
-            "detail": self.detail,
-            "messages": {
-                "accepted": self.tally.received,
-                "known": self.tally.known,
-                "refused": self.tally.refused,
-                "sent": self.tally.sent,
-            },
-            "blobs": {"accepted": self.tally.blobs_received, "sent": self.tally.blobs_sent},
-            "refused": [
-                {"feed": str(feed), "sequence": sequence, "detail": reason}
-                for feed, sequence, reason in self.tally.refusals
-            ],
-            "seconds": round(self.seconds, 2),
-        }
-
 
 @asynccontextmanager
 async def running_node(

@@ -52,11 +52,6 @@ class Problem:
         place = f"{self.feed} {self.sequence}: " if self.feed is not None else ""
         return f"{place}{self.detail} ({self.code})"
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields for ``--json``."""
-        feed = str(self.feed) if self.feed is not None else None
-        return {"feed": feed, "sequence": self.sequence, "code": self.code, "detail": self.detail}
-
 
 @dataclass(slots=True)
 class CheckReport:
@@ -102,21 +97,6 @@ class CheckReport:
         self.found += 1
         if len(self.problems) < _MAX_PROBLEMS:
             self.problems.append(problem)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields for ``--json``."""
-        return {
-            "clean": self.clean,
-            "repaired": self.repaired,
-            "messages": self.messages,
-            "feeds": self.feeds,
-            "waiting": self.waiting,
-            "blobs": self.blobs,
-            "removed": self.removed,
-            "missing": self.missing,
-            "found": self.found,
-            "problems": [problem.as_json() for problem in self.problems],
-        }
 
 
 def check(

@@ -11,7 +11,7 @@ from typing import Any
 
 import zstandard
 
-from sneaker.cli.messages import _readable
+from sneaker.cli.log import _readable
 from sneaker.errors import InvalidMessage
 from sneaker.escaping import escaped, escaped_json
 from sneaker.feed.classic.canonical import canonical_text, format_json, parse_canonical, parse_json

@@ -144,7 +144,7 @@ def test_rsync_beside_a_visit(sites: list[Site]) -> None:
                 # A file that rsync has begun to copy may be gone the next moment; it is never taken for damage.
                 assert report.safe_to_remove
                 assert not report.problems
-                assert report.imported.complete, [source.as_json() for source in report.imported.sources]
+                assert report.imported.complete, report.imported.sources
                 site.watch()
     finally:
         os.killpg(runner.pid, 9)

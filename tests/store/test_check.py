@@ -88,7 +88,6 @@ def test_one_bad_message(store: Store, name: str) -> None:
     assert not report.clean
     assert {problem.feed for problem in report.problems if problem.feed} == {ME}
     assert f"{report.found} problems" in report.summary
-    assert report.as_json()["clean"] is False
     # Looking does not change anything.
     assert check(store).found == report.found
 
@@ -170,7 +169,6 @@ def test_how_far_the_own_feed_went_is_not_forgotten(ours: Store, first: int, las
     gone = last - first + 1
     assert (report.missing, report.removed) == (gone, LENGTH - last)
     assert f"{gone} that were noted are missing" in report.summary
-    assert report.as_json()["missing"] == gone
     assert check(ours).clean
     assert ours.claims.dismiss_claims(ME) == 0
     seen = ours.own_sequence_seen(ME)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sneaker.caps import MAIN_CAPS
-from sneaker.cli.import_export import import_json
+from sneaker.cli.json_output.import_export import import_json
 from sneaker.feed.classic.canonical import format_json
 from sneaker.feed.classic.message import Head, Message, create_message
 from sneaker.feed.private import box

@@ -1,4 +1,4 @@
-"""init and id."""
+"""init and id: make a home, and say whose it is."""
 
 from __future__ import annotations
 
@@ -57,7 +57,12 @@ def init(
             standing.begin()
             warn_if_forgetful(standing.forgetful)
     output = settings.output(json)
-    output.data({"home": str(settings.home), "id": str(keypair.public)}, str(keypair.public))
+    if json:
+        from sneaker.cli.json_output.home import home_json
+
+        output.print_json(home_json(settings.home, keypair.public))
+    else:
+        print(keypair.public)
     output.say(f"home made at {settings.home}; keep a copy of {settings.home / 'secret'} in a safe place")
     if secret is not None:
         output.say("bring this identity's own messages here before you publish; 'sneaker doctor' says how to go on")
@@ -67,4 +72,10 @@ def init(
 def show_id(json: JsonOption = False) -> None:
     """Print the identity of this home."""
     with home() as opened:
-        settings.output(json).data({"id": str(opened.keypair.public)}, str(opened.keypair.public))
+        me = opened.keypair.public
+    if json:
+        from sneaker.cli.json_output.home import id_json
+
+        settings.output(json).print_json(id_json(me))
+    else:
+        print(me)

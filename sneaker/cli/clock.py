@@ -1,0 +1,40 @@
+"""clock: the own vector clock, and the card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sneaker.cli.app import command, home, now_ms, settings
+from sneaker.cli.printing import counted
+
+__all__: list[str] = []
+
+
+@command()
+def clock(
+    card: Annotated[
+        Path | None,
+        typer.Option("--card", metavar="FILE", help="Write a signed card: give it to who exports for you."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help='Print {"feed": sequence, ...}.')] = False,
+) -> None:
+    """Print the own clock: of each feed the last message held.
+
+    Another machine needs it to write only what you lack: 'sneaker export DEST --for FILE'.
+    """
+    from sneaker.stick.own_card import write_card
+
+    output = settings.output(json)
+    with home() as opened:
+        held = opened.store.clock()
+        if card is not None:
+            write_card(card, opened, now_ms=now_ms())
+            output.say(f"wrote {card}: {counted(len(held), 'feed')}")
+    if json:
+        output.print_json(held.as_json())
+    elif card is None:
+        for feed, sequence in sorted(held.items()):
+            print(f"{feed}  {sequence}")

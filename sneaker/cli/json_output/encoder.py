@@ -1,0 +1,103 @@
+"""The one place where a result becomes JSON text, and the words that describe fields in the contract."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypedDict
+
+if TYPE_CHECKING:
+    from sneaker.feed.classic.message import Message
+
+__all__ = [
+    "Base32",
+    "Base64",
+    "BlobId",
+    "ErrorFields",
+    "ErrorJson",
+    "FeedId",
+    "Form",
+    "MessageId",
+    "MessageJson",
+    "Milliseconds",
+    "OneOf",
+    "encode",
+    "error_json",
+    "message_line",
+]
+
+
+class Form(NamedTuple):
+    """How the contract calls the values of a field, beyond their JSON type."""
+
+    words: str
+
+
+class OneOf(NamedTuple):
+    """All values that a field can have."""
+
+    values: tuple[str, ...]
+
+
+FeedId = Annotated[str, Form("feed id")]
+MessageId = Annotated[str, Form("message id")]
+BlobId = Annotated[str, Form("blob id")]
+Base32 = Annotated[str, Form("base32")]
+Base64 = Annotated[str, Form("base64")]
+Milliseconds = Annotated[int, Form("ms since 1970")]
+
+
+class ErrorFields(TypedDict):
+    """Why a command did not do what it was asked for."""
+
+    code: Annotated[str, "stable; the table of exit codes in the README has them all, and `bug`"]
+    message: Annotated[str, "one line for people"]
+    hint: Annotated[str | None, "what a person can do about it"]
+
+
+class ErrorJson(TypedDict):
+    """What a command prints in place of its result if it fails. Words for people go to stderr as well."""
+
+    error: Annotated[ErrorFields, "the error"]
+
+
+class MessageJson(TypedDict):
+    """One message, as `createLogStream` gives it; `sneaker import` takes lines of them."""
+
+    key: Annotated[MessageId, "the id of the message"]
+    value: Annotated[dict[str, object], "the signed message, as its author wrote it"]
+    timestamp: Annotated[float | None, "when its author says it was written, in ms since 1970"]
+
+
+def encode(value: Mapping[str, object]) -> str:
+    """Return a result as one line of JSON, without the line end."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def error_json(code: str, message: str, hint: str | None) -> ErrorJson:
+    """Return the JSON form of an error."""
+    return {"error": {"code": code, "message": message, "hint": hint}}
+
+
+def message_line(message: Message) -> bytes:
+    """Return a message as one line of JSON, in UTF-8, without the line end: see ``MessageJson``.
+
+    The value is made from the signed text, so that whoever reads it can check the signature. The timestamp is the author's,
+    so that equal stores print equal logs, whenever each machine got its messages.
+    """
+    import orjson
+
+    from sneaker.escaping import escaped_json
+    from sneaker.feed.classic.canonical import format_json, parse_json
+
+    try:
+        value = orjson.loads(message.text)
+        compact = orjson.dumps(value)
+        if orjson.dumps(value, option=orjson.OPT_INDENT_2) != message.text:
+            raise ValueError("printed otherwise")
+    except (ValueError, TypeError):
+        compact = format_json(parse_json(message.text), indent=0).encode("utf-8")
+    timestamp = message.timestamp
+    shown = format_json(timestamp, indent=0) if isinstance(timestamp, int | float) else "null"
+    line = b'{"key":"%b","value":%b,"timestamp":%b}' % (str(message.key).encode(), compact, shown.encode())
+    return escaped_json(line)
