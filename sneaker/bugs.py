@@ -1,7 +1,7 @@
-"""What to say when something went wrong that nobody thought of: one line for people, with enough in it to report.
+"""The line that people see when a bug shows itself, with enough in it to report the bug.
 
-Services go on after a bug: whoever starts a piece of work (a connection, a visit, a file of an inbox) ends that piece
-and says this line.
+Services go on after a bug: the code that started a piece of work (a connection, a visit, a file of an inbox) ends that
+piece and prints this line.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def what_went_wrong(error: BaseException) -> str:
 def bug_words(error: BaseException) -> str:
     """Return the line for a bug: which exception it is, and where in sneaker it came from, innermost place first.
 
-    The text of the exception may quote what somebody sent: print it with escapes taken out, as everything.
+    The text of the exception may quote what somebody sent, so it has to be escaped before it is printed.
     """
     try:
         text = str(error)[:_MAX_TEXT]
-    except Exception:  # it holds something that cannot be printed, which may be the very bug
+    except Exception:  # its text cannot be made, which may be the bug itself
         text = ""
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     places = _places(error.__traceback__)
@@ -45,7 +45,7 @@ def bug_words(error: BaseException) -> str:
 
 
 def _places(trace: TracebackType | None) -> list[str]:
-    """Return the innermost places of this package in a traceback; of a recursion each once."""
+    """Return the innermost places of this package in a traceback; a recursion counts once."""
     found: dict[str, None] = {}
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
@@ -58,9 +58,9 @@ def _places(trace: TracebackType | None) -> list[str]:
 
 
 class Reporter:
-    """Says what went wrong in work that has ended with it, the same at most once a minute.
+    """Reports what ended a piece of work; the same thing at most once a minute.
 
-    A peer can make some things go wrong as often as it likes, and the log of a machine is on its disk.
+    A peer can make some things fail as often as it likes, and the log is on this machine's disk.
     """
 
     def __init__(self, say: Callable[[str], None], now: Callable[[], float]) -> None:

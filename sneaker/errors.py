@@ -69,7 +69,7 @@ class ExitCode(IntEnum):
 class SneakerError(Exception):
     """Base of every error that sneaker raises on purpose.
 
-    ``str(error)`` is one line, lower case, without a full stop; ``error.hint`` is what the person can do, or None.
+    ``str(error)`` is one line in lower case without a full stop; ``error.hint`` says what the person can do, or is None.
     """
 
     code: ClassVar[str] = "error"
@@ -204,7 +204,7 @@ class ClockError(FeedError):
 
 
 class BundleError(SneakerError):
-    """Something about a bundle file."""
+    """A bundle file cannot be used."""
 
     code = "bundle-error"
     exit_code = 30
@@ -358,8 +358,8 @@ class HandshakeError(RemoteProtocolError):
 
     ``message_number`` is the message (1 to 4) that was wrong or never came.  ``reason`` is ``"network-key"`` (another
     network, or no SSB program at all), ``"forged"`` (a box or signature does not open), ``"low-order"`` (a key that
-    makes the secret known to everybody), ``"refused"`` (the server hung up on our identity: wrong key, blocked and
-    stranger look alike on purpose) or ``"closed"`` (the connection ended earlier).
+    makes the secret known to everybody), ``"refused"`` (the server hung up when it knew our identity; a wrong key, a
+    block and a stranger look alike, on purpose) or ``"closed"`` (the connection ended earlier).
     """
 
     code = "handshake-failed"

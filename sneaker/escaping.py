@@ -1,4 +1,4 @@
-"""Text that a terminal only shows: the one list of characters that are escaped before anything is printed."""
+"""Making text safe to print: the one list of characters that are escaped for the terminal."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 
 __all__ = ["escaped", "escaped_json"]
 
-# Controls (C0, DEL, C1: some terminals obey those, too), marks that turn the direction of text round or stand for
-# nothing one sees, line ends that are none to us, tags (text that is never shown), and halves of characters. What joins
-# and parts letters (U+200C, U+200D) stays: Persian and emoji are written with it.
+# Controls (C0, DEL and C1, which some terminals obey), marks that change the direction of text or show nothing, other
+# line ends, tags (text that is never shown), and lone surrogates. Joiners (U+200C, U+200D) stay: Persian and emoji are
+# written with them.
 _UNSAFE = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f"
 )
 _IN_TEXT = re.compile(f"[{_UNSAFE}]")
 _IN_LINE = re.compile(f"[\t\n{_UNSAFE}]")
-# Compact JSON has escaped everything below the blank already.
+# Compact JSON has escaped everything below U+0020 already.
 _PERHAPS = re.compile(rb"[\x7f-\xff]")
 
 

@@ -80,10 +80,10 @@ def verify_signature(public: bytes, signature: bytes, data: bytes) -> bool:
 def parse_secret(data: bytes) -> Keypair:
     """Read what is in a ``secret`` file as ssb-keys does: comments dropped, lines joined, JSON.
 
-    Raises KeysError if it is not an Ed25519 secret, or its public half does not belong to its private half: a new
-    identity is never made over a damaged one.
+    Raises KeysError if it is not an Ed25519 secret, or if its public half does not belong to its private half.  The caller
+    must not make a new identity in its place.
     """
-    # Only comments hold anything but ASCII, and in whatever encoding a person's editor had: ssb-keys reads over it, too.
+    # Only comments hold anything but ASCII, in the encoding of some editor. ssb-keys skips them too.
     text = data.decode("utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig", errors="replace")
     joined = "".join(line.partition("#")[0] for line in text.split("\n"))
     try:

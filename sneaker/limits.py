@@ -52,11 +52,11 @@ MAX_TYPE_UNITS = 52
 # ssb-blobs accepts strictly less than 5 MiB; a larger blob would stop at the first JavaScript peer.
 MAX_BLOB_BYTES = 5 * 1024 * 1024 - 1
 
-# Blobs that came before any message that mentions them (volumes arrive in any order) wait as long as this much of the
-# disk stays free, which is for the messages: of what nobody has mentioned we do not know that anybody needs it.
+# Blobs that came before any message that mentions them (volumes arrive in any order) may wait as long as this much of the
+# disk stays free. The rest is for messages: nobody may ever need a blob that nobody mentions.
 MIN_FREE_BESIDE_EARLY_BLOBS_BYTES = 512 * 1024 * 1024
 
-# And so long, as a machine that was not seen for so long no longer counts on a stick.
+# They wait at most this long. It is also how long a machine that is away counts on a stick.
 MAX_EARLY_BLOB_AGE_S = 90 * 24 * 60 * 60
 
 # A line of NDJSON holds one message with its key: 24 KiB of text, each byte of which may be a six-byte \u escape.
@@ -65,11 +65,11 @@ MAX_JSON_LINE_BYTES = 256 * 1024
 # A secret file is about 300 bytes plus comments.
 MAX_SECRET_BYTES = 64 * 1024
 
-# Messages that came before those they follow wait in the store; a quarter of a gigabyte is some 400,000 of them, enough
-# for bundles that arrive in any order, and a bound for what somebody can put there with feeds that never begin.
+# Messages that came before those they follow wait in the store. A quarter of a gigabyte is some 400,000 of them: enough
+# for bundles that arrive in any order, and a bound for feeds that somebody made up without a beginning.
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 
-# The largest follow graph seen in the wild has tens of thousands of feeds; a million is junk that must not eat memory.
+# The largest follow graph seen has tens of thousands of feeds. This is several times that, and bounds memory.
 MAX_CLOCK_FEEDS = 200_000
 
 # Publishing waits so many seconds for others who write to the store: an import lets others in between its transactions.
@@ -77,35 +77,35 @@ PUBLISH_WAIT_S = 5.0
 
 # ---------------------------------------------------------------------------------------------------- the network
 
-# pull-box-stream splits at 4096 and go-ssb accepts no more, so we send no more; reading, the two length bytes bound it.
+# pull-box-stream cuts at 4096 and go-ssb accepts no more, so we send no more. What we read is bounded by its u16 length.
 MAX_BOX_BYTES = 4096
 
 # muxrpc has no limit of its own. JavaScript peers send their whole vector clock as one body, about 65 bytes a feed:
 # room for 60,000 feeds, more than the largest pubs carried.
 MAX_PACKET_BYTES = 4 * 1024 * 1024
 
-# Levels of JSON inside JSON that peers may send. A message has no more than 64, for the indentation of its canonical
-# text alone would make a deeper one too long; around it are one or two.
+# How deep the JSON of peers may be nested. A message has at most 64 levels: the indentation of a deeper one alone would
+# make its canonical text too long. One or two levels stand around it.
 MAX_JSON_DEPTH = 100
 
 # Calls that one peer may have open with us at once. ssb-server without EBT opens one live createHistoryStream for
 # every feed that it follows, so this is thousands; a call costs us about 200 bytes.
 MAX_OPEN_CALLS = 8192
 
-# Our own vector clock goes out in parts, each about 300 kB, so that it never meets the peer's limit on bodies.
+# Our own vector clock goes out in parts of about 300 kB, below any peer's limit on bodies.
 MAX_NOTES_PER_PACKET = 5000
 
-# Feeds we do not replicate whose notes we remember for one connection; the rest are ignored, as if never mentioned.
+# Feeds that we do not replicate: so many of their notes are remembered for a connection, the rest are ignored.
 MAX_UNWANTED_FEEDS = 50_000
 
-# Blobs that one peer may make us remember that it wants.
+# How many wants of one peer are remembered.
 MAX_BLOB_WANTS = 10_000
 
 # ssb-blobs sends 64 KiB at a time.
 MAX_BLOB_CHUNK_BYTES = 64 * 1024
 
-# ssb-db2 answers createHistoryStream in the order of timestamps; a whole feed may have to be turned round, and feeds
-# of more than this come over EBT. For all such streams of one connection together.
+# ssb-db2 answers createHistoryStream in the order of timestamps, so a whole feed may have to be held back and sorted.
+# Longer feeds have to come over EBT. The bound is for all such streams of one connection together.
 MAX_REORDER_MESSAGES = 20_000
 MAX_REORDER_BYTES = 32 * 1024 * 1024
 

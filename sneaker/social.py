@@ -63,15 +63,15 @@ class FollowGraph:
 def find_hops(edges: Edges, start: FeedRef, limit: int) -> dict[FeedRef, int]:
     """Return the distance of every feed that ``start`` reaches over follows, in at most ``limit`` steps.
 
-    ``edges`` is author -> contact -> EdgeState.  ``start`` is at 0, whom it follows at 1, and so on, the shortest way
+    ``edges`` is author -> contact -> EdgeState.  ``start`` is at 0, whom it follows at 1, and so on; the shortest way
     counts.  A feed that somebody at distance n blocks is at -(n+1), one that somebody has unfollowed at -(n+2), unless
-    a way of follows is shorter or as long; nothing is followed beyond a negative distance.  So -1 means blocked by
-    ``start``, anything below it known but not replicated.
+    a way of follows is as short.  Nobody's follows count beyond a negative distance.  So -1 means blocked by ``start``;
+    anything below is known and not replicated.
     """
     hops: dict[FeedRef, int] = {start: 0}
     level = [start]
-    # Going out level by level is Dijkstra's algorithm, as every follow is one step long. A negative distance is final
-    # before anything that it could displace is followed further: it comes from a level before that one.
+    # Level by level this is Dijkstra's algorithm, for every follow is one step long. A negative distance is final before
+    # any follow of that feed is looked at, because it comes from an earlier level.
     for distance in range(limit):
         reached: dict[FeedRef, None] = {}
         for author in level:

@@ -155,6 +155,19 @@ def test_specification_names_the_limits_of_the_code() -> None:
     assert f"| feeds in a clock or index | {limits.MAX_CLOCK_FEEDS:,} |" in page
 
 
+def test_sections_of_the_specification_that_the_code_names_are_there() -> None:
+    page = (ROOT / "bundles-format.md").read_text(encoding="utf-8")
+    sections = set(re.findall(r"^## [0-9]+\. (.*)$", page, re.MULTILINE))
+    found = set()
+    for path in ROOT.glob("sneaker/**/*.py"):
+        text = path.read_text(encoding="utf-8")
+        for cited in re.findall(r'``bundles-format\.md``[\s(,]+(?:sections )?("[^)]*?")\)', text):
+            named = set(re.findall(r'"([^"]+)"', cited))
+            assert named <= sections, f"{path} names sections that are not there: {cited}"
+            found |= named
+    assert len(found) > 8
+
+
 def _threat_sentences() -> list[str]:
     page = (ROOT / "sneaker" / "guide" / "threat-model.md").read_text(encoding="utf-8")
     return re.findall(r"^[-*] (.*?)(?=^[-*#] |^#|\n\n|\Z)", page, re.MULTILINE | re.DOTALL)

@@ -1,7 +1,7 @@
 """Cards: one machine's signed have-list (``bundles-format.md``, "Cards").
 
-A card is a hint.  Its signature says whose it is, so that nobody can speak for another machine, but what it claims is
-only ever used to plan.
+A card is a hint.  Its signature says whose it is, so nobody can speak for another machine.  What it claims is used for
+planning, and for nothing else.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["CARD_MAGIC", "MAX_CARD_BYTES", "MAX_UNREADABLE", "Card", "decode_car
 CARD_MAGIC = b"\x89SNC\r\n\x1a\n"
 _HAS_HEAD = 1
 _HAS_UNREADABLE = 2
-# A stick with more damaged bundles than this is not worth saving.
+# With more damaged bundles than this a stick is broken, and a longer list helps nobody.
 MAX_UNREADABLE = 1000
 _ID_BYTES = 16
-# MAX_CLOCK_FEEDS feeds take 7.4 MB; wants are fewer.
+# A clock of MAX_CLOCK_FEEDS feeds takes 7.4 MB; the wants take less.
 MAX_CARD_BYTES = 12 * 1024 * 1024
 _MAX_WANTS = 100_000
 _CONTEXT = b"sneaker card 1\0"
@@ -35,10 +35,11 @@ _HEAD = struct.Struct("<8sHHI32s32sQQI")
 class Card:
     """What ``machine`` says of itself.
 
-    ``counter`` grows with every card of this machine, ``time_ms`` is its clock, ``clock`` what it has (feed to
-    sequence), ``wants`` the blobs it lacks.  ``head`` is the id of its own last message, as ``clock`` counts them: by it a
-    machine finds out that another one writes with its key, though both have as many messages.  ``unreadable`` are the ids
-    of bundles that it found and could not read: what they hold has to come another way.
+    ``counter`` grows with every card of this machine.  ``time_ms`` is the machine's wall clock, ``clock`` what it has
+    (feed to sequence), ``wants`` the blobs that it lacks.  ``head`` is the id of its own last message, the one
+    that ``clock`` counts up to: by it a machine notices another one that writes with the same key, even if both have
+    equally many messages.  ``unreadable`` are the ids of bundles that it found and could not read: what they hold has to
+    come another way.
     """
 
     machine: FeedRef
@@ -84,7 +85,7 @@ def decode_card(data: bytes) -> Card:
         raise BundleDamaged(f"the card has version {version}, which this sneaker does not know")
     if not verify_signature(machine, signature, _CONTEXT + body):
         raise BundleDamaged("the card's signature is not its machine's")
-    if counter >= 2**63 or time_ms >= 2**63:  # which no database holds
+    if counter >= 2**63 or time_ms >= 2**63:  # more than SQLite's integers hold
         raise BundleDamaged("the card holds an impossible number")
     cursor = Cursor(body[_HEAD.size :])
     clock = decode_clock(cursor.take(clock_bytes))

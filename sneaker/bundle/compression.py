@@ -1,7 +1,7 @@
 """Zstandard with bounds: the only module that imports zstandard.
 
-A frame states its plain size in our own field, and no more than that is ever produced: the one-shot call of the
-library would believe the frame instead, and a truncated frame would end silently.
+Our own field beside a frame states how large it is unpacked, and no more than that is ever produced.  The library's
+one-shot call would believe the frame instead, and a truncated frame would end without an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEFAULT_LEVEL = 12
 # Message records are at most 4 MiB plain; a larger window can only be an attack on memory.
 _MAX_WINDOW_LOG = 23
 _MAX_WINDOW_BYTES = 1 << _MAX_WINDOW_LOG
-# The levels above ask for larger windows by themselves.
+# The levels ask for larger windows unless they are told.
 _LAST_MODEST_LEVEL = 19
 
 # Compressors keep tables of some MiB and are not safe to share between threads.
@@ -54,7 +54,7 @@ def decompress(data: bytes, plain_bytes: int) -> bytes:
     """
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
     try:
-        # read(n) never produces more than n bytes, whatever the frame says; a cut frame reads short.
+        # read(n) gives at most n bytes, whatever the frame says, and fewer if the frame is cut.
         with decompressor.stream_reader(data, read_across_frames=False) as reader:
             plain = reader.read(plain_bytes) if plain_bytes else b""
             excess = reader.read(1)

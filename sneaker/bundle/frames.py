@@ -1,7 +1,7 @@
 """The bytes every bundle is made of: preamble, record frames, footer, variable-length integers.
 
-This is the outermost layer of ``bundles-format.md`` (sections "Preamble", "Records" and "Footer").  It knows where a
-record begins and ends and whether it is intact, and nothing of what is inside.
+The outermost layer of ``bundles-format.md`` (sections "Layout", "Records", "Index, trailer and footer").  It knows where
+a record begins and ends and whether it is intact, and nothing of what is inside.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ __all__ = [
     "payload_digest",
 ]
 
-# Like PNG's: a high bit that a seven-bit channel would clear, a name for people, and the line ends that a text-mode
-# transfer would change.
+# Built like PNG's: a high bit, which a seven-bit channel would clear; a name for people; and line ends, which a transfer
+# in text mode would change.
 MAGIC = b"\x89SNK\r\n\x1a\n"
 VERSION = 1
 _PREAMBLE = struct.Struct("<8sHH")
@@ -57,8 +57,8 @@ def encode_preamble(version: int = VERSION, flags: int = 0) -> bytes:
 
 PREAMBLE = encode_preamble()
 
-# Not valid UTF-8 and not a zstd magic, so that it does not turn up in what records carry except by intent; a copy
-# inside a payload is harmless, because frames also carry their bundle's tag and a CRC.
+# It is neither valid UTF-8 nor the start of a zstd frame, so it does not occur in a payload by accident.  If somebody puts
+# it there, nothing is lost: a frame also has the tag of its bundle and a CRC.
 SYNC = b"\xf3\x9aSNKR\xc5\x1d"
 
 _FRAME = struct.Struct("<8sBBHII8s16s")
@@ -67,7 +67,7 @@ FRAME_BYTES = _FRAME.size + 4
 # The index of a bundle with MAX_CLOCK_FEEDS feeds fits, and so does any blob; a reader buffers one record at a time.
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 
-# A gigabyte in records of 16 KiB. Bounds what a reader remembers to compare with the index.
+# Enough for a gigabyte in records of 16 KiB. A reader remembers each record, to compare it with the index.
 MAX_RECORDS = 65_536
 
 # Types below must be understood: a reader that does not know one stops there.  Types from here on may be skipped.
@@ -92,7 +92,7 @@ class RecordType(IntEnum):
     PADDING = 0x85
 
 
-#: What the trailer's signature should cover, and what must therefore not stand behind it.
+#: What the signature in the trailer covers; behind the trailer these are damage.
 COVERED = frozenset(RecordType) - {RecordType.PARITY, RecordType.PADDING}
 
 
@@ -180,7 +180,8 @@ def encode_varint(value: int) -> bytes:
 class Cursor:
     """Reads fields off a payload from front to back; everything it hands out is inside the payload.
 
-    Raises BundleDamaged where a field does not fit: the payload's digest was right, so somebody wrote it so.
+    Raises BundleDamaged where a field does not fit.  The digest of the payload was right, so that is no accident: somebody
+    wrote it that way.
     """
 
     __slots__ = ("data", "offset")

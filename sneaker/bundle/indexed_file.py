@@ -1,8 +1,8 @@
 """Bundles in seekable files: open by the footer, and read only the records that are wanted.
 
 The one module of ``bundle/`` that touches a file.  Everything it returns has passed its digest, and the digests come
-from an index that the exporter signed; whoever finds the file not to be so (``open_indexed`` returns None) reads it
-from the front with ``BundleReader``, which copes with damage.
+from an index that the exporter signed.  If a file is not intact enough for that, ``open_indexed`` returns None, and the
+caller reads it from the front with ``BundleReader``, which copes with damage.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from sneaker.errors import BundleDamaged, BundleUnsupported
 
 __all__ = ["IndexedBundle", "open_indexed"]
 
-# More tables of parity than those of a bundle of 30 GB, so that empty padding does not take long.
+# A bundle of 30 GB has fewer records than this behind its trailer. Without a bound, a file full of empty padding takes long.
 _MAX_BEHIND = 4 * MAX_RECORDS
 
-# What must be understood and stands behind the header; another type of that kind stops a reader, who then reads from the front.
+# Types that must be understood and stand behind the header. If there is another one, the file is read from the front.
 _CARRIED = frozenset({RecordType.MESSAGES, RecordType.BLOB})
 
 
@@ -89,8 +89,8 @@ class IndexedBundle:
 def open_indexed(file: BinaryIO) -> IndexedBundle | None:
     """Return the bundle in ``file`` if preamble, footer, trailer, signature, index and header are all intact, else None.
 
-    None too if a reader from the front would say anything else of it: of a record that it must understand and does not, or
-    of bytes that belong to no record.
+    None too if reading from the front would lead to another verdict: because there is a record that must be understood and
+    is not known, or because there are bytes that belong to no record.
 
     Raises BundleUnsupported if it is of another version or asks for an unknown feature, and OSError from reading.
     """
@@ -140,9 +140,9 @@ def _is_read_alike(index: Index, trailer: Trailer, footer: Footer, index_bytes: 
 
 
 def _adjoins(file: BinaryIO, footer: Footer, end: int, tag: bytes) -> bool:
-    """Say whether only what the signature need not cover stands between trailer and footer, and parity where the footer says.
+    """Say whether only padding and parity stand between trailer and footer, and parity where the footer says.
 
-    Only frames are looked at: what is in them is for repairs, or for nobody.
+    Only the frames are checked: repair checks what is in parity records, and padding means nothing.
     """
     at, first_parity = footer.trailer_offset + FRAME_BYTES + TRAILER_BYTES, 0
     for _ in range(_MAX_BEHIND):

@@ -39,10 +39,10 @@ RECORD_CONTENT_BYTES = 1024 * 1024
 # What a reader accepts.
 MAX_RECORD_MESSAGES = 4096
 MAX_COLUMN_BYTES = 4 * 1024 * 1024
-# Of each message 64 bytes at least do not compress, its signature; and it has MAX_MESSAGE_BYTES at most.
+# The 64 bytes of a signature do not compress, and a message has at most MAX_MESSAGE_BYTES: the ratio follows.
 _MAX_RATIO = 384
 
-# After references are put back; what a record of MAX_RECORD_MESSAGES could honestly hold is less.
+# With the references put back. An honest record of MAX_RECORD_MESSAGES holds less.
 _MAX_TEXT_BYTES = 8 * 1024 * 1024
 
 # Canonical base64 of 32 bytes, wherever it stands (less the "=" it ends in): ids of feeds, messages and blobs in practice.
@@ -53,7 +53,7 @@ _REFERENCE_CHARACTERS = 43
 _REPEATED = re.compile(rb"\x02([\x80-\xff]{2})")
 _NO_SUCH_REFERENCE = "a message record names a reference that it does not hold"
 _MAX_REPEATED = 1 << 14
-# The forms that exist; every other byte is damage.
+# The forms that exist; any other byte is damage.
 _FORMS = bytes(
     [kind << 1 | order for kind in (KIND_JSON, KIND_BOX, KIND_BOX2) for order in (0, AUTHOR_FIRST)] + [KIND_RAW << 1]
 )

@@ -1,8 +1,8 @@
 """Parity: what lets a reader repair bad sectors (``bundles-format.md``, "Parity").
 
-Pure: the bundle is given as a function that reads it, and what is computed comes back as bytes.  Everything that
-repair needs stands in whole sectors of the file, so that a bad sector costs one sector of data or of parity, or one copy
-of a table.  The only module that imports zfec.
+Pure: the bundle is given as a function that reads it, and what is computed comes back as bytes.  All that repair needs
+stands in whole sectors of the file.  So one bad sector costs one sector of data or of parity, or one copy of a table.
+The only module that imports zfec.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
 Read = Callable[[int, int], bytes]
 
 SECTOR_BYTES = 4096
-#: More than half of a file cannot be expected to be lost at random.
+#: If more than half of a file is lost, parity is not what helps.
 MAX_PERCENT = 50
 
 # The code works on bytes, so a stripe has at most 256 sectors; beyond 200 of data there is too little room for parity.
@@ -56,7 +56,7 @@ _MAX_DATA = 200
 _MAX_STRIPE = 256
 # Stripes that are computed together: 200 rows of 32 KiB are read at a time.
 _BAND = 8
-# Parity sectors in one record: one sector in 512 is spent on frames, and a writer holds 2 MiB.
+# Parity sectors in one record: frames take one sector in 512, and a writer holds 2 MiB.
 _GROUP = 512
 # How many digests fill a sector behind frame and head.
 _HEAD = Struct("<BBHQIHHI")
@@ -64,7 +64,7 @@ _DIGESTS = (SECTOR_BYTES - FRAME_BYTES - _HEAD.size) // 8
 _TABLE_PAYLOAD = SECTOR_BYTES - FRAME_BYTES
 _KIND_DIGESTS = 0
 _KIND_SECTORS = 1
-# Repair shall fail in far less than one of a thousand files: half of this for want of parity, half for want of tables.
+# The chance that repair fails: half of it for want of parity, half for want of tables.
 _MAX_FAILURE = 1e-4
 _CHUNK_BYTES = 1 << 20
 
@@ -142,13 +142,13 @@ def _tail(draws: int, most: int, chance: float) -> float:
 def plan_layout(size: int, percent: float) -> Layout:
     """Return the layout for a bundle whose trailer ends at ``size``, of whose sectors ``percent`` may go bad.
 
-    They go bad wherever they like, parity and tables among them, and in all but one of a thousand cases everything
-    can be computed again.  Raises ValueError for percentages that are not between 0 and MAX_PERCENT.
+    The bad sectors may be anywhere, in parity and tables too; in 999 of 1,000 cases everything can be computed
+    again.  Raises ValueError for percentages that are not between 0 and MAX_PERCENT.
     """
     if not 0 < percent <= MAX_PERCENT:
         raise ValueError(f"parity against the loss of {percent} percent")
     sectors = -(-size // SECTOR_BYTES)
-    # In a small file one sector more is lost than the percentage says, because there are no halves of sectors.
+    # Rounded up: half a sector cannot go bad, so a small file loses one more than the percentage says.
     chance = min(0.9, percent / 100 + 1 / (sectors + 8))
     for most in range(min(_MAX_DATA, sectors), 0, -1):
         stripes = -(-sectors // most)
@@ -269,8 +269,8 @@ class Repair:
 def repair(read: Read, size: int, sectors: MutableMapping[int, bytes] | None = None) -> Repair | None:
     """Return what is bad in the ``size`` bytes that ``read`` reads, computed again; None if there is no parity.
 
-    ``read`` may return anything of the right length for what cannot be read; it must not raise.  Every repaired sector
-    goes into ``sectors``, an empty mapping (a dict by default): for large files one that does not keep them in memory.
+    Where the file cannot be read, ``read`` returns any bytes of the right length; it must not raise.  Repaired sectors go
+    into ``sectors``, an empty mapping (a dict by default); for large files give one that does not keep them in memory.
     """
     layout = find_layout(read, size)
     if layout is None:
@@ -353,7 +353,7 @@ def _parse_table(sector: bytes) -> _Table | None:
 
 
 def _stands_right(table: _Table, offset: int) -> bool:
-    """Say whether a table stands where its layout has it, which bounds what a layout can claim by the file's size."""
+    """Say whether a table stands where its layout has it. So a layout cannot claim more than the file has bytes."""
     layout = table.layout
     return any(layout.table_offset(table.number, copy) == offset for copy in range(layout.copies))
 
@@ -433,7 +433,7 @@ def _solve(
         solved = zfec.Decoder(layout.data, layout.data + layout.parity).decode(blocks, shares)
     for number in bad:
         sector = solved[number // layout.stripes] if solved is not None else b""
-        # A sector that no table knows may be right as it is; what is computed for it is.
+        # No table knows this sector: it may be right as it is, and what is computed for it is right in any case.
         if solved is None or _is_good(tables, number, sector) is False:
             yield number, None
         else:

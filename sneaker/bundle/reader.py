@@ -56,7 +56,7 @@ from sneaker.refs import BlobRef
 
 __all__ = ["BundleReader"]
 
-# What is hashed and found wrong in an honest bundle is less than the bundle.
+# In an honest bundle, damaged or not, less than its size is hashed in vain.
 _FREE_HASHING_BYTES = 64 * 1024 * 1024
 
 
@@ -86,12 +86,12 @@ class BundleReader:
         self._hashed_in_vain = 0
         self._arrived: list[_Arrived] = []  # every intact record up to the trailer
         self._first_parity = 0
-        self._stray = (
-            False  # whether records stand where none should: covered ones behind the trailer, any behind the footer
-        )
+        self._stray = False  # whether there are records in wrong places: signed types behind the trailer, any type behind the footer
         self._header: Header | None = None
         self._index_at: _Arrived | None = None
-        self._index_payload = b""  # of the last index before the trailer; read at the end, if the trailer names it
+        self._index_payload = (
+            b""  # of the last index before the trailer; it is read at the end, if the trailer names it
+        )
         self._trailer: Trailer | None = None
         self._trailer_offset = 0
         self._footer: Footer | None = None
@@ -207,7 +207,7 @@ class BundleReader:
             if not self._holds_frame():
                 self._drop(len(self._buffer))
                 self._finish()
-            else:  # the rest of this payload is gone, but another record stands where it should be
+            else:  # the rest of this payload is missing: another record stands in its place
                 self._skip(FRAME_BYTES)
             return True
         self._frame = None
@@ -215,8 +215,8 @@ class BundleReader:
             payload = bytes(inside) if payload_digest(inside) == frame.digest else None
         if payload is None:
             self._hashed_in_vain += frame.length
-            # Look for the next record from right behind the frame: bytes may be missing. Frames in a payload may be
-            # there to have us hash the same bytes again and again, so there is an end to it.
+            # Bytes may be missing, so the search goes on right behind the frame. A payload full of frames would have us hash
+            # the same bytes again and again: that is bounded.
             honest = self._hashed_in_vain <= 2 * (self._offset + len(self._buffer)) + _FREE_HASHING_BYTES
             self._skip(FRAME_BYTES if honest else whole)
             return True
@@ -283,7 +283,7 @@ class BundleReader:
             if arrived.type == RecordType.TRAILER:
                 return
             if len(self._arrived) > MAX_RECORDS:
-                self._any_damage = True  # no index lists so many; the records are good all the same
+                self._any_damage = True  # no index lists so many records; they are good all the same
             else:
                 self._arrived.append(arrived)
         elif self._footer is not None:

@@ -1,6 +1,6 @@
 """The push writer: runs and blobs in, the bytes of a bundle out, with the index and the trailer at the end.
 
-It writes nothing itself and never goes back, so a bundle can be written into a pipe (``bundles-format.md``,
+It opens no file and never goes back, so a bundle can be written into a pipe (``bundles-format.md``,
 "Writing").
 """
 
@@ -183,7 +183,7 @@ class BundleWriter:
         data += self._record(RecordType.TRAILER, encode_trailer(trailer, self._keypair))
         if pad is not None:
             size = self.bytes_written + FOOTER_BYTES
-            # A padding record takes 48 bytes at least, and as many records as it takes.
+            # A padding record takes 48 bytes or more; large padding takes several records.
             missing = max(0, pad(size) - size)
             while missing:
                 piece = min(max(missing, FRAME_BYTES), FRAME_BYTES + MAX_PAYLOAD_BYTES)

@@ -12,7 +12,7 @@ from sneaker.errors import ExitCode, SneakerError
 
 __all__ = ["main"]
 
-# Options of sneaker itself, which people put behind the command.
+# Options that belong before the command, and that people put behind it.
 _BEFORE_THE_COMMAND = {"--home": "--home DIR", "--quiet": "--quiet", "-q": "-q"}
 
 
@@ -49,7 +49,7 @@ def _run() -> int:
         print("sneaker: stopped; what was reported is kept", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader went away ('sneaker log | head'); keep Python from complaining about it at exit.
+        # Whoever read our output is gone ('sneaker log | head'). Keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except Exception as error:

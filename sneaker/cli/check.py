@@ -22,7 +22,7 @@ _BEYOND_REPAIR_HINT = "restore a backup of the home, or move its store.sqlite aw
 
 @contextlib.contextmanager
 def _beyond_repair() -> Iterator[None]:
-    """Say what is left to do where a repair itself cannot read the store: not the command that was just run."""
+    """Say what else to do if the repair cannot read the store; not the command that has just failed."""
     try:
         yield
     except StoreDamaged as error:
@@ -47,7 +47,7 @@ def check(
     output = settings.output(json)
     with _beyond_repair() if repair else contextlib.nullcontext(), home() as opened:
         total = None
-        with contextlib.suppress(StoreDamaged):  # it is only for the bar: what is damaged is told by the check
+        with contextlib.suppress(StoreDamaged):  # only the progress bar needs this number; the check reports damage
             total = opened.store.counts().messages
         with output.progress(total, "checking", " messages") as progress:
             report = check_store(opened.store, caps=opened.caps, repair=repair, progress=progress)

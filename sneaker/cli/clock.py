@@ -21,7 +21,7 @@ def clock(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help='Print {"feed": sequence, ...}.')] = False,
 ) -> None:
-    """Print the own clock: of each feed the last message held.
+    """Print the clock: the last message that is here of each feed.
 
     Another machine needs it to write only what you lack: 'sneaker export DEST --for FILE'.
     """

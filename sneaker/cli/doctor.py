@@ -30,8 +30,8 @@ def doctor(
         bool,
         typer.Option(
             "--dismiss",
-            help="Let what others merely claim about your feed count no more. If they are right, publishing forks it."
-            " You are asked once more; what carries your own signature goes on counting.",
+            help="Ignore from now on what others claim about your feed. If they are right, publishing forks it."
+            " You are asked once more; what you signed yourself still counts.",
         ),
     ] = False,
     last: Annotated[
@@ -102,7 +102,7 @@ def doctor(
 
 
 def _go_on_from(last: int, *, yes: bool, dismiss: bool, json: bool) -> int:
-    """Take the person's word that message ``last`` is the last one, asked for once more with that message before their eyes."""
+    """Take the person's word that message ``last`` is the last one; show that message and ask once more."""
     from sneaker.cli.app import home
     from sneaker.doctor.examine import own_feed
     from sneaker.own_feed.fork_guard import Standing
@@ -131,7 +131,7 @@ def _go_on_from(last: int, *, yes: bool, dismiss: bool, json: bool) -> int:
 
 
 def _dismiss(store: Store, own: OwnFeed, *, yes: bool) -> int:
-    """Let the word of others count no more, if nothing else says that there is more, and return how many claims did.
+    """Dismiss what others claim, unless something else shows that there is more; return how many claims counted.
 
     Raises UsageError if the person is asked (not with ``yes``) and does not want that.
     """

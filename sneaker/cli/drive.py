@@ -73,7 +73,7 @@ def _print_stick(stick: StickRecord, words: str, json: bool) -> None:
 
 
 def _say_what_now(path: Path) -> None:
-    """A watcher that runs has seen the stick already, and looks at it again only when it comes anew."""
+    """Say what syncs the stick from now on: a running watcher has seen it already, and waits until it is plugged in again."""
     settings.output().say(
         f"'sneaker sync {clean(str(path))}' syncs it now, 'sneaker watch' when it is plugged in again"
     )

@@ -1,4 +1,4 @@
-"""Where things lie if the person does not say: what the environment and the platform have to say about that."""
+"""Where the home and its memory are if the person does not say: the environment, else the platform's folders."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Service", "run_peer", "run_services", "run_until_stopped"]
 
-# A service that failed is begun again after so long.
+# How long a service that failed waits before it is started again.
 _AGAIN_S = 60
 
 #: Something that runs until it is cancelled.
@@ -52,7 +52,7 @@ def run_services(
 ) -> None:
     """Run services until the process is told to stop (SIGTERM, SIGINT); then let them finish.
 
-    One that fails, be it by a bug, is begun again after a while, and the others go on: ``say`` is told why.
+    A service that fails, even by a bug, is started again after a while, and the others go on; ``say`` is told why.
     ``on_hangup`` is called for every SIGHUP: 'systemctl --user reload', or a person who has just trusted the stick that
     is plugged in.
     """
@@ -97,7 +97,7 @@ async def _go_on(service: Service, report: Reporter) -> None:
 
 
 def _contain(loop: asyncio.AbstractEventLoop, say: Callable[[str], None]) -> Reporter:
-    """Have what goes wrong in callbacks, and in tasks that nobody waits for, said in one line; nothing ends by it."""
+    """Report in one line what goes wrong in callbacks and in tasks that nobody waits for; everything goes on."""
     report = Reporter(lambda text: say(clean(text, 300)), loop.time)
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ def _contain(loop: asyncio.AbstractEventLoop, say: Callable[[str], None]) -> Rep
 
 
 async def _keep_alive(manager: ServiceManager) -> None:
-    """Tell the service manager now and then that the event loop turns."""
+    """Tell the service manager now and then that the event loop is alive."""
     while True:
         manager.alive()
         await asyncio.sleep(manager.alive_interval_s or 3600)

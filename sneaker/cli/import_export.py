@@ -68,9 +68,7 @@ def export_(
         list[str] | None,
         typer.Option("--to", metavar="FEED", help="Encrypt to this feed (or age1... recipient); may be repeated."),
     ] = None,
-    pad: Annotated[
-        bool, typer.Option("--pad", help="Fill an encrypted bundle up, so that its size says less.")
-    ] = False,
+    pad: Annotated[bool, typer.Option("--pad", help="Pad an encrypted bundle, so that its size tells less.")] = False,
     parity: Annotated[
         int,
         typer.Option(

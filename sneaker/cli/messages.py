@@ -81,7 +81,7 @@ def _read_stdin() -> bytes:
 
 
 def _read_some(file: BinaryIO, name: str) -> bytes:
-    """Return all there is; raises PublishUnsafe if it is more than any message takes."""
+    """Return all that the file has; raises PublishUnsafe if it is more than fits into a message."""
     from sneaker.transfer.sources import source_errors
 
     parts = []
@@ -132,9 +132,9 @@ def publish(
 ) -> None:
     """Append a message to your own feed.
 
-    A plain TEXT becomes a post. What is private says in 'recps' who can read it, and all of them see that. Nothing is published if others have seen more of your feed than this machine holds, or if this
-    home was adopted, copied or restored and you have not said which message was your last, because that could fork the feed:
-    see 'sneaker doctor'.
+    TEXT becomes a post. A private message names its readers in 'recps', and all of them see that list. Nothing is published
+    if others have seen more of your feed than this machine holds, or if this home was adopted, copied or restored and you
+    have not said which message was your last, because that could fork the feed: see 'sneaker doctor'.
     """
     from sneaker.feed.classic.canonical import format_json
     from sneaker.feed.content import find_blobs

@@ -1,4 +1,4 @@
-"""How things are printed: data to stdout, words and progress to stderr, and nothing that a terminal would obey."""
+"""Printing: data to stdout, words and progress to stderr, and never a control sequence that a terminal would obey."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["Output", "Screen", "clean", "counted", "print_error", "print_failure
 class Screen:
     """Standard output or error, with everything that is printed safe for a terminal.
 
-    The floor below all prints: what stands in a line besides our own words goes through ``clean`` as well, which keeps it on
-    that line.  ``stream`` is what is below, for the few bytes that shall act on a terminal.
+    Everything that is printed passes here.  What stands in a line beside our own words goes through ``clean`` first, which
+    keeps it on that line.  ``stream`` is the real one, for the few bytes that shall act on a terminal.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -62,7 +62,7 @@ def print_failure(message: str, hint: str | None) -> None:
 
 
 def warn_if_forgetful(reason: str | None) -> None:
-    """Print a warning if there is a reason why what was published is not remembered outside of the home; ``-q`` keeps it."""
+    """Warn if what was published could not be remembered outside of the home; ``-q`` does not silence that."""
     if reason is not None:
         print(
             f"sneaker: warning: this is not remembered outside of the home: {clean(reason, 300)}; 'sneaker doctor' says more",
@@ -86,7 +86,7 @@ class Output:
     def say(self, text: str) -> None:
         """Print a remark to stderr, unless it shall be quiet."""
         if not self.quiet:
-            with suppress(OSError):  # whoever reads it may be gone, and a service goes on
+            with suppress(OSError):  # nobody may read it any more; a service goes on
                 print(text, file=sys.stderr)
 
     @contextmanager

@@ -24,12 +24,12 @@ __all__: list[str] = []
 _UNIT = "sneaker.service"
 _RULE = "90-sneaker.rules"
 _POLKIT = "50-sneaker-mount.rules"
-# Who has no seat at all, as the service of a hub, is asked for the right of another seat. To unmount what one mounted is free.
+# A service of a hub has no seat, so polkit asks for the right of another seat. Whoever mounted something may unmount it.
 _MOUNT_ACTIONS = ("filesystem-mount", "filesystem-mount-other-seat")
 _POWER_OFF_ACTIONS = ("power-off-drive", "power-off-drive-other-seat")
 
-# Where desktops, udisks2 and people mount sticks. Those that are mounted when the service starts are read-only for it
-# elsewhere; what is mounted later is not.
+# Where desktops, udisks2 and people mount sticks. Elsewhere, what is mounted when the service starts is read-only for it;
+# what is mounted later is not.
 _MOUNT_FOLDERS = ("/media", "/run/media", "/mnt")
 _FIRST_LINES = {_UNIT: "# ", _RULE: "# ", _POLKIT: "// "}
 _MARK = "made by 'sneaker setup', which also removes it"
@@ -86,7 +86,7 @@ def _unit(for_everybody: bool) -> str:
             words += ["--home", _quoted(home, command=True)]
         writable += [f"-{str(folder.absolute()).replace('%', '%%')}" for folder in load_config(own).inbox.folders]
     text = _template(_UNIT).replace("@SNEAKER@", " ".join(words))
-    # A condition's path is the rest of the line, as it is.
+    # The path of a condition is the rest of the line and needs no quotes.
     return text.replace("@HOME@", home).replace("@WRITABLE@", " ".join(map(_quoted, [home, *writable])))
 
 
@@ -183,7 +183,7 @@ def _install(files: Sequence[_File], output: Output, *, root: Path | None, syste
             )
     for file in files:
         _write(file)
-    # At login, too: of what was plugged in before that, no user manager hears.
+    # At login too: a user manager does not hear of sticks that were plugged in before it started.
     _enable("enable", output, root=root, system=system)
     if root is not None:
         return [file.path for file in files]
@@ -192,7 +192,7 @@ def _install(files: Sequence[_File], output: Output, *, root: Path | None, syste
         output.say("done: people with a sneaker home get the service at login, and when a stick is plugged in")
         output.say("to start it without a login, as on a hub: loginctl enable-linger PERSON")
     else:
-        # It may be running with what stood in the files before.
+        # It may be running with the old files.
         if _user_manager(["daemon-reload"], ["restart", _UNIT], output=output):
             output.say(f"the service runs, and will from login on; 'journalctl --user -u {_UNIT}' shows what it does")
         else:
@@ -262,7 +262,7 @@ def _reload_udev(output: Output) -> None:
 
 
 def _run(arguments: list[str], output: Output, *, offline: bool = False) -> bool:
-    """Run a program and return whether it did its work; if not, that is said: the files are in their places."""
+    """Run a program and return whether it succeeded; a failure is printed, and setup goes on."""
     environment = {**os.environ, "SYSTEMD_OFFLINE": "1"} if offline else None
     try:
         done = subprocess.run(

@@ -43,13 +43,13 @@ class HomeVisitor:
 
         opened = open_home(self.home, self.config.caps)
         try:
-            # A write-protected stick is only read; trying to write there would look like a stick that fails.
+            # A write-protected stick is only read: a failed write would look like a broken stick.
             options = VisitOptions(export=not device.read_only, **stick_options(self.config.sticks))
             report = visit(opened, device.mount_point, options, now_ms=now_ms, random_bytes=os.urandom)
         finally:
             opened.store.close()
         taken = report.imported.ingested
-        # Of a device that is only read, the report says what would have been left.
+        # For a device that is only read, the report says what would have been left there.
         packed = None if device.read_only else report.exported
         words = what_came(taken.accepted, len(taken.feeds_advanced), packed.messages if packed else 0)
         if device.read_only:
@@ -61,7 +61,7 @@ class HomeVisitor:
         damaged = not device.read_only and _is_read_only(device)
         if damaged:
             words += f"; its file system is damaged and has become read-only: unmount it, and repair it {_how(device)}"
-        # These sentences name files of the stick's folder, whose names are checked before anything else.
+        # These sentences quote names of files on the stick; names are checked before anything else.
         words = "; ".join([words, *(clean(problem, 200) for problem in report.problems[:3])])
         return VisitSummary(
             messages_in=taken.accepted,
@@ -106,7 +106,7 @@ class HomeInbox:
 
     @staticmethod
     def wanted(start: bytes, name: str) -> bool:
-        """Whether a file is for us: a bundle or card under any name, other kinds only under a name that says so."""
+        """Whether a file is taken: a bundle or card under any name, other kinds only with a suffix of their own."""
         from sneaker.errors import NotABundle
         from sneaker.transfer.sources import Kind, sniff
 
@@ -115,7 +115,7 @@ class HomeInbox:
         except NotABundle:
             return False
         if kind in (Kind.NDJSON, Kind.ENCRYPTED):
-            # A folder of downloads is full of JSON, and age encrypts all sorts of things.
+            # In a folder of downloads there are JSON files and age files of all kinds.
             return name.lower().endswith((".ndjson", ".sneaker", ".sneaker.age"))
         return True
 

@@ -66,14 +66,14 @@ class Reporter:
         if self.collect is not None:
             self.collect(line, value)
         else:
-            with suppress(OSError):  # whoever reads it may be gone, and a service goes on
+            with suppress(OSError):  # nobody may read it any more; a service goes on
                 self._print(line, value)
         self.manager.status(line)
         if notification is not None:
             self._notify(notification)
 
     def warn(self, words: str) -> None:
-        """Tell that the identity is in danger; ``words`` say how."""
+        """Tell the person that the identity is in danger; ``words`` say how."""
         line = clean(words, 300)
         self._print(line, {"event": "identity", "detail": words})
         self.manager.status(line)
@@ -169,7 +169,7 @@ def _done(event: VisitDone) -> _Description:
         },
         Notification(
             Happening.DONE if summary.complete else Happening.PROBLEM,
-            # Not summary.words: those may quote the stick.
+            # Not summary.words, which may quote the stick.
             what_came(summary.messages_in, summary.people, summary.messages_out).capitalize(),
             "Safe to remove." if summary.complete else "Safe to remove. Not everything was in order: see the log.",
             _topic(event.device),

@@ -35,7 +35,7 @@ InboxOption = Annotated[
 
 @dataclass(slots=True)
 class _Watching:
-    """The watcher and the inboxes of one run, and what reports for them."""
+    """The watcher and the inboxes of one run, and their reporter."""
 
     reporter: Reporter
     manager: ServiceManager
@@ -48,7 +48,7 @@ class _Watching:
 
 
 def _prepare(inboxes: list[Path], json: bool) -> _Watching:
-    """Put together what watches; raises HomeMissing, ConfigError and the like before anything starts."""
+    """Make the watcher and the inboxes; raises HomeMissing, ConfigError and the like before anything starts."""
     from sneaker.cli.hook import hook_problem
     from sneaker.cli.watch_actions import HomeInbox, HomeVisitor
     from sneaker.cli.watch_messages import Reporter
@@ -170,7 +170,7 @@ TO_DO_ONCE.insert(0, ("drives", _sync_sticks))
 
 @command()
 def run(inbox: InboxOption = None, json: JsonOption = False) -> None:
-    """Do 'watch' and 'peer' in one; what the user service starts."""
+    """Run 'watch' and 'peer' together, as the user service does."""
     from sneaker.cli.event_loop import run_peer
 
     watching = _prepare(inbox or [], json)

@@ -1,8 +1,8 @@
 """The blob store: plain files named by the hash of what is in them.
 
 ``blobs/sha256/<2 hex>/<62 hex>``, the layout of ssb-blobs, so that other programs can read the folder.  A blob gets its
-name only when it is whole, checked and on the disk; what is read is checked again, because disks rot.  What one reads is
-nobody else's business: folders and files are their owner's alone.
+name only when it is whole, checked and on the disk; what is read is checked again, because disks rot.  Only their owner
+may read folders and files: what a person reads is nobody else's business.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class BlobStore:
         if blob == _EMPTY:
             return 0
         try:
-            # Asked for every blob that a message mentions or a peer wants: with a Path it would take four times as long.
+            # Called for every blob that a message mentions or a peer wants; with a Path it would take four times as long.
             name = blob.hex()
             found = os.stat(f"{self._prefix}{name[:2]}/{name[2:]}")
         except OSError:
@@ -88,7 +88,7 @@ class BlobStore:
         return data is not None and BlobRef.of(data) != blob
 
     def put_aside(self, blob: BlobRef) -> None:
-        """Let a blob's file be ``.damaged``, so that the blob counts as not held and can be fetched again."""
+        """Rename a blob's file to ``.damaged``: the blob counts as not held then, and can be fetched again."""
         path = self.path_of(blob)
         with contextlib.suppress(OSError):
             path.rename(path.with_name(path.name + ".damaged"))
@@ -122,7 +122,7 @@ class BlobStore:
         return blob, True
 
     def keep_early(self, blob: BlobRef, data: bytes) -> bool:
-        """Keep a checked blob that came before any message that mentions it; False if there is no room for such.
+        """Keep a checked blob that came before any message that mentions it; False if there is no room for it.
 
         It does not count as held until ``take_early`` is told of a mention.
         """
@@ -136,7 +136,7 @@ class BlobStore:
         return os.path.isfile(self._early_prefix + blob.hex())  # noqa: PTH113 (as in size)
 
     def take_early(self, blob: BlobRef) -> bool:
-        """Hold a blob from now on that waited for a mention; False if it did not wait, or has rotted meanwhile."""
+        """Hold a blob that waited for a mention; False if it did not wait, or has rotted meanwhile."""
         if not self.is_early(blob):
             return False
         waiting, path = self._early / blob.hex(), self.path_of(blob)
@@ -196,7 +196,7 @@ class BlobStore:
             raise StoreError(f"cannot store the blob {blob}: {error.strerror}") from None
 
     def close_to_others(self) -> None:
-        """Take the top folder, and so all that is in it, away from others; homes that version 0.1 made were open."""
+        """Close the top folder, and with it all that is inside, to others; version 0.1 made it open."""
         with contextlib.suppress(OSError):
             mode = stat.S_IMODE(self._top.stat().st_mode)
             if mode & 0o077:

@@ -3,8 +3,8 @@
 Each message is rebuilt and held against its key, its predecessor and its signature; then the heads of the feeds, the
 waiting room, and the derived tables, which are made once more and compared.  ``repair`` mends what it finds.
 
-A message is judged by the stored key of the one before it.  So one damaged message is one problem, and what follows it
-can wait for it to be brought again, instead of being brought again too.
+A message is judged by the stored key of the one before it.  So one damaged message is one problem: those behind it are
+kept, and wait until it is brought again.
 """
 
 from __future__ import annotations
@@ -353,6 +353,6 @@ class _Checker:
 
 
 def _place(rows: list[Any], count: int, at: int) -> Chain:
-    """Say how row number ``count`` stands to a feed of which ``rows`` are what comes behind message ``at``."""
+    """Return the place of row number ``count`` when ``rows`` are the messages behind message ``at``."""
     end_key = rows[count - 1][1] if count else b""
     return place_in_chain(at + count, end_key, rows[count][0] & SEQUENCE_MASK, None, rows[count][1], None)

@@ -10,7 +10,7 @@ from sneaker.store.check import Problem
 
 __all__ = ["check_blobs"]
 
-# What a write has left behind that did not end in so long will not be needed.
+# A write takes seconds. What one left behind an hour or more ago belongs to none.
 _LEFT_BEHIND_S = 60 * 60
 
 

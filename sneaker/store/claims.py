@@ -4,9 +4,9 @@ Anybody can make a key, and with it any number of cards, bundles and notes.  So 
 nothing: it needs proof, a message with our own signature.  What counts is our own signature, what the person brought, and
 the word of *near* machines: those of people within ``NEAR_HOPS`` of us, whom we do not block.
 
-Neither a machine's card on an enrolled stick nor an address that the person dialled makes a machine near: sticks get lent
-and lost, addresses are copied from web pages, and to follow somebody is the one way of saying whom we believe.  A home that
-follows nobody yet is held back by its ``standing`` where it was adopted or restored; strangers' claims are shown there.
+A card on an enrolled stick does not make its machine near, and neither does an address that the person dialled: sticks
+get lent and lost, and addresses are copied from web pages.  Following somebody is the one way of saying whom we believe.
+A home that follows nobody yet, and was adopted or restored, is kept from publishing by ``own_feed.fork_guard``.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def weigh(feed: FeedRef, claims: Iterable[Claim], hops: Hops) -> list[Claim]:
 
 
 def may_be_wrong(feed: FeedRef, claim: Claim) -> bool:
-    """Say whether a person can know better than a claim about ``feed``, our own: not where it is our own word."""
+    """Say whether a claim about ``feed``, our own, may be dismissed: others may be wrong, our own signature is not."""
     return claim.source != feed
 
 
 def superfluous(weighed: Iterable[Claim], is_news: Callable[[Claim], bool]) -> list[Claim]:
     """Return the claims to forget once there are more than MAX_CLAIMS of them.
 
-    First those that have come true (no ``is_news`` any more), then strangers', then those that do not carry our signature,
-    then the ones that reach least far.
+    First go those that have come true (``is_news`` says no), then strangers', then those without our signature, then
+    those that reach least far.
     """
 
     def worth(claim: Claim) -> tuple[bool, bool, bool, int]:
@@ -86,7 +86,7 @@ class OwnClaims:
     def note_claim(self, feed: FeedRef, source: FeedRef | None, sequence: int, key: MessageRef | None = None) -> None:
         """Remember a claim about the own feed, if it says more than we hold, or another message than we hold.
 
-        Whoever claims what: no more than MAX_CLAIMS are kept, strangers' go first.
+        At most MAX_CLAIMS are kept; strangers' go first.
         """
         if not self._is_news(feed, sequence, key):
             return
@@ -119,10 +119,10 @@ class OwnClaims:
         return weigh(feed, found, self._hops)
 
     def dismiss_claims(self, feed: FeedRef) -> int:
-        """Let nothing that others claim about a feed count from now on, until they claim more; return how many claims did.
+        """Dismiss what others claim about a feed, until they claim more; return how many claims counted before.
 
-        What we ourselves signed or noted goes on counting: there is no being wrong about that.
-        What strangers claimed is dismissed with the rest: it does not come to count when they become near.
+        What we ourselves signed or noted still counts: it cannot be wrong.  Strangers' claims are dismissed too, so they do
+        not begin to count when we follow their authors.
         """
         with self._database.transaction() as connection:
             wrong = [claim for claim in self.claims_about(feed) if may_be_wrong(feed, claim) and not claim.dismissed]

@@ -26,7 +26,7 @@ _PAGE_BYTES = 16384
 _CACHE_KIB = 4096
 _WRITER_CACHE_KIB = 8192
 
-# A checkpoint every 16 MiB: rarer ones do not save work that counts, and make the pause longer.
+# A checkpoint every 16 MiB: rarer ones save little work and make the pause longer.
 _CHECKPOINT_PAGES = 16 * 1024 * 1024 // _PAGE_BYTES
 
 # How long a statement waits for another process to finish its transaction; ours take a tenth of a second.
@@ -68,10 +68,10 @@ def _translated(error: sqlite3.Error) -> SneakerError:
 
 
 def distrust(connection: sqlite3.Connection) -> None:
-    """Have SQLite take the file for something that anybody may have written: disks rot, and homes are restored from sticks.
+    """Make SQLite distrust the file: disks rot, and a home may be restored from a stick.
 
-    The schema calls no functions, pages are looked at before they are believed, and no statement can write to the file past
-    the tables (that last one from Python 3.12 on).
+    Functions in the schema are not called, pages are checked before use, and no statement can write to the file except
+    through the tables (the last only from Python 3.12 on).
     """
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
@@ -85,9 +85,9 @@ def connect(path: Path, *, writer: bool = False) -> sqlite3.Connection:
     Connections may be passed between threads; SQLite serialises what they do.
     """
     try:
-        # SQLite would make it readable for everybody; what one reads and whom one blocks is private. Only if it is new:
-        # to close a database lets go of every lock that other connections of this process have on it (POSIX), and
-        # another process would then take the log away under their hands.
+        # SQLite would make it readable for everybody, and what one reads and whom one blocks is private. Only a new file
+        # is opened here: closing any descriptor of a file drops all locks that this process has on it (POSIX), and another
+        # process could then remove the log while our connections use it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         pass
@@ -164,8 +164,8 @@ class Database:
 class WriterLock:
     """The right to extend feeds: an advisory lock on a file beside the store, which dies with its process.
 
-    Who has to wait takes his turn on a second file first, and keeps that until he has the lock.  So whoever lets go of the
-    lock and wants it again at once, as a large import does between two transactions, comes after those who wait already.
+    Whoever has to wait locks a second file first, and keeps that until the lock is free.  So a large import, which gives the
+    lock back between two transactions and wants it again at once, comes after those who wait already.
     """
 
     def __init__(self, path: Path) -> None:
@@ -175,7 +175,7 @@ class WriterLock:
     def acquire(self, timeout_s: float, on_wait: Callable[[], None] | None = None) -> None:
         """Take the lock; raises StoreLocked if it is not free within ``timeout_s`` seconds.
 
-        ``on_wait`` is called once if that takes longer than a person would wait without a word.
+        ``on_wait`` is called once if that takes so long that a person should be told.
         """
         started = time.monotonic()
         told = on_wait is None

@@ -36,7 +36,7 @@ def derive(facts: Iterable[tuple[int, Facts]]) -> Derived:
         if edge is not None:
             edges.append((row_id >> SEQUENCE_BITS, edge[0], int(edge[1]), row_id & SEQUENCE_MASK))
         if name is not None:
-            # SQLite keeps UTF-8, which has no lone surrogates; a name is for showing only.
+            # SQLite keeps UTF-8, which has no lone surrogates. They may be replaced: names are only shown.
             text = name[1].encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
             names.append((name[0], row_id >> SEQUENCE_BITS, text, row_id & SEQUENCE_MASK))
         if blobs:

@@ -36,7 +36,7 @@ def merge_feeds(
 def _forwards(feed: bytes, stamps: Iterator[Stamp]) -> Iterator[_Entry]:
     last = 0.0
     for sequence, timestamp in stamps:
-        # The latest time so far: a feed that claims an earlier one waits for nobody, but does not overtake itself.
+        # The latest time in this feed so far. A message with an earlier one sorts there: feeds keep their own order.
         last = last if timestamp is None else timestamp
         yield last, feed, sequence
 

@@ -42,7 +42,7 @@ _FIRST = (
         signature BLOB NOT NULL,
         content BLOB NOT NULL
     ) STRICT""",
-    # What the waiting room holds, so that nobody has to add it up: rows and bytes.
+    # Rows and bytes in the waiting room, so that nobody has to count them.
     "CREATE TABLE total (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT",
     "INSERT INTO total VALUES ('waiting', 0), ('waiting_bytes', 0)",
     """CREATE TABLE fork (
@@ -58,7 +58,7 @@ _FIRST = (
         seen_at_ms INTEGER NOT NULL,
         PRIMARY KEY (feed, sequence, key)
     ) STRICT""",
-    # Derived from messages: can be dropped and rebuilt.
+    # Derived from messages: can be dropped and made again.
     """CREATE TABLE edge (
         author INTEGER NOT NULL,
         contact BLOB NOT NULL,
@@ -111,8 +111,8 @@ _FIRST = (
 )
 
 _SECOND = (
-    # Sticks that a person enrolled here, and what this machine knows of the files on them, so that a visit costs what is
-    # new and not what lies there.
+    # Sticks that a person enrolled here, and what this machine knows of the files on them: so the cost of a visit grows
+    # with what is new, not with what lies there.
     """CREATE TABLE drive (
         id BLOB PRIMARY KEY,
         label TEXT NOT NULL,
@@ -139,8 +139,8 @@ _SECOND = (
 )
 
 _THIRD = (
-    # Who claimed to have more of the own feed than this machine held then. What a peer said last may be less; this stays.
-    # The key is what a card of our own says that message is, or empty; claims up to dismissed are a person's decision.
+    # Who claimed to have more of the own feed than this machine held. It stays even if that peer later says less. The
+    # key is the id of that message as a card of our own gives it, or empty. A person dismissed claims up to dismissed.
     """CREATE TABLE own_claim (
         feed BLOB NOT NULL,
         source BLOB NOT NULL,
@@ -161,13 +161,13 @@ _FOURTH = (
         seen_at_ms INTEGER NOT NULL,
         PRIMARY KEY (feed, host)
     ) STRICT, WITHOUT ROWID""",
-    # What our own handshakes with our own key opened with lately.
+    # The first bytes of recent handshakes that this home began with its own key.
     "CREATE TABLE own_opening (id INTEGER PRIMARY KEY, opening BLOB NOT NULL) STRICT",
 )
 
 _FIFTH = (
-    # The cards of our own: those that this home made, and those that were met and that it never made, as far as it knows;
-    # see CardState. What was there before this table is forgiven.
+    # Cards with our own signature: those that this home made, and those that it met and did not make, as far as it
+    # knows; see CardState. Cards from before this table are forgiven.
     """CREATE TABLE own_card (
         feed BLOB NOT NULL,
         counter INTEGER NOT NULL,
@@ -202,7 +202,7 @@ def migrate(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], .
     while True:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            # Asked again with the lock held: another process may have done it meanwhile.
+            # Read again now that the lock is held: another process may have migrated the file meanwhile.
             version = _version(connection)
             if version >= len(migrations):
                 return

@@ -10,7 +10,7 @@ from sneaker.store.rows import OwnKeyElsewhere
 
 __all__ = ["OwnKeyTables"]
 
-# Addresses of machines with our secret that are told apart: one moves about.
+# How many addresses of such machines are kept: one machine that moves has several.
 _MAX_HOSTS = 20
 # Handshakes with our own key that may be under way at once.
 _MAX_OPENINGS = 50
@@ -42,12 +42,12 @@ class OwnKeyTables:
         return [OwnKeyElsewhere(*row) for row in rows]
 
     def settle_own_key(self, feed: FeedRef) -> None:
-        """Forget them: the person says that no other machine uses the secret any more."""
+        """Forget those machines: the person says that no other one uses the secret any more."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM own_key WHERE feed = ?", (feed,))
 
     def note_opened(self, opening: bytes) -> None:
-        """Remember what a handshake of this home opens with, for a while."""
+        """Remember the first bytes of a handshake that this home begins, for a while."""
         with self._database.transaction() as connection:
             connection.execute("INSERT INTO own_opening (opening) VALUES (?)", (opening,))
             connection.execute(
@@ -55,5 +55,5 @@ class OwnKeyTables:
             )
 
     def has_opened(self, opening: bytes) -> bool:
-        """Say whether a handshake was opened by this home lately."""
+        """Say whether this home began a handshake with these first bytes lately."""
         return self._database.first("SELECT 1 FROM own_opening WHERE opening = ?", opening) is not None

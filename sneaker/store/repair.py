@@ -1,9 +1,8 @@
 """Repair: put right what a check found, and throw nothing away.
 
-A feed is cut back to its last good message before the first bad one.  What is good behind that goes to the waiting
-room, so that bringing the bad one again is enough; what is bad goes to the table ``salvage``.  How
-far the own feed went is not forgotten with that: the world may have what is missing here.  Derived tables are
-replaced by those that the check made.
+A feed is cut back to its last good message before the first bad one.  Good messages behind that go to the waiting room,
+so that it is enough to bring the bad one again; bad ones go to the table ``salvage``.  How far the own feed went is
+remembered, because others may have what is missing here.  Derived tables are replaced by those that the check made.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _TABLES = {
     "name": "about, author, name, sequence",
     "blob_link": "message, blob",
 }
-# Messages that are looked at to know whose they are.
+# How many messages are tried to find out whose they are.
 _TRIED = 100
 _SALVAGE = "INSERT INTO salvage SELECT ?, id & 0xffffffff, key, form, timestamp, signature, content, ?, ?"
 
@@ -151,7 +150,7 @@ def mend(
 
 
 def _is_of(connection: sqlite3.Connection, feed_id: int, author: FeedRef) -> bool:
-    """Say whether messages without a feed are of ``author``: then one of the first has its key with that name in it."""
+    """Say whether messages whose feed has lost its row are ``author``'s: if so, rebuilding one of the first gives its key."""
     previous: MessageRef | None = None
     for row_id, key, *rest in connection.execute(
         "SELECT id, key, form, timestamp, signature, content FROM message WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
@@ -165,7 +164,7 @@ def _is_of(connection: sqlite3.Connection, feed_id: int, author: FeedRef) -> boo
 
 
 def _cut(connection: sqlite3.Connection, feed_id: int, feed: CheckedFeed, now_ms: int) -> tuple[int, int]:
-    """Cut a feed back, and sort out what is behind the cut.
+    """Cut a feed back, and move what is behind the cut.
 
     Returns how many messages that was, and how many of them the feed was noted to have.
     """
@@ -180,7 +179,7 @@ def _cut(connection: sqlite3.Connection, feed_id: int, feed: CheckedFeed, now_ms
         if sequence > end:
             removed += 1
             noted += sequence <= feed.sequence
-            # A message behind a gap could be good, but which one it follows is lost with that.
+            # A message behind a gap may be good, but which one it follows is not known any more.
             if sequence not in feed.bad and previous:
                 connection.execute(
                     "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)", (row_id, key, previous, *rest)
@@ -197,6 +196,6 @@ def _cut(connection: sqlite3.Connection, feed_id: int, feed: CheckedFeed, now_ms
 
 
 def _salvage(connection: sqlite3.Connection, ref: bytes, table: str, first: int, last: int, now_ms: int) -> int:
-    """Move rows of a table to where nothing is lost."""
+    """Move rows of a table to ``salvage``, where nothing is lost."""
     connection.execute(f"{_SALVAGE} FROM {table} WHERE id BETWEEN ? AND ?", (ref, table, now_ms, first, last))
     return connection.execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (first, last)).rowcount  # noqa: S608

@@ -130,8 +130,8 @@ class Peer:
 class OwnSeen:
     """The highest sequence of a feed that anybody has shown or claimed.
 
-    ``held`` is our head, ``proven`` comes from messages signed by the author (waiting room and forks count),
-    ``claimed`` from have-lists, which are only hints, of those whose word counts.
+    ``held`` is our head, ``proven`` comes from messages that the author signed (also in the waiting room and in
+    forks), ``claimed`` from the have-lists of those whose word counts.
     """
 
     held: int

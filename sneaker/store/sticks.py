@@ -31,7 +31,7 @@ class FileState(StrEnum):
 
     OWN = "own"
     TAKEN = "taken"
-    #: Taken, but some of what it says to hold could not be used.
+    #: Taken, but a part of what it lists could not be used.
     PARTLY = "partly"
     DAMAGED = "damaged"
     FOREIGN = "foreign"
@@ -52,11 +52,11 @@ class CardState(StrEnum):
     """What is known of a card with our own signature."""
 
     MADE = "made"
-    #: Not made here, and it speaks of no more own messages than were here: more may exist, and nobody knows how many.
+    #: Not made here, and it lists no more own messages than are here: there may be more, and nobody knows how many.
     FORGOTTEN = "forgotten"
-    #: Not made here, and it speaks of more own messages: it is known what to wait for.
+    #: Not made here, and it lists more own messages than are here: we know what to wait for.
     AHEAD = "ahead"
-    #: A person said which message is the last one: no older card says anything new.
+    #: A person has said which message is the last one: this card says nothing new.
     FORGIVEN = "forgiven"
 
 
@@ -163,20 +163,20 @@ class StickTables:
                 self._put_own_state(me, counter, CardState.AHEAD if ahead else CardState.FORGOTTEN)
 
     def met_forgotten_card(self, me: FeedRef) -> bool:
-        """Say whether the newest card of our own that this home did not make leaves it open what else was forgotten."""
+        """Say whether own messages may be forgotten here, and a card of our own, not made here, does not say how many."""
         found = self._database.all(
             "SELECT state FROM own_card WHERE feed = ? AND state <> 'made' ORDER BY counter DESC LIMIT 1", me
         )
         return bool(found) and found[0][0] == CardState.FORGOTTEN
 
     def forgive_cards(self, me: FeedRef, now_ms: int) -> None:
-        """Let no card of our own that was made until now say that this home has forgotten anything."""
+        """Forgive all own cards that were made until now: a person has said which message is the last one."""
         with self._database.transaction() as connection:
             newest = connection.execute("SELECT max(counter) FROM own_card WHERE feed = ?", (me,)).fetchone()[0]
             self._put_own_state(me, max(now_ms, newest or 0), CardState.FORGIVEN)
 
     def _put_own_state(self, me: FeedRef, counter: int, state: CardState) -> None:
-        # Of two processes that meet a card at once, the first has its way; a person's word counts more.
+        # If two processes meet a card at once, the first one's verdict stays; a person's word replaces it.
         self._database.connection.execute(
             "INSERT INTO own_card VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET state = excluded.state"
             " WHERE excluded.state = 'forgiven'",

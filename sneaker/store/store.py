@@ -4,8 +4,8 @@ It holds feeds without gaps, a waiting room for messages that arrived before the
 be derived from messages (follow edges, names, blob links), and in its parts what peers and sticks are known to hold.  It
 validates nothing: ``sneaker.ingest.ingest`` is the one door in, and hands over batches that are proven already.
 
-Reading never waits: the file is in WAL mode, and everything is read in short statements, page by page, so that no
-reader holds up a checkpoint either.  Feeds only grow, therefore pages read one after the other still fit together.
+Reading never waits: the file is in WAL mode.  Everything is read in short statements, page by page, so that no reader
+delays a checkpoint.  Feeds only grow, so pages that are read one after the other fit together.
 """
 
 from __future__ import annotations
@@ -82,9 +82,8 @@ class Store:
     ) -> Writer:
         """Become the one writer; raises StoreLocked if another has not finished after ``timeout_s`` seconds.
 
-        ``on_wait`` is called once if that takes longer than a person would wait without a word.
-
-        With ``dry_run`` the writer sees what it writes, but nothing of it is there once it is closed.
+        ``on_wait`` is called once if that takes so long that a person should be told.  With ``dry_run`` the
+        writer sees what it writes, but nothing of it is there once it is closed.
         """
         return Writer(self.path, timeout_s, dry_run, self.read_facts, self.own, on_wait)
 
@@ -256,7 +255,7 @@ class Store:
             (claim.sequence for claim in self.claims.claims_about(feed) if claim.counts and not claim.dismissed),
             default=0,
         )
-        # What a repair had to take out was ours once, and the world may have it.
+        # What a repair took out was in our feed once, and others may have it.
         salvaged = self._database.first("SELECT max(sequence) FROM salvage WHERE feed = ?", feed)[0]
         return OwnSeen(sequence, max(sequence, waiting or 0, fork or 0, salvaged or 0), claimed)
 
@@ -278,7 +277,7 @@ class Store:
         return {edge.contact for edge in self.edges(by) if edge.state == EdgeState.BLOCK} - {by}
 
     def hops(self, start: FeedRef, limit: int) -> dict[FeedRef, int]:
-        """Return the distance of every feed within ``limit`` of ``start``; see ``graph.find_hops``."""
+        """Return the distance of every feed within ``limit`` of ``start``; see ``social.find_hops``."""
         graph: dict[FeedRef, dict[FeedRef, int]] = {}
         for author, contact, state, _ in self.edges():
             graph.setdefault(author, {})[contact] = state

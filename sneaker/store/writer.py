@@ -60,7 +60,7 @@ def write_derived(connection: sqlite3.Connection, facts: Iterable[tuple[int, Fac
     if names:
         connection.executemany(_NAME.format(schema) + _NEWER.format("name"), names)
     if links:
-        # Sorted, the index on random hashes is walked once through, not a page at a time.
+        # In order of the random hashes the index is walked through once; otherwise each row would load a page.
         links.sort(key=lambda link: link[1])
         connection.executemany(_LINK.format(schema), links)
 
@@ -86,7 +86,7 @@ class Writer:
             self._connection = connect(path, writer=True)
             self._dry_run = dry_run
             if dry_run:
-                # A transaction that is never committed: everything behaves as in earnest, then it is gone.
+                # A transaction that is never committed: everything works as usual, and then it is gone.
                 with store_errors():
                     self._connection.execute("BEGIN IMMEDIATE")
             self._look()
@@ -300,7 +300,7 @@ class Writer:
         return found
 
     def _write_fork(self, fork: ForkRow, done: Committed) -> None:
-        """Keep the evidence and stop the feed; what waits for it waits in vain."""
+        """Keep the evidence and stop the feed; drop what waits for it."""
         row_id, key, previous, *rest = fork.row
         feed = row_id >> SEQUENCE_BITS
         self._connection.execute(
@@ -308,7 +308,7 @@ class Writer:
             (feed, row_id & SEQUENCE_MASK, fork.ours, key, previous, *rest, fork.seen_at_ms),
         )
         self._connection.execute("UPDATE feed SET forked = 1 WHERE id = ?", (feed,))
-        # What is said of this one is for the caller.
+        # The caller reports this one.
         done.stopped += [row for row in self._drop_waiting(feed, SEQUENCE_MASK, done) if row != row_id]
 
     # -- the waiting room
@@ -330,9 +330,9 @@ class Writer:
         return [row_id for row_id, _ in rows]
 
     def _make_room(self, done: Committed) -> None:
-        """Drop the messages that are farthest from their feeds' heads: those will be the last to be of use.
+        """Drop the messages that are farthest from their feeds' heads: they would be of use last.
 
-        Our own stay: they prove that our feed goes further than we know, and nobody else can make one.
+        Our own stay: they prove that our feed goes further than we know, and nobody else can make them.
         """
         excess = self._total("waiting_bytes") - (MAX_WAITING_BYTES - _SLACK_BYTES)
         dropped: list[tuple[int]] = []
