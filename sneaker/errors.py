@@ -17,7 +17,6 @@ __all__ = [
     "BlobError",
     "BundleDamaged",
     "BundleError",
-    "BundleTruncated",
     "BundleUnsupported",
     "CallRefused",
     "CapsError",
@@ -25,7 +24,6 @@ __all__ = [
     "ConfigError",
     "ConnectionLost",
     "DecryptionError",
-    "DriveFull",
     "ExitCode",
     "FeedError",
     "ForkError",
@@ -219,14 +217,6 @@ class NotABundle(BundleError):
     meaning = "the input is not a bundle or a log"
 
 
-class BundleTruncated(BundleError):
-    """The bundle ends before its trailer."""
-
-    code = "bundle-truncated"
-    exit_code = 32
-    meaning = "the bundle is cut short"
-
-
 class BundleDamaged(BundleError):
     """A record of the bundle fails its check."""
 
@@ -408,14 +398,6 @@ class StickError(SneakerError):
     code = "drive-error"
     exit_code = 60
     meaning = "a stick, or the device that it is on, cannot be used"
-
-
-class DriveFull(StickError):
-    """A drive has no room left."""
-
-    code = "drive-full"
-    exit_code = 61
-    meaning = "the drive is full"
 
 
 def all_errors() -> list[type[SneakerError]]:

@@ -50,6 +50,12 @@ def test_exit_codes_are_those_of_the_code() -> None:
     assert shown == exit_code_table(), "run: .venv/bin/python -m tests.test_docs"
 
 
+def test_every_error_can_happen() -> None:
+    code = "".join(path.read_text() for path in ROOT.glob("sneaker/**/*.py") if path.name != "errors.py")
+    for cls in all_errors():
+        assert cls.__subclasses__() or re.search(rf"\b{cls.__name__}\b", code), f"nobody raises {cls.__name__}"
+
+
 def test_codes_are_unique() -> None:
     codes = [cls.code for cls in all_errors()]
     assert len(set(codes)) == len(codes)

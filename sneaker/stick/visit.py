@@ -1,6 +1,6 @@
 """A visit to a stick: take in what it brings, leave what others on its round lack, say whether it may be pulled out.
 
-The order matters (design, section 6): what is taken in is committed before anything is written or removed, and what is removed
+The order matters: what is taken in is committed before anything is written or removed, and what is removed
 is covered by every other machine's card.  Killed at any point, the next visit finds whole files and goes on.
 """
 
