@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,41 +68,3 @@ def pack(opened: Home, destination: Path | str, **options: Any) -> ExportReport:
 def log_lines(opened: Home) -> list[tuple[str, bytes]]:
     """Return everything in a store, in the order of ``log``."""
     return [(str(message.key), message.text) for message in opened.store.log()]
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def sneaker(
-    *arguments: str | Path, at: Path | None = None, data: bytes | None = None, ok: bool = True, timeout: float = 60
-) -> Done:
-    """Run the real command line; ``ok`` demands exit code 0.  A traceback is never right."""
-    command: Sequence[str] = [
-        sys.executable,
-        "-m",
-        "sneaker",
-        *(["--home", str(at)] if at is not None else []),
-        *map(str, arguments),
-    ]
-    done = subprocess.run(
-        command,
-        input=data,
-        stdin=None if data is not None else subprocess.DEVNULL,
-        capture_output=True,
-        timeout=timeout,
-        check=False,
-    )
-    result = Done(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
-    assert "Traceback" not in result.err, result.err
-    assert "bug in sneaker" not in result.err, result.err
-    if ok:
-        assert result.code == 0, result.err + result.out
-    return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from sneaker.keys import Keypair
 from sneaker.wire.boxstream import Boxer
 from sneaker.wire.handshake import ClientAuthenticated, ClientHandshake, ServerHandshake
 from sneaker.wire.muxrpc.packets import encode_packet
+from tests.command_line import sneaker
 from tests.test_layers import FLOORS
 
 ROOT = Path(__file__).parent.parent
@@ -138,15 +138,8 @@ def test_lines_of_the_pages_are_commands(page: str, tmp_path: Path) -> None:
     assert lines
     for line in lines if page == "README.md" else ["sneaker init", *lines]:
         words = [word.replace("/media/me/STICK", str(stick)) for word in shlex.split(line, comments=True)[1:]]
-        done = subprocess.run(
-            [sys.executable, "-m", "sneaker", "--home", str(tmp_path / "home"), *words],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-        )
-        assert done.returncode == 0, f"{line}: {done.stderr}"
-        assert "Traceback" not in done.stderr
+        done = sneaker(*words, at=tmp_path / "home", ok=False, cwd=tmp_path)
+        assert done.code == 0, f"{line}: {done.err}"
 
 
 def test_specification_names_the_limits_of_the_code() -> None:

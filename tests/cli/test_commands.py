@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.homes import FIXTURES, Done, fixture_log, fixture_log_file, sneaker
+from tests.command_line import Done, sneaker
+from tests.homes import FIXTURES, fixture_log, fixture_log_file
 
 
 @pytest.fixture
@@ -71,8 +72,7 @@ def test_an_adopted_identity_that_never_published_may_begin(tmp_path: Path, alic
 
 
 def test_environment_names_the_home(tmp_path: Path) -> None:
-    env = {**os.environ, "SNEAKER_HOME": str(tmp_path / "there")}
-    subprocess.run([sys.executable, "-m", "sneaker", "-q", "init"], env=env, check=True, capture_output=True)
+    sneaker("-q", "init", env={**os.environ, "SNEAKER_HOME": str(tmp_path / "there")})
     assert (tmp_path / "there/secret").exists()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from sneaker.errors import SourceError
 from sneaker.stick.safe_folder import Folder
-from tests.homes import sneaker
+from tests.command_line import sneaker
 
 
 @pytest.fixture(autouse=True)

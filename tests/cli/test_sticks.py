@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.homes import sneaker
+from tests.command_line import sneaker
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from sneaker.feed.classic.message import Head, Message, create_message
 from sneaker.feed.private import Opener, seal
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef, encode_base64
-from tests.homes import Done, home, pack, sneaker, take
+from tests.command_line import Done, sneaker
+from tests.homes import home, pack, take
 
 EVIL = "\x1b]0;owned\x07\r\x7f\x85\x9b31m\u200b\u202egnp\u2066\u2028\ufeff\U000e0041"
 AUTHOR = Keypair.from_seed(b"\x05" * 32)

@@ -6,24 +6,19 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command_line import Done, sneaker
+
 ROOT = Path(__file__).parent.parent.parent
 
 
-def setup(
-    tmp_path: Path, *arguments: str, check: bool = True, home: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sneaker", *(["--home", home] if home else []), "setup", *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)}, check=False
-    )
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
+def setup(tmp_path: Path, *arguments: str, check: bool = True, home: str | None = None) -> Done:
+    before = ["--home", home] if home else []
+    env = {**os.environ, "HOME": str(tmp_path)}
+    return sneaker(*before, "setup", *arguments, ok=check, cwd=tmp_path, env=env)
 
 
 def files(folder: Path) -> list[str]:
@@ -31,7 +26,7 @@ def files(folder: Path) -> list[str]:
 
 
 def test_print_shows_and_writes_nothing(tmp_path: Path) -> None:
-    shown = setup(tmp_path, "--print").stdout
+    shown = setup(tmp_path, "--print").out
     for word in (
         "90-sneaker.rules",
         "sneaker.service",
@@ -41,7 +36,7 @@ def test_print_shows_and_writes_nothing(tmp_path: Path) -> None:
     ):
         assert word in shown
     assert "@" not in re.sub(r"~?@(system-service|privileged|resources|obsolete)", "", shown)
-    value = json.loads(setup(tmp_path, "--print", "--json").stdout)
+    value = json.loads(setup(tmp_path, "--print", "--json").out)
     assert "/etc/udev/rules.d/90-sneaker.rules" in [file["path"] for file in value["files"]]
     assert files(tmp_path) == []
 
@@ -73,8 +68,8 @@ def test_a_file_of_somebody_elses_is_not_overwritten_nor_removed(tmp_path: Path)
     unit.parent.mkdir(parents=True)
     unit.write_text("[Service]\nExecStart=/bin/true\n")
     done = setup(tmp_path, "--root", str(tmp_path / "image"), check=False)
-    assert done.returncode == 37
-    assert "not made by sneaker" in done.stderr
+    assert done.code == 37
+    assert "not made by sneaker" in done.err
     assert files(tmp_path / "image") == ["etc/systemd/user/sneaker.service"]
     setup(tmp_path, "--root", str(tmp_path / "image"), "--uninstall")
     assert unit.exists()
@@ -139,7 +134,7 @@ def test_paths_of_all_kinds_stand_in_the_unit(tmp_path: Path, name: str) -> None
     unit = tmp_path / "test.service"
     unit.write_text(f"[Service]\nExecStart=/bin/true {word}\nReadWritePaths={_quoted('-' + path.replace('%', '%%'))}\n")
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
-    mine = [line for line in done.stderr.splitlines() if "test.service" in line]
+    mine = [line for line in done.err.splitlines() if "test.service" in line]
     assert not mine
 
 
@@ -154,8 +149,8 @@ def test_the_unit_exposes_little(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    print(done.stdout.strip().splitlines()[-1])
-    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.out.strip().splitlines()[-1])
+    assert done.code == 0, done.out + done.err
 
 
 _ASK_THE_RULE = """
@@ -222,7 +217,7 @@ _QUESTIONS = {
 @pytest.mark.node
 @pytest.mark.parametrize("power_off", [False, True])
 def test_the_polkit_rule_gives_mounting_of_what_is_plugged_in(power_off: bool, tmp_path: Path) -> None:
-    shown = json.loads(setup(tmp_path, "--print", "--json", *(["--power-off"] if power_off else [])).stdout)
+    shown = json.loads(setup(tmp_path, "--print", "--json", *(["--power-off"] if power_off else [])).out)
     (rule,) = [file["text"] for file in shown["files"] if "polkit" in file["path"]]
 
     def allowed(details: dict[str, str], groups: list[str], prefix: str = "org.freedesktop.udisks2.") -> set[str]:
@@ -234,7 +229,7 @@ def test_the_polkit_rule_gives_mounting_of_what_is_plugged_in(power_off: bool, t
             text=True,
             check=True,
         )
-        return {name for name, answer in zip(_UDISKS_ACTIONS, json.loads(done.stdout), strict=True) if answer == "yes"}
+        return {name for name, answer in zip(_UDISKS_ACTIONS, json.loads(done.out), strict=True) if answer == "yes"}
 
     assert allowed(_STICK, ["plugdev"]) == {*_MOUNT, *(_POWER_OFF if power_off else ())}
     for question, repairs in _QUESTIONS.items():

@@ -8,7 +8,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,20 +15,19 @@ from typing import Any
 
 import pytest
 
+from tests import command_line
+from tests.command_line import Done
 from tests.devices.loop import LoopStick, make_image, udev_daemon
 
 pytestmark = [pytest.mark.timeout(120)]
 
 
-def run_sneaker(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sneaker", "--home", home, "-q", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def run_sneaker(home: Path, *arguments: str | Path) -> Done:
+    return command_line.sneaker("-q", *arguments, at=home, ok=False)
 
 
 def sneaker(home: Path, *arguments: str | Path) -> str:
-    done = run_sneaker(home, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return command_line.sneaker("-q", *arguments, at=home).out.strip()
 
 
 def free_port() -> int:
@@ -46,8 +44,8 @@ class Watching:
         self.events: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.buffer = b""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sneaker", "--home", home, command, "--json", *arguments],
+        self.process = command_line.start(
+            ["--home", str(home), command, "--json", *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **environment},
@@ -239,7 +237,7 @@ def test_other_file_systems_than_allowed_are_left_alone(homes: tuple[Path, Path]
     sneaker(anna, "drive", "init", stick.mount_point)
     for allowed, visited in (('["vfat", "exfat"]', False), ('["ext4"]', True)):
         (anna / "config.toml").write_text(f"[notify]\ndesktop = false\n[drives]\nfilesystems = {allowed}\n")
-        events = [json.loads(line) for line in run_sneaker(anna, "watch", "--once", "--json").stdout.splitlines()]
+        events = [json.loads(line) for line in run_sneaker(anna, "watch", "--once", "--json").out.splitlines()]
         assert (str(stick.mount_point) in [event.get("mount_point") for event in events]) == visited
 
 
@@ -272,14 +270,8 @@ def test_settings_are_checked_before_anything_starts(homes: tuple[Path, Path]) -
         "[drives]\nmuont = true\n",
     ):
         (anna / "config.toml").write_text(text)
-        done = subprocess.run(
-            [sys.executable, "-m", "sneaker", "--home", anna, "watch", "--once"], capture_output=True, check=False
-        )
-        assert done.returncode == 14, done.stderr
-    done = subprocess.run(
-        [sys.executable, "-m", "sneaker", "--home", anna / "no", "run"], capture_output=True, check=False
-    )
-    assert done.returncode == 15
+        assert run_sneaker(anna, "watch", "--once").code == 14
+    assert run_sneaker(anna / "no", "run").code == 15
 
 
 @pytest.mark.udev
@@ -306,10 +298,10 @@ def test_run_is_watch_and_peer_in_one(homes: tuple[Path, Path], stick: LoopStick
         key = sneaker(anna, "id").removeprefix("@").removesuffix(".ed25519")
         for attempt in range(20):
             done = run_sneaker(bela, "connect", f"net:127.0.0.1:{port}~shs:{key}")
-            if done.returncode == 0:
+            if done.code == 0:
                 break
             time.sleep(0.2 * attempt)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
         assert watching.stop() == 0
     finally:
         watching.close()
@@ -325,7 +317,7 @@ def test_once_syncs_sticks_too(homes: tuple[Path, Path], stick: LoopStick) -> No
     stick.plug_in()
     stick.mount()
     sneaker(anna, "drive", "init", stick.mount_point)
-    done = json.loads(run_sneaker(anna, "once", "--json", "--timeout", "5").stdout)
+    done = json.loads(run_sneaker(anna, "once", "--json", "--timeout", "5").out)
     mine = [event for event in done["drives"] if event.get("mount_point") == str(stick.mount_point)]
     assert [event["event"] for event in mine] == ["syncing", "visited"]
     assert "peers" in done

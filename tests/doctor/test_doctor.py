@@ -25,8 +25,9 @@ from sneaker.own_feed.fork_guard import Standing
 from sneaker.stick.enrolment import enrol
 from sneaker.store.check import check
 from sneaker.store.rows import Note, Peer, PeerKind
-from tests.homes import NOW_MS, Done, home, pack, take
-from tests.homes import sneaker as run_sneaker
+from tests.command_line import Done
+from tests.command_line import sneaker as run_sneaker
+from tests.homes import NOW_MS, home, pack, take
 
 ADA = Keypair.from_seed(b"a" * 32)
 BEN = Keypair.from_seed(b"b" * 32)

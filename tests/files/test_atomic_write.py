@@ -10,7 +10,7 @@ import pytest
 
 from sneaker.errors import OutputError
 from sneaker.files.atomic_write import new_file
-from tests.homes import sneaker
+from tests.command_line import sneaker
 
 
 @pytest.fixture

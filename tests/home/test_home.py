@@ -11,7 +11,8 @@ from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import create_home
 from sneaker.home.secret_file import load_secret, save_secret
 from sneaker.keys import Keypair
-from tests.homes import home, sneaker
+from tests.command_line import sneaker
+from tests.homes import home
 
 ADA = Keypair.from_seed(b"a" * 32)
 BEN = Keypair.from_seed(b"b" * 32)

@@ -15,7 +15,8 @@ from sneaker.home.secret_guard import check_content
 from sneaker.keys import Keypair, format_secret
 from sneaker.own_feed.attachments import read_attachments
 from sneaker.own_feed.publish import publish
-from tests.homes import NOW_MS, home, sneaker
+from tests.command_line import sneaker
+from tests.homes import NOW_MS, home
 
 ME = Keypair.from_seed(b"\xfb\xff" + bytes(range(30)))
 OTHER = Keypair.from_seed(b"o" * 32)

@@ -15,7 +15,8 @@ from sneaker.keys import Keypair
 from sneaker.own_feed.draft import parse_draft, read_text
 from sneaker.own_feed.publish import contact_content, publish
 from sneaker.refs import FeedRef
-from tests.homes import NOW_MS, home, sneaker
+from tests.command_line import sneaker
+from tests.homes import NOW_MS, home
 
 SEED = bytes(range(32))
 ME = Keypair.from_seed(SEED)

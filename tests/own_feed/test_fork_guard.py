@@ -25,8 +25,8 @@ from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.own_feed.fork_guard import Doubt, Standing
 from sneaker.own_feed.publish import publish
+from tests.command_line import sneaker as run_sneaker
 from tests.homes import NOW_MS, home, pack, take
-from tests.homes import sneaker as run_sneaker
 
 ADA = Keypair.from_seed(b"a" * 32)
 BEN = Keypair.from_seed(b"b" * 32)

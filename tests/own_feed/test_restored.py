@@ -16,7 +16,8 @@ from sneaker.errors import ForkError
 from sneaker.home import copy_detection as placenote
 from sneaker.own_feed.fork_guard import Doubt, Standing
 from sneaker.own_feed.publish import publish
-from tests.homes import sneaker, take
+from tests.command_line import sneaker
+from tests.homes import take
 from tests.sticks import Machine, cards, names
 
 

@@ -13,7 +13,8 @@ from sneaker.caps import Caps
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.stick.layout import base32
-from tests.homes import NOW_MS, sneaker
+from tests.command_line import sneaker
+from tests.homes import NOW_MS
 from tests.sticks import Machine, bundles, cards, machines, names, snapshot
 
 DAY_MS = 24 * 60 * 60 * 1000

@@ -13,7 +13,8 @@ from sneaker.caps import Caps
 from sneaker.errors import NetworkKeyMismatch, StickError
 from sneaker.stick.enrolment import enrol, trust
 from sneaker.stick.stick import Stick
-from tests.homes import home, sneaker
+from tests.command_line import sneaker
+from tests.homes import home
 from tests.sticks import Machine, bundles, cards, machines, names, snapshot
 
 

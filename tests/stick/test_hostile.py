@@ -21,7 +21,8 @@ from sneaker.stick import safe_folder as folder_module
 from sneaker.stick.info import describe
 from sneaker.stick.layout import base32
 from sneaker.stick.visit import VisitOptions, visit
-from tests.homes import NOW_MS, sneaker
+from tests.command_line import sneaker
+from tests.homes import NOW_MS
 from tests.stick.fuse import mounted
 from tests.sticks import SMALL, Machine, bundles, cards, machines, names, snapshot
 

@@ -16,7 +16,8 @@ from sneaker.planning.coverage import Coverage, index_coverage, reach
 from sneaker.planning.send_order import Range
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.stick import compaction
-from tests.homes import NOW_MS, home, log_lines, sneaker
+from tests.command_line import sneaker
+from tests.homes import NOW_MS, home, log_lines
 from tests.sticks import Machine, bundles, cards, machines, names, snapshot
 
 DAY_MS = 24 * 60 * 60 * 1000

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.store.check import check
+from tests import command_line
 from tests.homes import log_lines
 from tests.sticks import Machine, bundles, cards, machines, names, snapshot
 
@@ -189,7 +190,7 @@ def test_machines_in_one_folder_at_the_same_moment(tmp_path: Path, count: int) -
     """Each visits ten times, as fast as it can: nobody is disturbed, and all have everything afterwards."""
     stick = tmp_path / "stick"
     all_machines = machines(tmp_path, stick, "ABC"[:count])
-    running = [start(machine, stick, 10) for machine in all_machines]
+    running = [command_line.start(machine, stick, 10) for machine in all_machines]
     for process in running:
         _, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors.decode()
@@ -206,8 +207,8 @@ def test_one_home_twice_at_the_same_moment(tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     (machine, other) = machines(tmp_path, stick, "AB")
     machine.publish(*(os.urandom(2000).hex() for _ in range(300)))
-    command = [sys.executable, "-m", "sneaker", "--home", str(machine.path), "sync", str(stick)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
+    arguments = ["--home", str(machine.path), "sync", str(stick)]
+    running = [command_line.start(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
     for process in running:
         out, errors = process.communicate(timeout=100)
         assert process.returncode == 0, out + errors

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,17 +22,18 @@ from sneaker.store.database import WriterLock
 from sneaker.transfer.export import ExportOptions, export
 from sneaker.transfer.import_files import importing as import_session
 from sneaker.transfer.sources import READ_BYTES
-from tests.homes import NOW_MS, fixture_log, home, sneaker, take
+from tests.command_line import Running, sneaker, start
+from tests.homes import NOW_MS, fixture_log, home, take
 
 # Long enough for a slow machine that does other things, and never waited for when all is well.
 PATIENCE_S = 120.0
 
 
 @contextmanager
-def importing(at: Path) -> Iterator[subprocess.Popen[bytes]]:
+def importing(at: Path) -> Iterator[Running]:
     """Run 'sneaker import --json -' with a pipe to write into."""
-    command = [sys.executable, "-m", "sneaker", "--home", str(at), "import", "--json", "-"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    arguments = ["--home", str(at), "import", "--json", "-"]
+    with start(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             yield process
         finally:
@@ -101,7 +101,7 @@ def _wrapped(message: Message, **changed: object) -> bytes:
 
 
 @contextmanager
-def _stalled(at: Path, *lines: bytes) -> Iterator[subprocess.Popen[bytes]]:
+def _stalled(at: Path, *lines: bytes) -> Iterator[Running]:
     """Run an import whose pipe brings these lines, and then nothing more."""
     with importing(at) as process:
         assert process.stdin is not None
@@ -188,8 +188,8 @@ def test_publish_waits_and_says_so(tmp_path: Path) -> None:
             done = sneaker("publish", "x", "--wait", wait, at=at, ok=False)
             assert done.code == StoreLocked.exit_code
             assert "another sneaker is writing" in done.err
-        command = [sys.executable, "-m", "sneaker", "--home", str(at), "publish", "y", "--wait", "300"]
-        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        arguments = ["--home", str(at), "publish", "y", "--wait", "300"]
+        waiting = start(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert waiting.stderr is not None
         word = waiting.stderr.readline().decode()
         assert word == "another sneaker is writing to the store; waiting up to 300 s for it\n"

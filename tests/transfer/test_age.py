@@ -16,7 +16,8 @@ from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
 from sneaker.transfer.age import decrypting, encrypting, format_identity, format_recipient, parse_recipient
 from sneaker.transfer.export import padded_size
-from tests.homes import fixture_log, home, log_lines, pack, sneaker, take
+from tests.command_line import sneaker
+from tests.homes import fixture_log, home, log_lines, pack, take
 
 
 def test_only_the_recipient_reads_it(tmp_path: Path) -> None:

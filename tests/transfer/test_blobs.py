@@ -19,7 +19,8 @@ from sneaker.own_feed.publish import contact_content, publish
 from sneaker.refs import BlobRef
 from sneaker.stick.own_card import wanted_blobs
 from sneaker.store.blobs import BlobStore
-from tests.homes import NOW_MS, fixture_log, home, pack, sneaker, take
+from tests.command_line import sneaker
+from tests.homes import NOW_MS, fixture_log, home, pack, take
 
 
 def attach(opened: Home, *paths: Path) -> list[BlobRef]:

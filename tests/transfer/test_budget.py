@@ -14,7 +14,8 @@ from sneaker.own_feed.publish import contact_content, publish
 from sneaker.planning.send_order import Order, Range, plan
 from sneaker.refs import FeedRef
 from sneaker.transfer.pack import MIN_VOLUME_BYTES
-from tests.homes import NOW_MS, fixture_log, home, log_lines, pack, sneaker, take
+from tests.command_line import sneaker
+from tests.homes import NOW_MS, fixture_log, home, log_lines, pack, take
 
 
 def write(opened: Home, content: dict[str, object], attachments: Attachments | None = None) -> None:

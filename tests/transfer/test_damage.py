@@ -21,7 +21,8 @@ from sneaker.keys import Keypair
 from sneaker.need_data import NeedData
 from sneaker.refs import FeedRef
 from tests.bundle.bundles import strange_bundles
-from tests.homes import fixture_log, home, log_lines, pack, sneaker, take
+from tests.command_line import sneaker
+from tests.homes import fixture_log, home, log_lines, pack, take
 
 RECORD_BYTES = 8 * 1024  # many small records, so that damage to one leaves others
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.homes import fixture_log, home, log_lines, pack, sneaker, take
+from tests.command_line import sneaker, start
+from tests.homes import fixture_log, home, log_lines, pack, take
 
 
 def bundles(folder: Path) -> list[Path]:
@@ -41,11 +41,8 @@ def check_kills(tmp_path: Path, kills: int) -> None:
     while killed < kills:
         rounds += 1
         order = generator.sample(volumes, len(volumes))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sneaker", "--home", str(target), "import", "--json", *map(str, order)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        arguments = ["--home", str(target), "import", "--json", *map(str, order)]
+        process = start(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(generator.uniform(0.1, 1.5) * usual)
         except subprocess.TimeoutExpired:

@@ -21,7 +21,8 @@ from sneaker.transfer.inspect import InspectReport, inspect
 from sneaker.transfer.message_places import Ranges, SignedMessages
 from sneaker.transfer.verify import VerifyReport, verify
 from tests.bundle.bundles import EXPORTER, make_header, run_of
-from tests.homes import NOW_MS, home, sneaker, take
+from tests.command_line import sneaker
+from tests.homes import NOW_MS, home, take
 from tests.transfer.test_read_log import AUTHOR, line, own_messages
 
 

@@ -12,7 +12,8 @@ from sneaker.bundle import parity
 from sneaker.bundle.frames import FOOTER_BYTES, FRAME_BYTES
 from sneaker.bundle.parity import SECTOR_BYTES, Layout
 from sneaker.transfer.parity_files import repaired_file
-from tests.homes import fixture_log, home, log_lines, pack, sneaker, take
+from tests.command_line import sneaker
+from tests.homes import fixture_log, home, log_lines, pack, take
 
 
 def corrupt(path: Path, percent: float, seed: int) -> int:

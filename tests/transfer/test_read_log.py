@@ -28,7 +28,8 @@ from sneaker.transfer.inspect import inspect
 from sneaker.transfer.read_log import read_log
 from sneaker.transfer.verify import verify
 from tests import js_oracle
-from tests.homes import NOW_MS, home, log_lines, sneaker, take
+from tests.command_line import sneaker
+from tests.homes import NOW_MS, home, log_lines, take
 from tests.net.machines import wait_for
 from tests.store.worlds import feed
 
