@@ -92,7 +92,7 @@ def open_source(source: Source, stdin: BinaryIO) -> BinaryIO:
     except OSError as error:
         raise source_errors(source.name, error) from None
     mode = os.fstat(descriptor).st_mode
-    if stat.S_ISFIFO(mode) and str(source.path).startswith(("/dev/", "/proc/")):
+    if stat.S_ISFIFO(mode) and str(source.path).startswith(("/dev/fd/", "/dev/stdin", "/proc/")):
         os.set_blocking(descriptor, True)
     elif not stat.S_ISREG(mode):
         os.close(descriptor)

@@ -134,7 +134,7 @@ def test_paths_of_all_kinds_stand_in_the_unit(tmp_path: Path, name: str) -> None
     unit = tmp_path / "test.service"
     unit.write_text(f"[Service]\nExecStart=/bin/true {word}\nReadWritePaths={_quoted('-' + path.replace('%', '%%'))}\n")
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
-    mine = [line for line in done.err.splitlines() if "test.service" in line]
+    mine = [line for line in done.stderr.splitlines() if "test.service" in line]
     assert not mine
 
 
@@ -149,8 +149,8 @@ def test_the_unit_exposes_little(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    print(done.out.strip().splitlines()[-1])
-    assert done.code == 0, done.out + done.err
+    print(done.stdout.strip().splitlines()[-1])
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 _ASK_THE_RULE = """
@@ -229,7 +229,7 @@ def test_the_polkit_rule_gives_mounting_of_what_is_plugged_in(power_off: bool, t
             text=True,
             check=True,
         )
-        return {name for name, answer in zip(_UDISKS_ACTIONS, json.loads(done.out), strict=True) if answer == "yes"}
+        return {name for name, answer in zip(_UDISKS_ACTIONS, json.loads(done.stdout), strict=True) if answer == "yes"}
 
     assert allowed(_STICK, ["plugdev"]) == {*_MOUNT, *(_POWER_OFF if power_off else ())}
     for question, repairs in _QUESTIONS.items():

@@ -190,7 +190,7 @@ def test_machines_in_one_folder_at_the_same_moment(tmp_path: Path, count: int) -
     """Each visits ten times, as fast as it can: nobody is disturbed, and all have everything afterwards."""
     stick = tmp_path / "stick"
     all_machines = machines(tmp_path, stick, "ABC"[:count])
-    running = [command_line.start(machine, stick, 10) for machine in all_machines]
+    running = [start(machine, stick, 10) for machine in all_machines]
     for process in running:
         _, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors.decode()
