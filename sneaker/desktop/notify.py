@@ -25,9 +25,9 @@ _BUS_TIMEOUT_S = 3
 
 
 class Happening(StrEnum):
-    """What is being told; a hook gets it as its first argument, so these words stay for ever."""
+    """What happened. A hook gets this word as its first argument, so the words never change."""
 
-    SYNCING = "syncing"  # a drive is being written: do not pull
+    SYNCING = "syncing"  # a stick is being written: do not pull it out
     DONE = "done"  # safe to pull
     PROBLEM = "problem"  # something was refused or failed; may be pulled
     UNKNOWN = "unknown"  # a stick that nobody enrolled here
@@ -98,7 +98,7 @@ class Notifier:
                     new_method_call(address, "Notify", "susssasa{sv}i", arguments), timeout=_BUS_TIMEOUT_S
                 )
         except Exception as error:
-            # No bus, no permission, a bus that hangs up: jeepney, sockets and os.environ each have errors of their own.
+            # No bus, no permission, a bus that hangs up: jeepney, sockets and os.environ have error classes of their own.
             log.debug("no notification over D-Bus: %s", error)
             return False
         if reply.header.message_type is not MessageType.method_return:

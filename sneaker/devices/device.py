@@ -22,8 +22,8 @@ class MountedDevice:
     """A filesystem on a block device, mounted.
 
     ``node`` is its file in /dev, ``number`` its device number, ``sequence`` the kernel's count of media (see BlockDevice).
-    The UUID is not part of what tells media apart: udev may not know it yet when a hasty person mounts.
-    ``fs_uuid``, ``label`` and the last part of ``mount_point`` are text from the stick: data, never to be obeyed.
+    The UUID does not tell media apart: udev may not know it yet when a stick is mounted quickly.
+    ``fs_uuid``, ``label`` and the last part of ``mount_point`` are text from the stick: never a path, a command or something to believe.
     """
 
     mount_point: Path
@@ -111,7 +111,7 @@ class SystemDevices:
         return sorted(devices, key=lambda device: device.mount_point)
 
     def unmounted(self) -> list[BlockDevice]:
-        """Return the devices with an allowed filesystem that are mounted nowhere, not even out of sight."""
+        """Return the devices with an allowed filesystem that are mounted nowhere, not even under another mount."""
         table = MountTable.read()
         taken = {mount.device for mount in table.mounts} | {mount.source for mount in table.mounts} | self._never()
         return [

@@ -92,7 +92,7 @@ class VisitStarted:
 
 @dataclass(frozen=True, slots=True)
 class VisitDone:
-    """The visit ended well enough for a summary; ``released`` says that the device has been unmounted since."""
+    """The visit ended and has a summary; ``released`` says that the device has been unmounted since."""
 
     device: MountedDevice
     summary: VisitSummary
@@ -111,7 +111,7 @@ class VisitFailed:
 
 @dataclass(frozen=True, slots=True)
 class StickRemoved:
-    """An enrolled device has gone; ``during_visit`` if that was too early, with what had been done, where that is known."""
+    """An enrolled device is gone; ``during_visit``: too early, with what was done until then if that is known."""
 
     device: MountedDevice
     during_visit: bool
@@ -127,7 +127,7 @@ class UnknownStick:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something else went wrong with a device, or with looking at them (``node`` is empty then); ``words`` are ours."""
+    """Something else went wrong with a device, or with looking for devices (``node`` is empty then); ``words`` are ours."""
 
     node: str
     words: str

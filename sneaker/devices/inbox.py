@@ -5,8 +5,8 @@ that looks like something sneaker reads is imported when it is complete, and mov
 same folder; all other files stay as they are.
 
 A file is complete when its writer has closed it or when it was moved in.  inotify tells that, and the kernel says
-whether somebody still writes.  On network shares, where neither works, a file is complete once it did not change for
-some time.  What turns out to be cut short gets a second chance, should somebody write it bit by bit after all.
+whether somebody still writes.  On network shares neither works: there a file is complete once it has not changed for
+some time.  A file that turns out to be cut short is tried a second time, in case somebody writes it in pieces.
 
 Nothing has to be remembered over a restart: what lies there is looked at again, and importing twice changes nothing.
 """
@@ -51,7 +51,7 @@ _SNIFF_BYTES = 4096
 _MAX_NAME_BYTES = 247
 # Names under which programs write what is not complete yet, besides hidden files: browsers, rsync, Syncthing, ourselves.
 _PART_SUFFIXES = (".part", ".partial", ".crdownload", ".download", ".tmp", ".temp", "~")
-# What one look at a folder goes through; a folder with more in it is no inbox.
+# How many files one look goes through; a folder with more in it is no inbox.
 _MAX_ENTRIES = 50_000
 
 
@@ -91,9 +91,9 @@ class InboxSettings:
 
     # A writer may close a file and open it again at once.
     after_close_s: float = 0.3
-    # How long a file must have been left alone where the kernel does not say whether somebody writes it.
+    # Where the kernel does not say whether somebody writes a file, it is complete after so long without a change.
     quiet_s: float = 5
-    # How long a file may be held open for writing without a change before we stop waiting for its writer.
+    # A file that is held open for writing, and has not changed for so long, is not waited for any more.
     stuck_s: float = 120
     # How often a folder is looked at: on a network share, and with inotify all the same.
     poll_s: float = 10
@@ -201,7 +201,7 @@ class Inbox:
         class Handler(FileSystemEventHandler):
             def on_any_event(self, event: FileSystemEvent) -> None:
                 if event.event_type not in ("created", "modified", "closed", "moved", "deleted"):
-                    return  # "opened" comes from our own looking
+                    return  # we open files ourselves when we look
                 name = event.dest_path if event.event_type == "moved" else event.src_path
                 done = event.event_type in ("closed", "moved")
                 try:
@@ -274,7 +274,7 @@ class Inbox:
         try:
             return await self._advance(path, candidate, now)
         except StoreError as error:
-            # This machine's trouble, not the file's: it stays where it is.
+            # The file is not to blame: it stays where it is.
             self.tell(InboxFailed(path, error.message))
             candidate.since = now + self.settings.retry_s
             return self.settings.retry_s
@@ -304,7 +304,7 @@ class Inbox:
         except OSError as error:
             why = error.strerror or "it stays where it is"
             if error.errno == errno.EROFS:
-                # The user unit may write in the inboxes that were in the settings when it was made, and nowhere else.
+                # The user unit may write only to the inboxes that were in the settings when it was installed.
                 why += "; if this is a new inbox, run 'sneaker setup' again"
             raise StickError(f"{taken.words}, but the file cannot be moved away: {why}") from None
         self._candidates.pop(path.name, None)
@@ -389,4 +389,4 @@ def _ignore_lease_signals() -> None:
     try:
         signal.signal(signal.SIGIO, signal.SIG_IGN)
     except ValueError:
-        pass  # not the main thread: whoever runs an event loop elsewhere has seen to it
+        pass  # only the main thread may do this

@@ -1,6 +1,6 @@
 """The kernel's mount table: which devices are mounted where, and word when that changes.
 
-udev says that a device came; only the mount table says that it can be read.  The table of this process's mount
+udev says that a device was plugged in; only the mount table says that it can be read.  The table of this process's mount
 namespace is ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)).  inotify sees nothing when something is mounted over a
 folder, so change is noticed by polling that file for EPOLLPRI, which the kernel raises on every mount and unmount.
 """
@@ -184,8 +184,8 @@ class MountTable:
     def visible(self) -> list[Mount]:
         """Return the mounts that no later mount hides, in the table's order.
 
-        The kernel mounts on what is visible, so a mount is hidden exactly if another one has the same parent as it, or
-        as one of those that it is reached through, and lies above it on the path, or lies upon it.
+        The kernel mounts only on what is visible.  So a mount is hidden exactly if a later one lies on it, or on a folder
+        above it, with the same parent mount as it or as one of the mounts that it is reached through.
         """
         by_id = {mount.mount_id: mount for mount in self.mounts}
         children = {(mount.parent_id, mount.mount_point) for mount in self.mounts if mount.parent_id != mount.mount_id}
@@ -264,7 +264,7 @@ def device_mounts(
         if (mount.root != "/" and mount.fs_type != "btrfs") or not present(device):
             continue
         best = found.get(device)
-        # A filesystem may be mounted at several places; one where we can write is worth more, then the first.
+        # A filesystem may be mounted at several places: one that we can write to is best, then the first.
         if best is None or (best.read_only and not mount.read_only):
             found[device] = mount
     return found
@@ -296,7 +296,7 @@ class MountWatch:
 
     def _on_ready(self) -> None:
         if self._epoll is not None:
-            # Asking takes the event off; the answer may be empty, because the loop's own asking took it already.
+            # Polling clears the event. The answer may be empty: the loop's own poll may have cleared it already.
             self._epoll.poll(0)
             self._changed()
 

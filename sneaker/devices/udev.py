@@ -1,7 +1,7 @@
 """What udev says of block devices: which are there, what is on them, and word when that changes.
 
 A USB stick gives ``add`` for the disk and each partition; a card reader, a loop device and a disk that is formatted
-anew give ``change``.  So actions mean nothing here: any event says "look again", and looking is reading properties.
+anew give ``change``.  So it does not matter which event comes: each one means "look again" at the properties.
 Where there is no udev (a container), lists are empty and the mount table alone has to do.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Self
 
 __all__ = ["BlockDevice", "UdevWatch", "block_device", "block_devices"]
 
-# Room for some thousand events of a hub that is plugged in with everything on it; the default holds a few hundred.
+# Room for the thousands of events of a full USB hub that is plugged in; the default holds a few hundred.
 _RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 _HEX_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
@@ -113,7 +113,7 @@ class UdevWatch:
             try:
                 monitor.set_receive_buffer_size(_RECEIVE_BUFFER_BYTES)
             except OSError:
-                pass  # only root may; an overflow is healed by looking again
+                pass  # only root may do this; after an overflow we look again anyway
             monitor.start()
         except (ImportError, OSError):
             return self
@@ -122,12 +122,12 @@ class UdevWatch:
         return self
 
     def _on_ready(self) -> None:
-        # What the events say is not even kept: the list of devices is the truth, and it may be newer by now.
+        # The events themselves are dropped: the list of devices is what counts, and may be newer.
         try:
             while self._monitor is not None and self._monitor.poll(0) is not None:
                 pass
         except OSError:
-            pass  # ENOBUFS: events were lost, which is as good a reason to look again as any
+            pass  # ENOBUFS: events were lost, so look again
         self._changed()
 
     def __exit__(

@@ -139,7 +139,7 @@ class _Connection:
         try:
             self.call(path, filesystem, "Repair", {}, node)
         except StickError:
-            # Versions before 3.0 of libblockdev take for failure what fsck.vfat says when it has corrected something.
+            # libblockdev before 3.0 takes the exit code of fsck.vfat after a successful repair for a failure.
             if self.call(path, filesystem, "Check", {}, node) == (True,):
                 return
             raise
@@ -160,7 +160,7 @@ def _bus_errors() -> Iterator[None]:
     except StickError:
         raise
     except Exception as error:
-        # Sockets, authentication and timeouts each have errors of their own, and the bus's address comes from outside.
+        # Sockets, authentication and timeouts have error classes of their own, and the address of the bus may be anything.
         raise StickError(f"cannot reach udisks over D-Bus: {type(error).__name__}") from None
 
 

@@ -1,9 +1,9 @@
 """Plug in and forget: every enrolled device that appears is visited, and somebody is told.
 
-Nothing here depends on an event being seen, seen once, or seen in order: an event of the mount table or of udev, and a
-slow timer, all mean "look again", and looking compares what is there with what has been attended to.
+Events may be lost, doubled or out of order.  Each event of the mount table or of udev, and a slow timer, only means "look
+again", and a look compares what is there with what has been done.
 
-What a visit is, and which devices are enrolled, is the ``Visitor``'s business; what is said to whom, the teller's.
+The ``Visitor`` knows what a visit is and which devices are enrolled; ``tell`` knows what is said to whom.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class WatchSettings:
     settle_s: float = 0.25
     # A hub full of sticks gives hundreds of events in a second; looking takes some milliseconds.
     look_interval_s: float = 0.2
-    # Heals what no event told.
+    # For changes of which no event came.
     heal_s: float = 60
     # A desktop mounts within a second of the event; only after this do we ask udisks ourselves.
     mount_grace_s: float = 3
@@ -155,7 +155,7 @@ class Watcher:
                     except TimeoutError:
                         pass
                     else:
-                        # The first event was acted upon at once; those that follow on its heels are taken together.
+                        # The first event is acted upon at once; those that follow closely are taken together.
                         await asyncio.sleep(self.settings.look_interval_s)
             finally:
                 await self._stop()
@@ -185,7 +185,7 @@ class Watcher:
     # ------------------------------------------------------------------------------------------------ looking
 
     def _look(self) -> None:
-        """Begin what there is to do; what goes wrong in looking is said, and the next look comes."""
+        """Begin what there is to do; an error in looking is reported, and the next look comes."""
         try:
             self._compare()
         except Exception as error:
@@ -207,7 +207,7 @@ class Watcher:
 
     def _gone(self, attendance: _Attendance) -> None:
         if attendance.visiting:
-            return  # told when the visit notices, with what it did until then
+            return  # the visit notices, and is reported with what it did until then
         if attendance.enrolled and not attendance.told_removed:
             attendance.told_removed = True
             self.tell(StickRemoved(attendance.device, during_visit=attendance.unfinished))
@@ -299,7 +299,7 @@ class Watcher:
             await asyncio.sleep(self.settings.look_interval_s)
             if not self._is_present(device):
                 return
-        # What somebody else mounted, somebody may be looking at.
+        # If somebody else mounted it, somebody may be using it.
         released = False
         if device.medium in self._mounted_here:
             attendance.told_removed = True  # for what the mount table says meanwhile
@@ -308,7 +308,7 @@ class Watcher:
         self.tell(VisitDone(device, summary, seconds, released))
 
     def _beside(self, device: MountedDevice, *, visited: bool) -> bool:
-        """Whether another partition of the same stick is not finished; with ``visited``, be it only not yet released."""
+        """Whether another partition of the same stick is unfinished; with ``visited``, one that is only not released yet counts."""
         number, sequence = device.medium
         if sequence == 0:
             return False  # this kernel does not say what is on one stick
@@ -318,10 +318,10 @@ class Watcher:
         return any(found[0] != number and found[1] == sequence for found in busy)
 
     def _retry_delay(self, error: Exception, attempt: int) -> float | None:
-        """Return the seconds to wait before another attempt, or None for what time does not heal."""
+        """Return the seconds to wait before another attempt, or None if waiting does not help."""
         if not isinstance(error, StickError | OSError | StoreLocked):
             return None
-        # Another sneaker may be at work in the store for as long as it likes.
+        # Another sneaker may hold the store for any length of time.
         if attempt >= self.settings.attempts and not isinstance(error, StoreLocked):
             return None
         return float(min(self.settings.first_retry_s * 2 ** (attempt - 1), self.settings.longest_retry_s))
@@ -376,7 +376,7 @@ class Watcher:
         except Exception as error:
             self.tell(Trouble(device.node, what_went_wrong(error)))
             return False
-        # It may come back under the same mount id, and has to count as new all the same.
+        # It may come back with the same mount id, and must count as new.
         self._attended.pop((device.medium, device.mount_id), None)
         self.look()
         return True
@@ -391,6 +391,6 @@ class Watcher:
             released = await run_in_thread(lambda: mounter.release(device, switch_off))
             if released and switch_off:
                 await run_in_thread(lambda: mounter.switch_off(device))
-        except Exception as error:  # one that stays on may be pulled out as well, once it is unmounted
+        except Exception as error:  # it is unmounted, so it may be pulled out even if it stays on
             self.tell(Trouble(device.node, what_went_wrong(error)))
         return released

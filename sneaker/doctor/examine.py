@@ -1,7 +1,7 @@
 """What is wrong on this machine, and first of all: is the own feed forked, or in danger of it?
 
-A finding is a *problem* if the person should do something about it, a *note* if it is good to know.  Nothing is changed,
-but for ``dismiss`` where the person asks for it.
+A finding is a *problem* if the person should do something about it, a *note* if it is good to know.  Nothing is
+changed.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class OwnFeed:
 
     @property
     def may_dismiss(self) -> bool:
-        """Whether nothing but the word of others says that there is more, so that the person may know better."""
+        """Whether only others claim that there is more, so that the person may know better."""
         return (
             self.state is OwnState.BEHIND
             and self.seen.proven <= self.seen.held
@@ -463,7 +463,7 @@ def _clock_findings(home: Home, now_ms: int) -> Iterator[Finding]:
         )
     ahead = [peer for peer in home.store.peers.known_peers() if now_ms + _DAY_MS < peer.time_ms < _LATEST_MS]
     known = [peer for peer in home.store.peers.known_peers() if peer.time_ms]
-    # One machine with a wrong clock says nothing about ours.
+    # One other machine with another time proves nothing: its clock may be wrong.
     if len(ahead) >= 2 and 2 * len(ahead) > len(known):
         yield Finding(
             "clock-behind", Level.PROBLEM, f"most machines met have later clocks than this one ({day(now_ms)})", hint

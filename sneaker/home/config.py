@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 CONFIG_NAME = "config.toml"
-# Some settings and many remarks. Of a key with thousands of dots, tomllib's time is the square.
+# Room for all settings and many remarks. For a key with thousands of dots, tomllib takes quadratic time.
 _MAX_CONFIG_BYTES = 64 * 1024
 _MAX_CONFIG_LINE_BYTES = 4096
 
@@ -41,7 +41,7 @@ class DriveSettings:
 
     #: Types of file systems that may be sticks; None for the usual ones.
     filesystems: frozenset[str] | None = None
-    #: Have udisks2 mount what nothing else mounts, and unmount it after the visit.
+    #: Let udisks2 mount sticks that nothing else mounts, and unmount them after the visit.
     mount: bool = False
     unmount: bool = True
     power_off: bool = False
@@ -81,7 +81,7 @@ class PeerSettings:
 class StickSettings:
     """Section ``sticks``: how visits treat sticks; sizes in bytes, in the file also as texts like "500M"."""
 
-    #: A machine whose card has not changed for so many days no longer keeps bundles on the stick.
+    #: A machine whose card has not changed for so many days no longer counts on the stick.
     stale_days: int = 90
     #: What stays free on a stick.
     min_free_bytes: int = 4 * 1024 * 1024

@@ -1,9 +1,9 @@
-"""Notes that know where they were written: a file that was copied, restored or carried to another machine can tell.
+"""Notes that know where they were written, so that a copied, restored or moved home is recognised.
 
-Each names its own inode and what it lies on, and no copy has both.  Renaming a folder, or mounting it elsewhere, changes
-neither.  Inode numbers are given again: with its generation, an older note written into a file that came after it does not
-fit, either.  Not everything lasts everywhere: FAT and FUSE give new inode numbers at each mount, live systems a new machine-id
-at each start.  What does not last is not written down, and a note that knows nothing else says that it cannot tell.
+Each note names its own inode and what it lies on; no copy has both.  Renaming a folder, or mounting it elsewhere, changes
+neither.  Inode numbers are used again, so a note also names the generation of its inode: an older note that is written
+into a newer file does not fit.  Some numbers do not last: FAT and FUSE give new inode numbers at each mount, and live
+systems have a new machine-id at each start.  Those are left out, and a note with nothing else says that it cannot tell.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def read_note(path: Path) -> PlaceNote | None:
 def _is_here(written: object, now: Mapping[str, str | int]) -> bool | None:
     if not isinstance(written, dict):
         return False
-    # Of two systems on one drive, and of two drives in one board, the drive decides: that is what gets copied.
+    # The drive decides before the board and the system: a drive is what gets copied.
     shared = next((kind for kind in _EVIDENCE if kind in written and kind in now), None)
     if shared is not None and written[shared] != now[shared]:
         return False
@@ -92,7 +92,7 @@ def _is_here(written: object, now: Mapping[str, str | int]) -> bool | None:
 
 
 def _place(descriptor: int) -> dict[str, str | int]:
-    """Return what lasts of the place of a file; not the numbers themselves, which are nobody's business."""
+    """Return digests of the lasting numbers of a file's place; the numbers themselves are nobody's business."""
     status = os.fstat(descriptor)
     found: dict[str, str | int] = {}
     for kind, number in zip(
@@ -136,7 +136,7 @@ def _machine_id() -> bytes | None:
         if number is None:
             continue
         with contextlib.suppress(OSError, ValueError, StopIteration):
-            # A clock that is behind the file says nothing: many machines have none, and start in the past.
+            # A wall clock that is behind the file proves nothing: many machines have none and start in the past.
             if _started_at() <= os.stat(path).st_mtime <= time.time():
                 return None
         return number

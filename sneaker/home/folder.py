@@ -14,7 +14,7 @@ __all__ = ["make_home_folder"]
 def make_home_folder(path: Path) -> None:
     """Make the folder of a home, or look at the one that is there; raises HomeUnsafe and OSError.
 
-    On file systems that know no owners (FAT, exFAT) everything belongs to whoever may use them: that is taken as it is.
+    On file systems without owners (FAT, exFAT) everything belongs to whoever may use them; that is accepted.
     """
     is_new = not path.is_dir()
     make_private_folder(path)

@@ -15,12 +15,12 @@ from sneaker.refs import encode_base64
 
 __all__ = ["check_content", "check_file", "check_stick"]
 
-# What may break up a key without hiding it: line breaks, spaces, the zeros of UTF-16, and backslashes of JSON or a shell.
+# A key is still readable with these in it: line breaks, spaces, the zeros of UTF-16, backslashes of JSON or a shell.
 _SPACES = b" \t\r\n\v\f\0"
 _ESCAPES = re.compile(rb"\\[nrt]?")
 _TO_BASE64 = bytes.maketrans(b"-_", b"+/")
 
-# So much base64 is the same whether the seed ends there or the public key follows it, as in the secret file.
+# The first letters of base64 that do not depend on whether the public key follows the seed, as in the secret file.
 _SEED_LETTERS = 42
 
 _FOR_EVER = "whoever gets it can write in your name, for ever"

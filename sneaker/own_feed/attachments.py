@@ -1,6 +1,6 @@
 """Attachments: files that become blobs, and the links to them in a post.
 
-A blob is public: whoever sees its id may ask anybody for it.  So it is stored only with a message that nothing forbids.
+A blob is public: whoever sees its id may ask anybody for it.  So it is stored only once its message may be published.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a person gives to be published, read so that it goes out as it was given, or not at all.
+"""What a person gives to be published: it goes out as it was given, or not at all.
 
-A message cannot be taken back, and JSON forgives much without a word: of two equal keys the last one wins, numbers become
-doubles, and ``recps``, which means "encrypt this to them", is a field like any other.  What would be published otherwise
-than it stands there is refused, in words that say what is in the way.
+A message cannot be taken back, and JSON says nothing about mistakes: of two equal keys the last one wins, numbers become
+doubles, and ``recps``, which means "encrypt this to them", is a field like any other.  Whatever would be published in
+another way than it was given is refused, with the reason.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _check_keys(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _check_number(text: str) -> None:
-    """Raise PublishUnsafe for a number that is another one as a double, which is what all numbers of JSON are here."""
+    """Raise PublishUnsafe for a number that would change: all numbers in messages are doubles."""
     number = float(text)
     kept = format_number(number)
     if kept == "null":
@@ -123,7 +123,7 @@ def _read_recipient(item: Any) -> FeedRef:
 
 
 def check_meaning(content: dict[str, Any], me: FeedRef) -> None:
-    """Raise PublishUnsafe for what nobody can mean: a post that says nothing, a contact message about ourselves."""
+    """Raise PublishUnsafe for what must be a mistake: an empty post, a contact message about ourselves."""
     kind = content.get("type")
     if kind == "post":
         text = content.get("text")

@@ -1,12 +1,10 @@
 """Checking many signatures on all cores while the caller does something else.
 
-Threads would be simpler, and libsodium does let go of the interpreter's lock while it works.  But a thread that reads
-and hashes messages holds that lock for 5 ms at a time, and a check takes 0.04 ms: measured on two cores, two threads
-beside one that is busy for 7 us per message take 49 us per message, two processes 27, and two threads with nobody
-beside them 22.  So big imports use processes.  They cost 20 ms of start-up each, which small imports save: those use
-threads, and so does everything where the processes cannot be started.
-
-It stands beside the store because both import and the store's own check need it.
+Threads would be simpler, and libsodium lets go of the interpreter's lock while it works.  But a thread that reads and
+hashes messages holds that lock for 5 ms at a time, and a check takes only 0.04 ms.  Measured on two cores: two threads
+beside one that is busy for 7 us per message take 49 us per message, two processes take 27, and two threads alone 22.
+So big imports use processes.  These cost 20 ms each to start, so small imports use threads, and so does everything
+where processes cannot be started.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ __all__ = ["PROCESSES_FROM", "Check", "Verifier", "available_cores", "check_sign
 #: (public key, signature, what was signed)
 Check = tuple[bytes, bytes, bytes]
 
-# Signatures after which processes pay: two of them have cost as much as checking a thousand.
+# From so many signatures on processes pay: starting two of them costs as much as checking a thousand.
 PROCESSES_FROM = 1000
 
 # What a pipe should hold, so that its worker is busy while we are writing a batch to the disk.
@@ -111,7 +109,7 @@ class Verifier:
                     return None
                 self.wait(1.0)
                 answer = oldest.worker.answer()
-            # A worker that died (killed for want of memory, perhaps) leaves its work to us.
+            # A worker that died (perhaps for want of memory) leaves its work to us.
             verdicts = answer if answer is not None else check_signatures(oldest.checks)
         self._order.popleft()
         return verdicts
@@ -250,8 +248,8 @@ def _start_workers(count: int) -> list[_Worker]:
     workers: list[_Worker] = []
     try:
         for _ in range(count):
-            # No site-packages, no environment: 20 ms instead of 60. A group of its own: Ctrl-C is for us to handle. Not a
-            # session: Linux shares the processor out between sessions, and this is part of ours.
+            # No site-packages and no environment: it starts in 20 ms instead of 60. A process group of its own, so that we
+            # handle Ctrl-C. Not a session of its own: Linux shares the processor out between sessions.
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(script), *folders],
                 stdin=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """A process that checks signatures: run as a script, it reads chunks from stdin and answers on stdout.
 
 It stands alone (Python's library and PyNaCl, found by the folders given as arguments), because what it imports is
-what it costs to start: 20 ms.  See ``verification`` for who starts it and why.
+what it costs to start: 20 ms.  ``signatures.pool`` starts it, and says why.
 
     chunk:   count (4 bytes), then count lengths (4 bytes each), then so many bytes each:
              public key (32 bytes), signature (64), what was signed
