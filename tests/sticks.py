@@ -16,7 +16,7 @@ from sneaker.feed.classic.message import Head, create_message
 from sneaker.home.home import Home
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
-from sneaker.own_feed.publish import check_may_publish
+from sneaker.own_feed.fork_guard import check_may_publish
 from sneaker.refs import FeedRef
 from sneaker.stick.enrolment import enrol, trust
 from sneaker.stick.layout import base32

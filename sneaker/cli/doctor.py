@@ -10,7 +10,7 @@ import typer
 from sneaker.caps import Caps
 from sneaker.cli.app import JsonOption, command, now_ms, settings
 from sneaker.cli.environment import default_memory
-from sneaker.cli.printing import clean, counted, warn_if_forgetful
+from sneaker.cli.printing import clean, counted, warn_of_memory_problem
 from sneaker.errors import ConfigError, ExitCode, HomeMissing, SneakerError, UsageError
 from sneaker.home.config import load_config
 
@@ -55,7 +55,7 @@ def doctor(
     from sneaker.cli.hook import hook_problem
     from sneaker.doctor.examine import Finding, Level, error_finding, examine, examine_folder, own_feed
     from sneaker.home.home import open_home
-    from sneaker.own_feed.fork_guard import Standing
+    from sneaker.own_feed.fork_guard import ForkGuard
 
     if last is not None:
         return _go_on_from(last, yes=yes, dismiss=dismiss, json=json)
@@ -73,12 +73,12 @@ def doctor(
     try:
         opened = open_home(settings.home, caps)
         with opened.store:
-            standing = Standing(opened, default_memory())
-            standing.recall(now_ms)
-            own = own_feed(opened, standing.doubt())
+            guard = ForkGuard(opened, default_memory())
+            guard.recall_forgotten(now_ms)
+            own = own_feed(opened, guard.doubt())
             if dismiss and (dismissed := _dismiss(opened.store, own, yes=yes)):
-                own = own_feed(opened, standing.doubt())
-            findings += examine(opened, own, now_ms=now_ms(), forgetful=standing.probe())
+                own = own_feed(opened, guard.doubt())
+            findings += examine(opened, own, now_ms=now_ms(), memory_problem=guard.memory.probe())
     except (HomeMissing, UsageError):
         raise
     except SneakerError as error:
@@ -105,21 +105,20 @@ def _go_on_from(last: int, *, yes: bool, dismiss: bool, json: bool) -> int:
     """Take the person's word that message ``last`` is the last one; show that message and ask once more."""
     from sneaker.cli.app import home
     from sneaker.doctor.examine import own_feed
-    from sneaker.own_feed.fork_guard import Standing
-    from sneaker.own_feed.publish import check_may_publish
+    from sneaker.own_feed.fork_guard import ForkGuard, check_may_publish
 
     with home() as opened:
         me, store = opened.keypair.public, opened.store
-        standing = Standing(opened, default_memory())
-        standing.recall(now_ms)
+        guard = ForkGuard(opened, default_memory())
+        guard.recall_forgotten(now_ms)
         if dismiss:
             _dismiss(store, own_feed(opened), yes=yes)
         check_may_publish(store, me)
-        standing.check_last(last)
+        guard.check_last(last)
         if not yes:
             _ask(last, store.message(me, last) if last else None)
-        standing.declare_last(last, now_ms())
-        warn_if_forgetful(standing.forgetful)
+        guard.declare_last(last, now_ms())
+        warn_of_memory_problem(guard.memory.problem)
     if json:
         value: LastMessageJson = {"home": str(settings.home), "id": str(me), "last": last}
         settings.output(json).print_json(value)

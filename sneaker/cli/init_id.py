@@ -11,7 +11,7 @@ import typer
 from sneaker.caps import Caps, parse_cap
 from sneaker.cli.app import JsonOption, command, home, settings
 from sneaker.cli.environment import default_memory
-from sneaker.cli.printing import warn_if_forgetful
+from sneaker.cli.printing import warn_of_memory_problem
 from sneaker.home.config import CONFIG_NAME, Config, format_config
 
 __all__: list[str] = []
@@ -41,7 +41,7 @@ def init(
     from sneaker.home.home import create_home
     from sneaker.home.secret_file import load_secret
     from sneaker.keys import Keypair
-    from sneaker.own_feed.fork_guard import Standing
+    from sneaker.own_feed.fork_guard import ForkGuard
 
     caps = Caps()
     if network_key is not None or hmac_key is not None:
@@ -53,9 +53,9 @@ def init(
     create_home(settings.home, keypair, format_config(Config(caps=caps)), CONFIG_NAME, adopted=secret is not None)
     if secret is None:
         with home() as opened:
-            standing = Standing(opened, default_memory())
-            standing.begin()
-            warn_if_forgetful(standing.forgetful)
+            guard = ForkGuard(opened, default_memory())
+            guard.begin_memory()
+            warn_of_memory_problem(guard.memory.problem)
     output = settings.output(json)
     if json:
         from sneaker.cli.json_output.home import home_json

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from sneaker.errors import SneakerError
 from sneaker.escaping import escaped
 
-__all__ = ["Output", "Screen", "clean", "counted", "print_error", "print_failure", "warn_if_forgetful"]
+__all__ = ["Output", "Screen", "clean", "counted", "print_error", "print_failure", "warn_of_memory_problem"]
 
 
 class Screen:
@@ -61,7 +61,7 @@ def print_failure(message: str, hint: str | None) -> None:
         print(f"sneaker: hint: {clean(hint, 500)}", file=sys.stderr)
 
 
-def warn_if_forgetful(reason: str | None) -> None:
+def warn_of_memory_problem(reason: str | None) -> None:
     """Warn if what was published could not be remembered outside of the home; ``-q`` does not silence that."""
     if reason is not None:
         print(

@@ -12,7 +12,7 @@ import typer
 
 from sneaker.cli.app import JsonOption, command, home, now_ms, settings
 from sneaker.cli.environment import default_memory
-from sneaker.cli.printing import warn_if_forgetful
+from sneaker.cli.printing import warn_of_memory_problem
 from sneaker.errors import PublishUnsafe, UsageError
 from sneaker.limits import MAX_JSON_LINE_BYTES, PUBLISH_WAIT_S
 from sneaker.refs import FeedRef
@@ -144,13 +144,13 @@ def publish_message(
     attachments: Attachments | None = None,
 ) -> Message:
     """Append to the own feed, and say on stderr what that waits for."""
-    from sneaker.own_feed.fork_guard import Standing
+    from sneaker.own_feed.fork_guard import ForkGuard
     from sneaker.own_feed.publish import publish
 
     def on_wait() -> None:
         settings.output(json).say(f"another sneaker is writing to the store; waiting up to {wait_s:g} s for it")
 
-    standing = Standing(opened, default_memory())
+    guard = ForkGuard(opened, default_memory())
     message = publish(
         opened.store,
         opened.keypair,
@@ -160,9 +160,9 @@ def publish_message(
         attachments=attachments,
         private_to=private_to,
         random_bytes=os.urandom,
-        standing=standing,
+        guard=guard,
         wait_s=wait_s,
         on_wait=on_wait,
     )
-    warn_if_forgetful(standing.forgetful)
+    warn_of_memory_problem(guard.memory.problem)
     return message

@@ -140,7 +140,7 @@ class OwnFeed:
 def own_feed(home: Home, doubt: Doubt | None = None) -> OwnFeed:
     """Look at everything that anybody ever showed or claimed of the own feed; raises StoreError.
 
-    ``doubt`` is what the home itself gives reason for (``Standing.doubt``).
+    ``doubt`` is what the home itself gives reason for (``ForkGuard.doubt``).
     """
     me, store = home.keypair.public, home.store
     seen = store.own_sequence_seen(me)
@@ -181,14 +181,14 @@ def error_finding(error: SneakerError) -> Finding:
     return Finding(error.code, Level.PROBLEM, error.message, error.hint)
 
 
-def examine(home: Home, own: OwnFeed, *, now_ms: int, forgetful: str | None = None) -> list[Finding]:
+def examine(home: Home, own: OwnFeed, *, now_ms: int, memory_problem: str | None = None) -> list[Finding]:
     """Return all findings of an opened home, problems first; raises StoreError only if the store cannot be read at all.
 
-    ``forgetful`` says why what is published cannot be remembered outside of the home, if so (``Standing.probe``).
+    ``memory_problem`` says why what is published cannot be remembered outside of the home, if so (``PublishMemory.probe``).
     """
     found = [
         *_own_findings(own),
-        *_memory_findings(forgetful),
+        *_memory_findings(memory_problem),
         *_glance(home),
         *examine_folder(home.path),
         *_clock_findings(home, now_ms),
@@ -335,12 +335,12 @@ def _who_claims(own: OwnFeed) -> str:
     return "a machine near you says" if len(sources) == 1 else f"{len(sources)} machines near you say"
 
 
-def _memory_findings(forgetful: str | None) -> Iterator[Finding]:
-    if forgetful is not None:
+def _memory_findings(problem: str | None) -> Iterator[Finding]:
+    if problem is not None:
         yield Finding(
             "memory-unwritable",
             Level.PROBLEM,
-            f"what you publish cannot be remembered outside of the home: {forgetful}. If an old copy of the home is put back,"
+            f"what you publish cannot be remembered outside of the home: {problem}. If an old copy of the home is put back,"
             " nothing here will notice, and the next message can fork your feed",
             "let this user write there; XDG_STATE_HOME names another place",
         )

@@ -22,7 +22,7 @@ from typing import Any
 
 from sneaker.files.atomic_write import new_file
 
-__all__ = ["PlaceNote", "read_note", "write_note"]
+__all__ = ["LocatedNote", "read_note", "write_note"]
 
 # A note may hold a message: 8,192 UTF-16 units, as JSON in JSON.
 _MAX_BYTES = 128 * 1024
@@ -34,10 +34,10 @@ _BLOCK_DEVICES = "/sys/dev/block"
 _MOUNTS = "/proc/self/mountinfo"
 _KERNEL_STATISTICS = "/proc/stat"
 
-# Where the kernel shows the number that the maker of a memory card, of an NVMe or of a SCSI or ATA drive gave it.
+# Where the kernel shows the number that the maker of a memory card, of an NVMe or of a SCSI or ATA disk gave it.
 _MEDIUM_NUMBERS = ("device/cid", "device/serial", "device/vpd_pg80")
 
-# What tells places apart, the best first: the drive itself, the board, the system that is installed.
+# What tells places apart, the best first: the disk itself, the board, the system that is installed.
 _EVIDENCE = ("medium", "board", "machine")
 
 # FS_IOC_GETVERSION of <linux/fs.h>, on machines where the direction takes two bits; on others the kernel does not know it.
@@ -48,7 +48,7 @@ _CHANGING_INODES = ("vfat", "msdos", "exfat", "fuse", "cifs", "smb")
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceNote:
+class LocatedNote:
     """What a note says, and whether it still lies where it was written; ``is_here`` is None if that cannot be told."""
 
     fields: Mapping[str, Any]
@@ -62,7 +62,7 @@ def write_note(path: Path, fields: Mapping[str, Any]) -> None:
         file.write(note.encode("utf-8") + b"\n")
 
 
-def read_note(path: Path) -> PlaceNote | None:
+def read_note(path: Path) -> LocatedNote | None:
     """Return a note; None if there is none, or it cannot be read."""
     try:
         with path.open("rb") as file:
@@ -72,13 +72,13 @@ def read_note(path: Path) -> PlaceNote | None:
         return None
     if not isinstance(fields, dict):
         return None
-    return PlaceNote(fields, _is_here(fields.get("place"), place))
+    return LocatedNote(fields, _is_here(fields.get("place"), place))
 
 
 def _is_here(written: object, now: Mapping[str, str | int]) -> bool | None:
     if not isinstance(written, dict):
         return False
-    # The drive decides before the board and the system: a drive is what gets copied.
+    # The disk decides before the board and the system: a disk is what gets copied.
     shared = next((kind for kind in _EVIDENCE if kind in written and kind in now), None)
     if shared is not None and written[shared] != now[shared]:
         return False
@@ -159,7 +159,7 @@ def _file_system(device: int) -> str:
 
 
 def _medium_number(device: int) -> bytes | None:
-    """Return what the maker numbered the drive with on which a file lies; None for virtual ones, which have only names."""
+    """Return what the maker numbered the disk with on which a file lies; None for virtual ones, which have only names."""
     block = Path(_BLOCK_DEVICES, f"{os.major(device)}:{os.minor(device)}")
     for disk in _disks(block):
         numbers = [disk / name for name in _MEDIUM_NUMBERS]
@@ -171,7 +171,7 @@ def _medium_number(device: int) -> bytes | None:
 
 
 def _disks(block: Path, depth: int = 4) -> Iterator[Path]:
-    """Yield the drives under a block device: it can be a part of one, or be made of others (encryption, LVM, RAID)."""
+    """Yield the disks under a block device: it can be a part of one, or be made of others (encryption, LVM, RAID)."""
     with contextlib.suppress(OSError):
         device = block.resolve(strict=True)
         below = sorted(device.glob("slaves/*"))

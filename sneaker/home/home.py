@@ -48,7 +48,7 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose home a folder is, and where it is at home; see ``standing``.
+    """Whose home a folder is, and where it is at home; see ``own_feed.fork_guard``.
 
     ``name`` is a random one, which this home and its copies have and no other.  ``adopted`` says that the identity comes
     from elsewhere and may have published there.  ``is_here`` is that of the note.
@@ -152,7 +152,7 @@ def _check_link(path: Path) -> None:
     if secret.is_symlink() and not secret.exists():
         raise KeysError(
             f"the secret {secret} is a link to {secret.readlink()}, which is not there",
-            hint="is a drive not mounted? bring it back; a new secret would be a new identity",
+            hint="is a disk not mounted? bring it back; a new secret would be a new identity",
         )
 
 

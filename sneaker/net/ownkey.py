@@ -2,7 +2,7 @@
 
 A beacon that names our key from elsewhere is the cheapest sign of it, and anybody can send one.  So it is followed up: whoever
 completes a secret handshake with our key, from or at an address that is none of ours, holds our secret.  That is written down
-and stops publishing (``standing``) until the person has settled it; a mere beacon stops nothing.
+and stops publishing (``own_feed.fork_guard``) until the person has settled it; a mere beacon stops nothing.
 
 There is one way to complete it without the secret: to pass our own bytes on to ourselves.  So what our handshakes with our own
 key open with is written down before they begin, and no process of this home takes one of those for another machine's.

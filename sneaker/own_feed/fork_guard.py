@@ -1,4 +1,4 @@
-"""Standing: whether this home may speak for its feed, or there may be messages of its own that it knows nothing of.
+"""Fork guard: whether this home may publish, or could fork its feed because it knows nothing of some messages of its own.
 
 A fork cannot be mended, and five kinds of homes make one without meaning to: a home whose identity came from another
 program, one whose secret was exchanged, an old copy that was put back, a copy that went to another machine, and any two
@@ -8,17 +8,15 @@ such homes:
 
 * the *origin*, in the home: this home, of this feed, in this place, is the one that goes on with it.  Copied, restored or
   carried to another machine, it does not fit its place any more.
-* the *memory*, outside of the home (borg keeps such a one in ``~/.config/borg/security``, against replayed repositories):
-  the last message published here.  It stays when a home is put back, and says what that has forgotten; put back with the
-  home, it is another file than the one written last.  It is written before the message is stored, and holds it: whatever
-  ends the program in between, the message is not forgotten.
+* the *memory*, outside of the home (``last_published``): the last message published here.  It stays when a home is put
+  back, and says what that has forgotten; put back with the home, it is another file than the one written last.
 * the *own cards* that lie on sticks: each has a counter and our signature, and the store knows all that this home made.
   One that it did not make comes from a machine that this home was, before it was put back.
 
 A home in doubt publishes after the person has said which message is the last one (``sneaker doctor --last``).  Nobody else
 can: who knows ten messages does not know that there is no eleventh, and may have the ten from this very copy.
 
-What nothing here can tell: an image or snapshot of a whole disk or memory card, put back on the drive where it was made,
+What nothing here can tell: an image or snapshot of a whole disk or memory card, put back on the device where it was made,
 before a stick or a peer shows what it has forgotten; the same of copies where files have no lasting number (FAT, FUSE), if
 the memory lies there, too, and is put back with the home.
 """
@@ -26,34 +24,26 @@ the memory lies there, too, and is put back with the home.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 
 from sneaker.errors import (
     ForkError,
-    InvalidMessage,
     OutputError,
-    RefError,
     SneakerError,
-    StoreError,
-    StoreLocked,
     UsageError,
 )
 from sneaker.feed.classic.message import Head, Message
-from sneaker.feed.classic.validate import parse_message
-from sneaker.files.atomic_write import check_may_replace, reason_of
-from sneaker.home.copy_detection import read_note, write_note
 from sneaker.home.home import Home, read_origin, write_origin
 from sneaker.ingest.ingest import Ingest
 from sneaker.limits import PUBLISH_WAIT_S
-from sneaker.refs import MessageRef
-from sneaker.store.database import WriterLock
+from sneaker.own_feed.claims import contradicting
+from sneaker.own_feed.last_published import LastPublished, PublishMemory
+from sneaker.refs import FeedRef
+from sneaker.store.store import Store
 
-__all__ = ["Doubt", "Standing"]
+__all__ = ["Doubt", "ForkGuard", "check_may_publish"]
 
 
 class Doubt(StrEnum):
@@ -80,25 +70,34 @@ _REASONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """What was published last: its place and key, the message itself, and by which home; ``head`` is None for nothing yet."""
+def check_may_publish(store: Store, me: FeedRef) -> None:
+    """Raise ForkError if a new message of ours could contradict one that somebody has seen."""
+    if me in store.forked():
+        raise ForkError(
+            "your own feed is forked: two different messages carry your signature for one place",
+            hint="run 'sneaker doctor' to see both; a forked feed cannot be mended, go on with a new identity",
+        )
+    if contradicting(store, me):
+        raise ForkError(
+            "your own feed is forked: another machine writes with your key, and left a card that names other messages",
+            hint="run 'sneaker doctor'; stop using the key on one of the two machines, and go on with a new identity there",
+        )
+    seen = store.own_sequence_seen(me)
+    furthest = max(seen.proven, seen.claimed)
+    if furthest > seen.held:
+        raise ForkError(
+            f"your feed is known up to message {furthest}, this machine has it up to {seen.held}: publishing now would fork it",
+            hint="bring your own messages back: 'sneaker sync' or 'sneaker import' a stick that carries them, or connect to a"
+            " peer that has them; 'sneaker doctor' says who",
+        )
 
-    home: object
-    head: Head | None
-    message: Message | None
-    is_here: bool | None
 
-
-class Standing:
-    """Where a home stands; ``memory`` is the folder outside of it in which this user's machine remembers what it published."""
+class ForkGuard:
+    """Guards one home; ``memory`` is the folder outside of it in which this user's machine remembers what it published."""
 
     def __init__(self, home: Home, memory: Path) -> None:
         self._home = home
-        name = hashlib.blake2b(home.caps.network_id + home.keypair.public, digest_size=16).hexdigest()
-        self._memory = memory / f"published-{name}.json"
-        #: Why nothing can be remembered outside of the home, once that was tried in vain; for people.
-        self.forgetful: str | None = None
+        self.memory = PublishMemory(home, memory)
 
     @contextlib.contextmanager
     def alone(self, wait_s: float = PUBLISH_WAIT_S, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
@@ -107,25 +106,15 @@ class Standing:
         Who needs the lock of the store, too, takes that first.  Raises StoreLocked after ``wait_s`` seconds; ``on_wait`` is
         called once if it has to wait for long.
         """
-        lock = WriterLock(self._memory.with_suffix(".lock"))
-        try:
-            self._memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock.acquire(wait_s, on_wait)
-        except StoreLocked:
-            raise
-        except (OSError, StoreError):
-            pass  # ``forgetful`` will say why nothing can be written there
-        try:
+        with self.memory.locked(wait_s, on_wait):
             yield
-        finally:
-            lock.release()
 
-    def recall(self, now_ms: Callable[[], int], ingest: Ingest | None = None) -> None:
+    def recall_forgotten(self, now_ms: Callable[[], int], ingest: Ingest | None = None) -> None:
         """Let what is remembered and not held here any more count: the message is brought back, or waits for those before it.
 
         ``ingest`` is the one that is open and holds the store, while this home is ``alone``, if one is.  Raises StoreError.
         """
-        memory = self._remembered()
+        memory = self.memory.read()
         if memory is None or memory.head is None or self._holds(memory.head):
             return
         if ingest is None:
@@ -134,7 +123,7 @@ class Standing:
                 Ingest(self._home.store, caps=self._home.caps, now_ms=now_ms, workers=1, holds=True) as opened,
                 self.alone(),
             ):
-                self.recall(now_ms, opened)
+                self.recall_forgotten(now_ms, opened)
             return
         me, message = self._home.keypair.public, memory.message
         if message is not None and message.sequence > self._held_sequence():
@@ -153,7 +142,7 @@ class Standing:
             return Doubt.ADOPTED
         if self._home.store.sticks.met_forgotten_card(self._home.keypair.public):
             return Doubt.RESTORED
-        memory = self._remembered()
+        memory = self.memory.read()
         if origin is not None and origin.is_here:
             # Who puts back a whole folder leaves files alone that are as they were, like the origin; not the memory.
             return Doubt.MOVED if memory is not None and memory.is_here is False else None
@@ -162,7 +151,7 @@ class Standing:
         # Copied from one place to another, by whoever published last; or neither note can tell places apart.
         return None if memory.is_here or (memory.is_here is None and origin.is_here is None) else Doubt.MOVED
 
-    def require(self) -> None:
+    def check_no_doubt(self) -> None:
         """Raise ForkError if the person has to be asked."""
         doubt = self.doubt()
         if doubt is None:
@@ -190,113 +179,49 @@ class Standing:
         """
         with self.alone():
             self.check_last(sequence)
-            self._check_unchanged(self._remembered())
-            self._settle(anew=True)
-            self._remember(self._held(), None)
+            self._check_unchanged(self.memory.read())
+            self._settle_here(anew=True)
+            self.memory.remember(self._held(), None)
         self._home.store.sticks.forgive_cards(self._home.keypair.public, now_ms)
         self._home.store.own_keys.settle_own_key(self._home.keypair.public)
 
-    def begin(self) -> None:
+    def begin_memory(self) -> None:
         """Begin to remember, for a home that was just made: nothing was published with its identity yet."""
         with self.alone():
-            if self._remembered() is None and self._held() is None:
-                self._remember(None, None)
+            if self.memory.read() is None and self._held() is None:
+                self.memory.remember(None, None)
 
     @contextlib.contextmanager
     def publishing(self, message: Message) -> Iterator[None]:
         """Remember ``message``, which the block puts into the store, and that the feed goes on from here.
 
         For a home that is ``alone``; raises ForkError if a copy of it published meanwhile, as it may where nothing can be locked.
-        If the block fails, what was remembered before is again.  ``forgetful`` says why if there is no place for it outside
+        If the block fails, what was remembered before is again.  ``memory.problem`` says why if there is no place for it outside
         of the home: then the home's own note has to do.
         """
-        before = self._remembered()
+        before = self.memory.read()
         self._check_unchanged(before)
         head = Head(message.sequence, message.key)
-        self._remember(head, message)
+        self.memory.remember(head, message)
         try:
             yield
         except BaseException:
             with contextlib.suppress(SneakerError):
-                if self._held() != head and self.forgetful is None:
-                    self._take_back(before)
+                if self._held() != head and self.memory.problem is None:
+                    self.memory.restore(before)
             raise
         origin = read_origin(self._home.path)
         if origin is None or not origin.is_here:
             with contextlib.suppress(OutputError):
-                self._settle()
+                self._settle_here()
 
-    def probe(self) -> str | None:
-        """Return why nothing can be remembered outside of the home, for people; None if it can."""
-        trial = self._memory.with_name(f".{self._memory.name}.{secrets.token_hex(4)}.trial")
-        try:
-            check_may_replace(self._memory, lambda _: True)
-        except OutputError as error:
-            self.forgetful = error.message
-        else:
-            self._write(trial, {})
-            with contextlib.suppress(OSError):
-                trial.unlink()
-        return self.forgetful
-
-    def _settle(self, *, anew: bool = False) -> None:
+    def _settle_here(self, *, anew: bool = False) -> None:
         """Write down that this home, here, goes on with its feed; ``anew``: and no copy of it that may be elsewhere."""
         origin = read_origin(self._home.path)
         name = origin.name if origin is not None and not anew else None
         write_origin(self._home.path, self._home.keypair.public, name=name)
 
-    def _remember(self, head: Head | None, message: Message | None) -> None:
-        origin = read_origin(self._home.path)
-        fields = {
-            "feed": str(self._home.keypair.public),
-            "home": origin.name if origin is not None else None,
-            "sequence": head.sequence if head is not None else 0,
-            "key": str(head.key) if head is not None else None,
-            "message": message.text.decode("utf-8") if message is not None else None,
-        }
-        self._write(self._memory, fields)
-
-    def _take_back(self, before: _Memory | None) -> None:
-        if before is not None:
-            self._remember(before.head, before.message)
-        else:
-            with contextlib.suppress(OSError):
-                self._memory.unlink()
-
-    def _write(self, path: Path, fields: Mapping[str, object]) -> None:
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_note(path, fields)
-        except OSError as error:
-            self.forgetful = f"{path.parent} cannot be written: {reason_of(error)}"
-        except OutputError as error:
-            self.forgetful = error.message
-
-    def _remembered(self) -> _Memory | None:
-        """Return what this user's machine remembers to have published last; None if it remembers nothing."""
-        note = read_note(self._memory)
-        if note is None:
-            return None
-        sequence, key, text = (note.fields.get(name) for name in ("sequence", "key", "message"))
-        if type(sequence) is not int or sequence < 0 or note.fields.get("feed") != str(self._home.keypair.public):
-            return None
-        head, message = None, None
-        if sequence:
-            try:
-                head = Head(sequence, MessageRef.parse(str(key)))
-            except RefError:
-                return None
-            with contextlib.suppress(InvalidMessage):
-                message = parse_message(text) if isinstance(text, str) else None
-            if message is not None and (message.author, message.sequence, message.key) != (
-                self._home.keypair.public,
-                sequence,
-                head.key,
-            ):
-                message = None
-        return _Memory(note.fields.get("home"), head, message, note.is_here)
-
-    def _check_unchanged(self, memory: _Memory | None) -> None:
+    def _check_unchanged(self, memory: LastPublished | None) -> None:
         if memory is not None and memory.head is not None and not self._holds(memory.head):
             raise ForkError(
                 f"another home with this identity published message {memory.head.sequence:,} at this moment",

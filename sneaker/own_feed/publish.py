@@ -2,7 +2,7 @@
 
 A fork happens when a machine writes message n although the world has seen another n: after a restored backup, or with
 the same key on two machines.  So nothing is published while anybody has shown or claimed more of the own feed than we
-hold (``store.own_sequence_seen``), or while the home itself does not look like the one that published last (``standing``).
+hold (``store.own_sequence_seen``), or while the home itself does not look like the one that published last (``fork_guard``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sneaker.caps import Caps
-from sneaker.errors import ForkError, PublishUnsafe, SneakerError
+from sneaker.errors import PublishUnsafe, SneakerError
 from sneaker.feed.classic.message import Content, Message, check_publish_safe, create_message
 from sneaker.feed.private import box
 from sneaker.home.secret_guard import check_content
@@ -20,35 +20,12 @@ from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.limits import PUBLISH_WAIT_S
 from sneaker.own_feed.attachments import Attachments
-from sneaker.own_feed.claims import contradicting
 from sneaker.own_feed.draft import check_meaning, recipients
-from sneaker.own_feed.fork_guard import Standing
+from sneaker.own_feed.fork_guard import ForkGuard, check_may_publish
 from sneaker.refs import FeedRef
 from sneaker.store.store import Store
 
-__all__ = ["check_may_publish", "contact_content", "publish"]
-
-
-def check_may_publish(store: Store, me: FeedRef) -> None:
-    """Raise ForkError if a new message of ours could contradict one that somebody has seen."""
-    if me in store.forked():
-        raise ForkError(
-            "your own feed is forked: two different messages carry your signature for one place",
-            hint="run 'sneaker doctor' to see both; a forked feed cannot be mended, go on with a new identity",
-        )
-    if contradicting(store, me):
-        raise ForkError(
-            "your own feed is forked: another machine writes with your key, and left a card that names other messages",
-            hint="run 'sneaker doctor'; stop using the key on one of the two machines, and go on with a new identity there",
-        )
-    seen = store.own_sequence_seen(me)
-    furthest = max(seen.proven, seen.claimed)
-    if furthest > seen.held:
-        raise ForkError(
-            f"your feed is known up to message {furthest}, this machine has it up to {seen.held}: publishing now would fork it",
-            hint="bring your own messages back: 'sneaker sync' or 'sneaker import' a stick that carries them, or connect to a"
-            " peer that has them; 'sneaker doctor' says who",
-        )
+__all__ = ["contact_content", "publish"]
 
 
 def publish(
@@ -61,7 +38,7 @@ def publish(
     attachments: Attachments | None = None,
     private_to: Sequence[FeedRef] = (),
     random_bytes: Callable[[int], bytes],
-    standing: Standing | None = None,
+    guard: ForkGuard | None = None,
     wait_s: float = PUBLISH_WAIT_S,
     on_wait: Callable[[], None] | None = None,
 ) -> Message:
@@ -71,7 +48,7 @@ def publish(
     ``recps`` in it names them all, so that programs can show who reads along and answer everybody.  ``attachments`` are
     linked to, and stored once nothing forbids the message.  Raises PublishUnsafe for what other programs would refuse or
     read otherwise and for what would give away more than one means, ForkError if the own feed has been seen further on or,
-    with ``standing``, may go on elsewhere, and StoreError: StoreLocked if others write for more than ``wait_s`` seconds.
+    with ``guard``, may go on elsewhere, and StoreError: StoreLocked if others write for more than ``wait_s`` seconds.
     ``on_wait`` is called once if it has to wait for long.
     """
     readers = recipients(content, private_to, keypair.public)
@@ -92,13 +69,13 @@ def publish(
         Ingest(
             store, caps=caps, now_ms=now_ms, workers=1, holds=True, lock_timeout_s=wait_s, on_wait=on_wait
         ) as ingest,
-        standing.alone(wait_s, on_wait) if standing is not None else contextlib.nullcontext(),
+        guard.alone(wait_s, on_wait) if guard is not None else contextlib.nullcontext(),
     ):
-        if standing is not None:
-            standing.recall(now_ms, ingest)
+        if guard is not None:
+            guard.recall_forgotten(now_ms, ingest)
         check_may_publish(store, keypair.public)
-        if standing is not None:
-            standing.require()
+        if guard is not None:
+            guard.check_no_doubt()
         head = store.head(keypair.public)
         timestamp = now_ms()
         if head is not None:
@@ -107,7 +84,7 @@ def publish(
                 # Clocks of old machines jump back; readers sort by this.
                 timestamp = max(timestamp, int(last.timestamp) + 1)
         message = create_message(keypair, head, timestamp, body, caps.hmac_key)
-        with standing.publishing(message) if standing is not None else contextlib.nullcontext():
+        with guard.publishing(message) if guard is not None else contextlib.nullcontext():
             if attachments is not None:
                 attachments.store()
             ingest.add_message(message)

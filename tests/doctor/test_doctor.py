@@ -21,7 +21,7 @@ from sneaker.feed.classic.message import Head
 from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import create_home
 from sneaker.keys import Keypair
-from sneaker.own_feed.fork_guard import Standing
+from sneaker.own_feed.fork_guard import ForkGuard
 from sneaker.stick.enrolment import enrol
 from sneaker.store.check import check
 from sneaker.store.rows import Note, Peer, PeerKind
@@ -139,7 +139,7 @@ def test_what_we_signed_or_noted_is_never_dismissed(ada: Path, tmp_path: Path, c
         last = opened.store.message(ADA.public, 7)
         assert last is not None
         if claimed == "memory":
-            Standing(held, default_memory())._remember(Head(7, last.key), last)
+            ForkGuard(held, default_memory()).memory.remember(Head(7, last.key), last)
         elif claimed == "card":
             held.store.claims.note_claim(ADA.public, ADA.public, 7, last.key)
         else:

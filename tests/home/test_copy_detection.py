@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from sneaker.home import copy_detection as placenote
+from sneaker.home import copy_detection
 from sneaker.home.copy_detection import read_note, write_note
 
 
@@ -20,9 +20,9 @@ class Machine:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
         for name in ("system", "board", "block", "mounts", "stat"):
-            monkeypatch.setattr(placenote, self._NAMES[name], str(folder / name))
-        monkeypatch.setattr(placenote, "_MACHINE_IDS", (str(folder / "system"),))
-        monkeypatch.setattr(placenote, "_BOARD_NUMBERS", (str(folder / "board"),))
+            monkeypatch.setattr(copy_detection, self._NAMES[name], str(folder / name))
+        monkeypatch.setattr(copy_detection, "_MACHINE_IDS", (str(folder / "system"),))
+        monkeypatch.setattr(copy_detection, "_BOARD_NUMBERS", (str(folder / "board"),))
         self.device = os.stat(folder).st_dev
         self.start(time.time() - 1000)
         self.file_system("ext4")
@@ -167,12 +167,12 @@ def test_where_inode_numbers_change_it_cannot_be_told(note: Path, machine: Machi
 
 
 def test_a_number_that_was_given_again(note: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placenote, "_generation", lambda _: 1)
+    monkeypatch.setattr(copy_detection, "_generation", lambda _: 1)
     anew(note)
     assert is_here(note) is True
-    monkeypatch.setattr(placenote, "_generation", lambda _: 2)
+    monkeypatch.setattr(copy_detection, "_generation", lambda _: 2)
     assert is_here(note) is False
-    monkeypatch.setattr(placenote, "_generation", lambda _: None)  # another kernel, which does not say
+    monkeypatch.setattr(copy_detection, "_generation", lambda _: None)  # another kernel, which does not say
     assert is_here(note) is True
 
 

@@ -17,13 +17,14 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import ForkError, StoreFull, StoreLocked, UsageError
-from sneaker.home import copy_detection as placenote
+from sneaker.home import copy_detection
 from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import create_home
 from sneaker.home.secret_file import save_secret
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
-from sneaker.own_feed.fork_guard import Doubt, Standing
+from sneaker.own_feed.fork_guard import Doubt, ForkGuard
+from sneaker.own_feed.last_published import PublishMemory
 from sneaker.own_feed.publish import publish
 from tests.command_line import sneaker as run_sneaker
 from tests.homes import NOW_MS, home, pack, take
@@ -55,18 +56,18 @@ class Ada:
                     {"type": "post", "text": os.urandom(8).hex()},
                     now_ms=lambda: NOW_MS,
                     random_bytes=os.urandom,
-                    standing=Standing(opened, self.memory),
+                    guard=ForkGuard(opened, self.memory),
                     wait_s=wait_s,
                 )
         return message.sequence
 
     def doubt(self, path: Path) -> Doubt | None:
         with home(path) as opened:
-            return Standing(opened, self.memory).doubt()
+            return ForkGuard(opened, self.memory).doubt()
 
     def declare(self, path: Path, sequence: int) -> None:
         with home(path) as opened:
-            Standing(opened, self.memory).declare_last(sequence, NOW_MS)
+            ForkGuard(opened, self.memory).declare_last(sequence, NOW_MS)
 
     def refuses(self, path: Path) -> str:
         """Assert that nothing can be published, and return what is said about it."""
@@ -288,11 +289,11 @@ def test_a_copy_that_published_where_nothing_can_be_locked(ada: Ada, monkeypatch
         monkeypatch.undo()
         ada.say(two)
 
-    monkeypatch.setattr(Standing, "alone", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(Standing, "require", be_overtaken)
+    monkeypatch.setattr(ForkGuard, "alone", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(ForkGuard, "check_no_doubt", be_overtaken)
     assert "another home with this identity published message 4 at this moment" in ada.refuses(one)
     with home(one) as opened, pytest.raises(UsageError):
-        Standing(opened, ada.memory).declare_last(4, NOW_MS)
+        ForkGuard(opened, ada.memory).declare_last(4, NOW_MS)
     with pytest.raises(ForkError):
         ada.declare(one, 3)
 
@@ -329,9 +330,9 @@ def test_two_copies_that_wrote_already(ada: Ada) -> None:
 def machine_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "machine-id"
     set_machine(path, "1")
-    monkeypatch.setattr(placenote, "_MACHINE_IDS", (str(path),))
+    monkeypatch.setattr(copy_detection, "_MACHINE_IDS", (str(path),))
     # Virtual machines and containers show no numbers of drives; where these tests run may be anything.
-    monkeypatch.setattr(placenote, "_BLOCK_DEVICES", str(tmp_path / "none"))
+    monkeypatch.setattr(copy_detection, "_BLOCK_DEVICES", str(tmp_path / "none"))
     return path
 
 
@@ -361,7 +362,7 @@ def test_a_home_on_another_machine(ada: Ada, machine_id: Path) -> None:
 def test_a_cloned_memory_card_in_another_board(ada: Ada, machine_id: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = ada.folder / "serial-number"
     board.write_bytes(b"10000000deadbeef\0")
-    monkeypatch.setattr(placenote, "_BOARD_NUMBERS", (str(board),))
+    monkeypatch.setattr(copy_detection, "_BOARD_NUMBERS", (str(board),))
     path = ada.make()
     ada.say(path)
     board.write_bytes(b"10000000cafecafe\0")
@@ -444,7 +445,7 @@ def test_a_memory_with_a_message_that_is_not_its_own(ada: Ada) -> None:
     ):
         note.write_text(json.dumps({**fields, **wrong}))
         with home(path) as opened:
-            Standing(opened, ada.memory).recall(lambda: NOW_MS)
+            ForkGuard(opened, ada.memory).recall_forgotten(lambda: NOW_MS)
             assert opened.store.clock()[ADA.public] == 2
             assert max([claim.sequence for claim in opened.store.claims.claims_about(ADA.public)], default=0) in (0, 3)
 
@@ -565,7 +566,7 @@ def test_nothing_is_forgotten_when_the_program_dies_before_the_store_is_written(
 
     with monkeypatch.context() as patch:
         patch.setattr(Ingest, "flush", die)
-        patch.setattr(Standing, "_take_back", lambda *_: None)  # nothing runs any more in a process that is dead
+        patch.setattr(PublishMemory, "restore", lambda *_: None)  # nothing runs any more in a process that is dead
         with pytest.raises(Killed):
             ada.say(path)
     with home(path) as opened:
@@ -599,20 +600,20 @@ def test_a_place_that_cannot_be_written_is_told(ada: Ada) -> None:
     ada.memory.parent.mkdir()
     ada.memory.write_text("not a folder")
     with home(path) as opened:
-        standing = Standing(opened, ada.memory)
-        assert standing.probe()
-        assert standing.forgetful
+        guard = ForkGuard(opened, ada.memory)
+        assert guard.memory.probe()
+        assert guard.memory.problem
     assert ada.say(path) == 1
     ada.memory.unlink()
     with home(path) as opened:
-        assert Standing(opened, ada.memory).probe() is None
+        assert ForkGuard(opened, ada.memory).memory.probe() is None
     assert list(ada.memory.iterdir()) == []
     ada.say(path)
     (note,) = ada.memory.glob("*.json")
     note.rename(ada.folder / "note")
     note.symlink_to(ada.folder / "note")  # written through, it would be somewhere else tomorrow
     with home(path) as opened:
-        assert "is a link" in str(Standing(opened, ada.memory).probe())
+        assert "is a link" in str(ForkGuard(opened, ada.memory).memory.probe())
 
 
 # ---------------------------------------------------------------------------------------------------- the commands

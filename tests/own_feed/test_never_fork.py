@@ -22,7 +22,8 @@ from sneaker.home.home import Home
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.own_feed.claims import contradicting
-from sneaker.own_feed.publish import check_may_publish, contact_content, publish
+from sneaker.own_feed.fork_guard import check_may_publish
+from sneaker.own_feed.publish import contact_content, publish
 from sneaker.stick.enrolment import enrol
 from sneaker.stick.layout import BUNDLES, CARDS, FOLDER, base32
 from sneaker.stick.visit import VisitOptions, VisitReport, visit

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import ForkError
-from sneaker.home import copy_detection as placenote
-from sneaker.own_feed.fork_guard import Doubt, Standing
+from sneaker.home import copy_detection
+from sneaker.own_feed.fork_guard import Doubt, ForkGuard
 from sneaker.own_feed.publish import publish
 from tests.command_line import sneaker
 from tests.homes import take
@@ -39,13 +39,13 @@ class Ada(Machine):
                 {"type": "post", "text": os.urandom(8).hex()},
                 now_ms=lambda: self.now_ms,
                 random_bytes=os.urandom,
-                standing=Standing(opened, self.memory),
+                guard=ForkGuard(opened, self.memory),
             )
         return message.sequence
 
     def doubt(self) -> Doubt | None:
         with self.opened() as opened:
-            return Standing(opened, self.memory).doubt()
+            return ForkGuard(opened, self.memory).doubt()
 
     def refuses(self) -> str:
         with pytest.raises(ForkError) as caught:
@@ -54,7 +54,7 @@ class Ada(Machine):
 
     def declare(self, sequence: int) -> None:
         with self.opened() as opened:
-            Standing(opened, self.memory).declare_last(sequence, self.now_ms)
+            ForkGuard(opened, self.memory).declare_last(sequence, self.now_ms)
 
     def take_image(self) -> None:
         for path in (self.path, self.memory):
@@ -73,7 +73,7 @@ class Ada(Machine):
                     (path / file.relative_to(image)).write_bytes(file.read_bytes())
         for note in self.memory.glob("published-*.json"):
             with note.open("r+b") as kept:
-                fields = {**json.load(kept), "place": placenote._place(kept.fileno())}
+                fields = {**json.load(kept), "place": copy_detection._place(kept.fileno())}
                 kept.seek(0)
                 kept.truncate()
                 kept.write(json.dumps(fields).encode())

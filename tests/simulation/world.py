@@ -23,7 +23,8 @@ from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import Home, create_home, open_home
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
-from sneaker.own_feed.publish import check_may_publish, publish
+from sneaker.own_feed.fork_guard import check_may_publish
+from sneaker.own_feed.publish import publish
 from sneaker.planning.send_order import Order
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.stick.enrolment import enrol
