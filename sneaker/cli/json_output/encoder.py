@@ -50,7 +50,7 @@ Milliseconds = Annotated[int, Form("ms since 1970")]
 class ErrorFields(TypedDict):
     """Why a command did not do what it was asked for."""
 
-    code: Annotated[str, "stable; the table of exit codes in the README has them all, and `bug`"]
+    code: Annotated[str, "stable: one of those in [exit codes](exit-codes.md), or `bug`"]
     message: Annotated[str, "one line for people"]
     hint: Annotated[str | None, "what a person can do about it"]
 

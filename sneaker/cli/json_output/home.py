@@ -108,7 +108,7 @@ class StatusJson(TypedDict):
 
 
 class StatusWithMissingJson(StatusJson):
-    """The same, and which blobs are missing."""
+    """All of that, and which blobs are missing."""
 
     missing: Annotated[list[MissingBlob], "blobs that are mentioned and not here"]
 
