@@ -231,11 +231,12 @@ def _write(file: _File) -> None:
 
     try:
         file.path.parent.mkdir(parents=True, exist_ok=True)
-        file.path.unlink(missing_ok=True)
+        if file.path.is_symlink():
+            file.path.unlink()
+        with new_file(file.path, replaces=lambda _: True) as out:
+            out.write(_marked(file).encode())
     except OSError as error:
         raise OutputError(f"cannot write {file.path}: {error.strerror}") from None
-    with new_file(file.path) as out:
-        out.write(_marked(file).encode())
 
 
 def _is_ours(path: Path) -> bool:

@@ -10,17 +10,28 @@ import stat
 import tempfile
 from pathlib import Path
 
+from sneaker.files.atomic_write import sync_names
+
 __all__ = ["keeps_permissions", "make_private_folder", "writable_by_others"]
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing, each for its owner alone; raises OSError."""
+    """Make a folder, and those above it that are missing, each for its owner alone and to stay; raises OSError."""
     if path.is_dir():
         return
     if path.parent != path:
         make_private_folder(path.parent)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
+        # Files in it that are to stay are nothing without the folder's own name.
+        try:
+            descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except PermissionError:
+            return  # we may make a folder there, and not look around
+        try:
+            sync_names(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def writable_by_others(path: Path, *, but_not_on: int | None = None) -> Path | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from sneaker.errors import KeysError
+from sneaker.files.atomic_write import write_whole_file
 from sneaker.keys import Keypair, format_secret, parse_secret
 from sneaker.limits import MAX_SECRET_BYTES
 
@@ -32,32 +32,10 @@ def load_secret(path: Path) -> Keypair:
 def save_secret(path: Path, pair: Keypair) -> None:
     """Write a new ``secret`` file, mode 0600, synced to disk; raises KeysError if one is there already.
 
-    The whole text is written under a temporary name and linked into place, so that a power cut leaves either no
-    secret or a whole one, and two ``init`` at once cannot overwrite each other.
+    A power cut leaves either no secret or a whole one, and two ``init`` at once cannot overwrite each other.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(format_secret(pair).encode("utf-8"))
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                raise
-            except OSError:  # FAT has no hard links; there a home has one user and rename is near enough
-                if path.exists():
-                    raise FileExistsError(path) from None
-                os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_whole_file(path, format_secret(pair).encode("utf-8"), 0o600, replace=False)
     except FileExistsError:
         raise KeysError(f"there is a secret at {path} already", hint="sneaker never writes over a secret") from None
     except OSError as error:

@@ -20,6 +20,7 @@ from sneaker.errors import StoreDamaged, StoreError
 from sneaker.feed.chain import UNKNOWN_END, Chain, place_in_chain
 from sneaker.feed.classic.compact import Compact
 from sneaker.feed.run import Run
+from sneaker.files.atomic_write import move_file
 from sneaker.ingest.ingest import Ingest
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.database import WriterLock, connect, distrust, store_errors, transaction
@@ -240,12 +241,7 @@ def _swap(path: Path, fresh: Path, kept: Path) -> None:
         for suffix in ("-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{path}{suffix}", f"{kept}{suffix}")
-        os.replace(fresh, path)
-        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        move_file(fresh, path)
     except OSError as error:
         raise StoreError(f"cannot put the rebuilt store in place: {error.strerror}") from None
 

@@ -18,6 +18,7 @@ from sneaker.errors import InvalidMessage, OutputError, RefError, StoreError, St
 from sneaker.feed.classic.message import Head, Message
 from sneaker.feed.classic.validate import parse_message
 from sneaker.files.atomic_write import check_may_replace, reason_of
+from sneaker.files.permissions import make_private_folder
 from sneaker.home.copy_detection import read_note, write_note
 from sneaker.home.home import Home, read_origin
 from sneaker.limits import PUBLISH_WAIT_S
@@ -58,7 +59,7 @@ class PublishMemory:
         """
         lock = WriterLock(self._path.with_suffix(".lock"))
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(self._path.parent)
             lock.acquire(wait_s, on_wait)
         except StoreLocked:
             raise
@@ -125,7 +126,7 @@ class PublishMemory:
 
     def _write(self, path: Path, fields: Mapping[str, object]) -> None:
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             write_note(path, fields)
         except OSError as error:
             self.problem = f"{path.parent} cannot be written: {reason_of(error)}"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Self
 
 from sneaker.errors import SourceError, StickError
-from sneaker.files.atomic_write import PART_SUFFIX
+from sneaker.files.atomic_write import PART_SUFFIX, Discarded, atomic_file, sync_names
 
 __all__ = ["MAX_ENTRIES", "Entry", "Folder", "Listing", "NewFile"]
 
@@ -109,12 +109,8 @@ class Folder:
         return status.f_bavail * status.f_frsize
 
     def sync(self) -> None:
-        """Make the names in the folder durable; file systems that cannot (some network ones) are left alone."""
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-                raise
+        """Make the names in the folder durable."""
+        sync_names(self._descriptor)
 
     # ------------------------------------------------------------------------------------------------ folders
 
@@ -247,53 +243,16 @@ class Folder:
         Raises StickError if what the medium gives back is not what was written, FileExistsError if somebody else took
         the name meanwhile, and OSError from writing.
         """
-        temporary = f".{part_prefix}{secrets.token_hex(8)}{PART_SUFFIX}"
-        opened = os.open(
-            temporary,
-            os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
-            _FILE_MODE,
-            dir_fd=self._descriptor,
-        )
-        try:
-            with os.fdopen(opened, "w+b") as raw:
-                with contextlib.suppress(OSError):
-                    os.fchmod(raw.fileno(), _FILE_MODE)
-                file = NewFile(raw)
-                yield file
-                file.flush()
-                _check_written(raw, file.digest.digest(), name)
-                if file.is_discarded:
-                    os.unlink(temporary, dir_fd=self._descriptor)
-                    return
-                self._rename_new(temporary, name)
-                # Linux's vfat gives the new name an entry that says "empty", and writes size and place into it when it
-                # writes the file's inode: a stick that is pulled out in between holds an empty file of that name.
-                os.fsync(raw.fileno())
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=self._descriptor)
-            raise
-        self.sync()
-
-    def _rename_new(self, temporary: str, name: str) -> None:
-        """Give a file its name, but not one that somebody else has taken meanwhile."""
-        try:
-            os.link(
-                temporary,
-                name,
-                src_dir_fd=self._descriptor,
-                dst_dir_fd=self._descriptor,
-                follow_symlinks=False,
-            )
-        except FileExistsError:
-            raise
-        except OSError:
-            # FAT has no hard links; our names are random or carry a counter, so a look is enough there.
-            if self.exists(name):
-                raise FileExistsError(errno.EEXIST, "it is there already", name) from None
-            os.rename(temporary, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
-        else:
-            os.unlink(temporary, dir_fd=self._descriptor)
+        part_name = f".{part_prefix}{secrets.token_hex(8)}{PART_SUFFIX}"
+        with atomic_file(
+            self._descriptor, name, _FILE_MODE, replace=False, part_name=part_name, heed_umask=False
+        ) as raw:
+            file = NewFile(raw)
+            yield file
+            file.flush()
+            _check_written(raw, file.digest.digest(), name)
+            if file.is_discarded:
+                raise Discarded
 
     def remove(self, name: str) -> bool:
         """Remove a file, if it is still there; ``sync`` makes that durable."""

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -19,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sneaker.errors import BlobError, StoreError, StoreFull
+from sneaker.files.atomic_write import PART_SUFFIX, move_file, write_whole_file
 from sneaker.files.permissions import make_private_folder
 from sneaker.limits import MAX_BLOB_BYTES, MIN_FREE_BESIDE_EARLY_BLOBS_BYTES
 from sneaker.refs import BlobRef
 
 __all__ = ["BlobCounts", "BlobStore"]
 
-_PART_SUFFIX = ".part"
 _EARLY_NAME = re.compile("[0-9a-f]{64}")
 
 
@@ -146,8 +145,7 @@ class BlobStore:
                 waiting.unlink()
                 return False
             make_private_folder(path.parent)
-            os.replace(waiting, path)
-            _sync(path.parent)
+            move_file(waiting, path)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -175,21 +173,9 @@ class BlobStore:
             return []
 
     def _write(self, path: Path, blob: BlobRef, data: bytes) -> None:
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_PART_SUFFIX}")
         try:
             make_private_folder(path.parent)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
-                raise
-            _sync(path.parent)
+            write_whole_file(path, data, 0o600, replace=True)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StoreFull("the disk of this machine is full: a blob could not be stored") from None
@@ -221,7 +207,7 @@ class BlobStore:
         """Remove what interrupted writes left behind before ``before_s``; return how many files that were."""
         removed = 0
         for shelf in (*self._shelves(), self._early):
-            for path in shelf.glob(f"*{_PART_SUFFIX}"):
+            for path in shelf.glob(f"*{PART_SUFFIX}"):
                 with contextlib.suppress(OSError):
                     if path.stat().st_mtime < before_s:
                         path.unlink()
@@ -236,11 +222,3 @@ class BlobStore:
 
 
 _EMPTY = BlobRef.of(b"")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
