@@ -28,7 +28,7 @@ __all__ = ["decrypting", "encrypting", "format_identity", "format_recipient", "p
 _RECIPIENT = "age"
 _IDENTITY = "age-secret-key-"
 
-# Time to look through a head grows with its square, in this library (320 KiB: 4 seconds). 98 bytes for each recipient.
+# pyrage takes quadratic time for a head (320 KiB: 4 seconds). A recipient takes 98 bytes.
 _MAX_HEAD_BYTES = 32 * 1024
 _MAX_RECIPIENTS = 256
 
@@ -72,7 +72,7 @@ def recipients_among(feeds: Iterable[FeedRef], recipients: Iterable[str]) -> lis
 
 
 class _Guarded:
-    """A file that remembers the error it raised: pyrage gives back another one, without the number."""
+    """A file that remembers the error it raised: pyrage turns it into one without errno."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -98,7 +98,7 @@ class _Guarded:
 
 @contextlib.contextmanager
 def encrypting(file: BinaryIO, recipients: Sequence[str]) -> Iterator[BinaryIO]:
-    """Open a file whose bytes go encrypted into ``file``; they are all there when the block has ended.
+    """Open a file that encrypts what is written to it into ``file``; all of it is there when the block has ended.
 
     Raises UsageError for a bad recipient, or too many, before anything is written, and OSError from writing ``file``.
     """
@@ -155,8 +155,8 @@ class Decrypted:
 def decrypting(file: BinaryIO, keypair: Keypair) -> Iterator[Decrypted]:
     """Open the plain side of an age file that is encrypted to the owner of ``keypair``.
 
-    Of a damaged file everything before the damage can be read; ``damage`` then says so.  Raises DecryptionError, mostly at the
-    end of the block, if the file is not for us at all, and OSError from reading ``file``.
+    Everything before damage can be read; ``damage`` then says what it was.  Raises DecryptionError, usually at the end of the
+    block, if the file is not for us at all, and OSError from reading ``file``.
     """
     start = file.read(2 * _MAX_HEAD_BYTES)
     if not _ends_its_head(start):

@@ -41,7 +41,7 @@ __all__ = [
 BUNDLE_SUFFIX = ".sneaker"
 ENCRYPTED_SUFFIX = ".sneaker.age"
 
-# How far the follow graph is walked to rank feeds; farther ones go last.
+# Feeds are ranked by hops up to this distance; farther ones go last.
 DEFAULT_HOPS = 4
 
 # FAT32 holds files of at most 4 GiB - 1; a little less leaves room for what encryption and parity add.
@@ -100,7 +100,7 @@ class ExportReport:
 def sendable(
     home: Home, feeds: AbstractSet[FeedRef] | None = None, hops: Mapping[FeedRef, int] | None = None
 ) -> Callable[[FeedRef], bool]:
-    """Return what says whether a feed may be sent: asked for, within ``hops`` where given, and not blocked by us."""
+    """Return a function that says whether a feed may be sent: asked for, within ``hops`` if given, and not blocked by us."""
     me = home.keypair.public
     blocked = home.store.blocked(me)
 
@@ -128,7 +128,7 @@ def blobs_to_send(
 
 
 def padded_size(size: int) -> int:
-    """Return the size class of a size: Padme (Nikitin et al., PETS 2019), which adds at most an eighth, mostly far less."""
+    """Round a size up by Padme (Nikitin et al., PETS 2019): at most an eighth is added, usually far less."""
     if size < 2:
         return size
     exponent = size.bit_length() - 1
@@ -150,7 +150,7 @@ def export(
     """Write what the readers lack to ``destination``: a file, a folder, or ``-`` for ``stdout``.
 
     ``progress`` gets the total of messages and returns what is called as they are done.  Raises OutputError if it cannot be
-    written; then no file appears that was not whole.
+    written; then no incomplete file is left.
     """
     _check(options, destination)
     store, me = home.store, home.keypair.public
@@ -158,7 +158,7 @@ def export(
     readers = [read_reader(spec, store, home.caps) for spec in options.readers]
     if not options.dry_run:
         for reader in readers:
-            # A card or clock of somebody who has more of our own feed than we do is evidence, whatever it was given for.
+            # If a card or clock shows more of our own feed than is here, that is noted, whatever the card was given for.
             if reader.card is not None:
                 note_card(home, reader.card)
             else:
@@ -273,7 +273,7 @@ class _Files:
                 with self._encrypted(file) as plain:
                     yield plain.write
                 if self.options.parity:
-                    # Far more than a bundle has records: the numbers only have to go on.
+                    # Larger than any record number of the bundle: the numbers only have to grow.
                     append_parity(file, bundle_id[:8], 1 << 31, self.options.parity)
                 size = file.tell()
             self.written.append((str(path), size))

@@ -10,7 +10,7 @@ __all__ = ["Selection"]
 
 
 class Selection:
-    """The feeds within ``hops`` of us; the circle grows as contact messages come in, and ``has_widened`` says that it did."""
+    """The feeds within ``hops`` of us.  New contact messages may bring more feeds near; ``has_widened`` says that they did."""
 
     def __init__(self, home: Home, hops: int) -> None:
         self._home = home
@@ -23,7 +23,7 @@ class Selection:
         return feed in self._near
 
     def look_again(self) -> None:
-        """See whether what has come in meanwhile brings more feeds near."""
+        """Find out whether new messages have brought more feeds near."""
         near = self._find_near()
         self.has_widened = self.has_widened or near != self._near
         self._near = near

@@ -1,4 +1,4 @@
-"""Import of one bundle after the other: by the index only what is needed, or as a stream whatever is still readable."""
+"""Import of bundles: by the index only what is needed, or as a stream everything that can be read."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class BundleImport:
             )
 
     def has_all(self, bundle: IndexedBundle) -> bool:
-        """Say whether a bundle has nothing for us, by its index; a fork in it is something."""
+        """Say, by its index, whether a bundle has nothing new for us; a fork is new."""
         return not self._needed(bundle) and not self._needed_blobs(bundle)
 
     def take_seekable(self, file: BinaryIO, report: SourceReport) -> bool:
@@ -122,7 +122,7 @@ class BundleImport:
                     for record in held:
                         self._take_record(record, report)
                     if trailer is not None and event.signed:
-                        # before that, anybody may have written the exporter's name
+                        # until the signature is checked, anybody may have written the exporter's name
                         self._hearsay.learn_clock(Peer(trailer.exporter, PeerKind.BUNDLE), clock)
                     if event.status is not Status.OK:
                         report.status, report.detail = event.status, event.detail
@@ -156,7 +156,7 @@ class BundleImport:
     def _take_indexed(self, bundle: IndexedBundle, report: SourceReport) -> None:
         """Take only the records that bring something new, or that contradict what we hold."""
         self.accept_header(bundle.header, report)
-        # How far it says to carry our own feed, whether or not its records turn out to be readable.
+        # How far the index says that our own feed goes counts even if the records cannot be read.
         me = self._home.keypair.public
         last = max((entry.last for entry in bundle.index.feeds if entry.feed == me), default=0)
         self._hearsay.learn_sequence(bundle.header.exporter, last)
@@ -215,7 +215,7 @@ class BundleImport:
 
 
 def _contradicts(store: Store, entry: FeedEntry) -> bool:
-    """Say whether the last message of a feed in a bundle is not the one held there; nothing held is no contradiction."""
+    """Say whether another message is held in the place of a feed's last one in a bundle."""
     key = store.key_at(entry.feed, entry.last)
     if key is None:
         return False

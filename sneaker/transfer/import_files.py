@@ -127,7 +127,7 @@ class ImportSession:
         self._bundles.accept_header(bundle.header, report)
 
     def has_all(self, bundle: IndexedBundle) -> bool:
-        """Say whether a bundle has nothing for us, by its index; a fork in it is something."""
+        """Say, by its index, whether a bundle has nothing new for us; a fork is new."""
         return self._bundles.has_all(bundle)
 
     def finish(self) -> ImportReport:
@@ -137,7 +137,7 @@ class ImportSession:
         return ImportReport(self.reports, ingested, blobs, self.dry_run)
 
     def must_read_again(self) -> bool:
-        """Say whether messages were left out of feeds that have come near since, and begin anew then."""
+        """Say whether feeds have come near since messages of them were left out; if so, begin again."""
         if self._selection is None or not self._selection.has_widened or not self._ingest.counts().left_out:
             return False
         self._selection.has_widened = False

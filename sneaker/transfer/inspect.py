@@ -26,7 +26,7 @@ __all__ = ["FeedContents", "InspectReport", "inspect"]
 
 @dataclass(slots=True)
 class FeedContents:
-    """What is there of one feed: how many ``messages``, repetitions not counted; ``new`` ones go beyond our clock."""
+    """One feed in a bundle or log: the number of ``messages``, each counted once, and of ``new`` ones beyond our clock."""
 
     first: int
     last: int
@@ -81,8 +81,8 @@ def inspect(
 ) -> InspectReport:
     """Say what ``file`` holds and what a reader at ``clock`` lacks of it; raises NotABundle, StoreFull if the disk is full.
 
-    Of a whole bundle in a seekable file only header, index and trailer are read.  An encrypted one is opened with ``keypair``;
-    without, or if it is for somebody else, only its size is known.
+    If a bundle is whole and the file can seek, only header, index and trailer are read.  An encrypted bundle is opened with
+    ``keypair``; without it, or if it is for somebody else, only its size is known.
     """
     start = file.read(READ_BYTES)
     kind = sniff(start, name)

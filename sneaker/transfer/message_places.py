@@ -1,8 +1,8 @@
 """Which places of which feeds a file has messages for: in the order of feeds, whatever order they came in.
 
-A file can hold more messages than there is memory to remember them by, in any order, and any of them many times.  So they
-are remembered in a database without a name: SQLite has a few megabytes of it in memory and puts the rest on the disk, less
-than 100 bytes for each message that is there, which is about what the message takes in the smallest of files.
+A file can hold more messages than fit into memory, in any order, and the same one many times.  So their places are kept
+in a nameless temporary database: SQLite holds a few megabytes of it in memory and puts the rest on the disk.  A message
+takes less than 100 bytes there, about as much as in the smallest file.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["Contradiction", "Ranges", "SignedMessages"]
 _BUFFERED_ROWS = 4096
 _CACHE_KIB = 16 * 1024
 
-# Of each key; nobody finds two messages that share so much.
+# So many bytes of each key; nobody finds two messages that share them.
 _KEY_BYTES = 16
 
 _Row = tuple[FeedRef, int, Any, Any]
 
 
 class _Rows:
-    """Rows of (feed, sequence, and what is special): each is kept once.  A context manager.
+    """Rows of (feed, sequence, further values): each is kept once.  A context manager.
 
     Raises StoreFull if there is no room for them on the disk.
     """
@@ -103,7 +103,7 @@ class SignedMessages(_Rows):
     def contradictions(self) -> Iterator[Contradiction]:
         """Yield what proves that a feed is forked, in the order of feeds.
 
-        Of messages behind a place that has several nobody can say which of them they should follow.
+        Behind a place with several messages nobody can say which of them the next one should follow.
         """
         last: tuple[FeedRef | None, int] = (None, 0)
         # Where the feed ends in front of ``last``, and where with it.
@@ -120,7 +120,7 @@ class SignedMessages(_Rows):
 
 
 class Ranges(_Rows):
-    """Consecutive messages of feeds, of whatever is said to be there."""
+    """Consecutive messages of feeds that a file says to hold."""
 
     def add(self, feed: FeedRef, first: int, last: int) -> None:
         """Remember messages ``first`` to ``last``."""

@@ -39,7 +39,7 @@ OpenVolume = Callable[[int, bytes], AbstractContextManager[Callable[[bytes], obj
 # Header, index and trailer with one feed take about 1 kB, the largest message 24 kB.
 MIN_VOLUME_BYTES = 64 * 1024
 
-# Our own clock goes along where it is a small part of what is allowed; it is only a hint.
+# Our own clock is written only if it takes a small part of the allowed bytes; it is a hint.
 _CLOCK_SHARE = 8
 
 
@@ -112,7 +112,7 @@ def pack(
     """Write the volumes of a job and return what is in them.
 
     Memory is bounded: some records per core are held at a time.  Raises what the store and the volumes raise; a volume whose
-    writing failed is left to its context manager.
+    writing failed is cleaned up by its context manager.
     """
     return _Packing(store, blob_store, job, open_volume, progress).run()
 
@@ -176,7 +176,8 @@ class _Packing:
         clock: VectorClock | None = None
         if number == 1:
             room = self._room(writer) // _CLOCK_SHARE
-            for item in job.ranges:  # a feed may come in several ranges: only its first one tells what goes before
+            # A feed may have several ranges: only the first one tells what the reader needs before it.
+            for item in job.ranges:
                 prerequisites.setdefault(item.feed, item.first - 1)
             prerequisites = VectorClock({feed: sequence for feed, sequence in prerequisites.items() if sequence})
             if len(encode_clock(prerequisites)) > room:
@@ -201,7 +202,7 @@ class _Packing:
         return self.writer, self.volume
 
     def _room(self, writer: BundleWriter, *, fresh: bool = False) -> int:
-        """Return the bytes that may still be added to this volume (or a fresh one), what ends it not counted."""
+        """Return the bytes that may still be added to this volume (or a fresh one); the end of the volume is not counted."""
         limits = [1 << 62]
         written = 0 if fresh else writer.bytes_written
         if self.job.volume_bytes is not None:
@@ -241,7 +242,7 @@ class _Packing:
     def _fitting(self, runs: list[Run]) -> int:
         """Return how many messages of ``runs``, from the front, fit into this volume."""
         writer, _ = self._current()
-        low, high = 0, sum(len(run.compacts) for run in runs) - 1  # not all of them: that was tried
+        low, high = 0, sum(len(run.compacts) for run in runs) - 1  # all of them were tried before
         while low < high:
             middle = (low + high + 1) // 2
             head, _ = _cut(runs, middle)
@@ -267,7 +268,7 @@ class _Packing:
             self.progress(count)
 
     def _add_blobs(self) -> None:
-        """Add what there is room for; a blob that does not fit makes way for smaller ones."""
+        """Add the blobs that fit; one that does not is skipped for smaller ones."""
         for blob, mention in self.job.blobs:
             if mention is not None and self.sent.get(mention[0], 0) < mention[1]:
                 self.packed.blobs_left += 1
@@ -310,7 +311,7 @@ def _cut(runs: Sequence[Run], count: int) -> tuple[list[Run], list[Run]]:
 def _encoded(groups: Iterator[list[Run]], level: int, workers: int) -> Iterator[tuple[list[Run], bytes]]:
     """Encode groups of runs in a pool of threads (zstandard releases the GIL) and yield them in order."""
     first = list(islice(groups, 2))
-    if len(first) < 2:  # a small delta is done before a pool would have started
+    if len(first) < 2:  # a few messages are encoded before a pool has started
         for runs in first:
             yield runs, encode_messages(runs, level)
         return

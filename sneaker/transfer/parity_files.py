@@ -59,8 +59,8 @@ def plain_limit(limit: int, percent: int) -> int:
 def repaired_file(file: BinaryIO, folder: Path) -> tuple[BinaryIO, Repair] | None:
     """Return a bundle as its parity says it was, and what was repaired; None if it has no parity.
 
-    What was repaired is kept in ``folder``, in a file without a name, until the returned one is closed.  Places that the
-    drive cannot read count as bad, they do not end the attempt.  Raises StoreFull if there is no room.
+    What was repaired is kept in a nameless file in ``folder``, until the returned one is closed.  Places that cannot be read
+    count as bad sectors.  Raises StoreFull if there is no room.
     """
     size = file.seek(0, os.SEEK_END)
 
@@ -99,7 +99,7 @@ class _SectorFile(MutableMapping[int, bytes]):
         self._file = NamelessFile(folder)
         # The place of each one in the file, counted from 1: four bytes for each sector that the bundle has.
         self._places = array("I")
-        self._lengths: dict[int, int] = {}  # of those that are not whole: the last one
+        self._lengths: dict[int, int] = {}  # of sectors that are not whole: only the last one
         self._count = 0
 
     def __setitem__(self, number: int, sector: bytes) -> None:
@@ -128,7 +128,7 @@ class _SectorFile(MutableMapping[int, bytes]):
         return self._count
 
     def close(self) -> None:
-        """Let them go."""
+        """Close the file, which deletes the sectors."""
         self._file.close()
 
 

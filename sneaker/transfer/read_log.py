@@ -7,10 +7,10 @@ The forms, with any other fields before, between and behind:
 * ``{"seq", "value": {"key", "value", "timestamp"}}``: ``createRawLogStream``
 * ``{"sync": true}`` stands in a live stream where the old ends and the new begins, and is passed over
 
-Programs open private messages before they print them.  Such a message is no longer what its author signed, but what was
-there is kept beside it: ssb-db puts it into ``value.meta.original`` and ``value.cyphertext``, ssb-db2 into
-``meta.originalContent`` beside the value.  It is put back, what was added is taken out, and the signature tells whether
-that was right.  The key that stands beside a message is a label: the message's own is computed.
+Programs open private messages before they print them.  Such a message is no longer what its author signed, but the
+original content is kept beside it: by ssb-db in ``value.meta.original`` and ``value.cyphertext``, by ssb-db2 in
+``meta.originalContent`` beside the value (PROTOCOL.md, section 15).  It is put back, added fields are taken out, and the
+signature shows whether that was right.  The key beside a message is a label: the message's own key is computed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PLACE = re.compile(_SEQUENCE + rb"\s*+,\s*+" + _AUTHOR + rb"|" + _AUTHOR + rb"(
 class LogEntry(NamedTuple):
     """Something in a log: a message, or why there is none.
 
-    ``feed`` and ``sequence`` are what it names, also where it is no message, as far as that can be read.  ``code`` and
+    ``feed`` and ``sequence`` are what it names, as far as that can be read, even if it is no message.  ``code`` and
     ``detail`` say what is wrong with it.  ``is_broken``: it is no message at all; ``is_torn``: the log ends in it.
     ``is_mislabelled``: the key that stands beside it is not its own.
     """
@@ -108,7 +108,7 @@ class LogTally:
 def read_log(chunks: Iterable[bytes], hmac_key: bytes | None = None) -> Iterator[LogEntry]:
     """Yield what is in a log; ``hmac_key`` is that of the network.
 
-    No signature is checked, but where it has to tell what a message was before it was opened.
+    Signatures are only checked where they have to show what a message was before it was opened.
     """
     for found in read_objects(chunks, MAX_JSON_LINE_BYTES):
         entry = _broken(found) if isinstance(found, NotJson) else _entry(found, hmac_key)
@@ -130,7 +130,7 @@ def _entry(found: JsonObject, hmac_key: bytes | None) -> LogEntry | None:
     outer, value = found.value, found.value.get("value")
     try:
         if type(value) is dict and value.keys() == _FIELDS and outer.keys() == _PLAIN:
-            # As nearly all are: there is nothing that could have to be taken out or put back.
+            # Nearly all are like this: nothing has to be taken out or put back.
             message = read_message(value, found.is_quick)
             stated = outer["key"]
         else:
@@ -174,7 +174,7 @@ def _read(value: dict[str, Any], wrappings: list[dict[str, Any]], is_quick: bool
 
 
 def _originals(value: dict[str, Any], wrappings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what programs have kept of a message that they changed: fields and what was in them."""
+    """Return the original fields that programs keep of a message that they changed."""
     found: list[dict[str, Any]] = []
     for holder in (value, *wrappings[::-1]):
         meta = holder.get("meta")

@@ -37,10 +37,10 @@ _SNIFF_BYTES = 64 * 1024
 AGE_ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
 _AGE = (b"age-encryption.org/v1", AGE_ARMOR)
 _ZSTD = b"\x28\xb5\x2f\xfd"
-# Logs are known by their names in a folder, where other JSON may lie about; bundles and cards say themselves what they are.
+# In a folder, logs are known by their suffix, for there may be other JSON; bundles and cards are known by their first bytes.
 LOG_SUFFIXES = (".ndjson", ".jsonl")
 
-# A folder to import is a person's own; a stick's folder is read by the visit, which has stricter ways.
+# A person chose this folder. A stick's folder is read by the visit, which is stricter.
 _MAX_FOLDER_ENTRIES = 100_000
 
 _REASONS = {
@@ -66,7 +66,7 @@ class Kind(StrEnum):
 class Source:
     """Something to import: ``path`` is None for standard input; ``name`` is for reports.
 
-    ``found`` says that it was found in a folder, not named by the person: what is nothing of ours is then passed over.
+    ``found`` says that it was found in a folder, not named by the person: then files of other kinds are passed over.
     """
 
     name: str
@@ -178,7 +178,7 @@ def chunks(
 ) -> Iterator[bytes]:
     """Yield ``start``, which was read already, and then the rest of a file; ``progress`` is called with bytes read.
 
-    ``before`` is called before more is read: a pipe may take as long for that as it likes.
+    ``before`` is called before more is read, because a pipe may keep us waiting.
     """
     data = start
     while True:

@@ -1,8 +1,8 @@
 """What waits in this home before it is taken in: the copy of a stick's file, repaired sectors, records without a header.
 
-A stick's file is read by way of a copy: each byte of it is read from the stick once.  What was looked at is what is taken in,
-even if the stick changes under our hands; and what nobody looks at (all of a gigabyte but the ten messages we lack) is not
-read.  Nothing here has a name, so a killed visit leaves nothing behind.
+A stick's file is read through a copy, each byte once.  So what was checked is what is taken in, even if the stick changes
+meanwhile; and what nobody needs (a gigabyte, less the ten messages that we lack) is not read.  The files here have no
+names, so a killed visit leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = ["MIN_FREE_HOME_BYTES", "HeldRecords", "NamelessFile", "StagedFile"]
 MIN_FREE_HOME_BYTES = 64 * 1024 * 1024
 _LOOK_AGAIN_BYTES = 16 * 1024 * 1024
 
-# What is read at once, and how much is read ahead of what is asked for.
+# How much is read at once, and how much ahead.
 _BLOCK = 16 * 1024
 _AHEAD_BLOCKS = 16
-# A bad place on a medium costs one page; each may take seconds to fail, and a stick that is gone fails everywhere.
+# A bad place costs one page. Each may take seconds to fail, and a stick that is gone fails everywhere.
 _PAGE = 4096
 _MAX_BAD_PAGES = 32
 
@@ -73,14 +73,14 @@ class NamelessFile:
         return data + bytes(count - len(data))
 
     def close(self) -> None:
-        """Let it go."""
+        """Close the file, which deletes it."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
 class HeldRecords:
-    """Records of a bundle of which nothing has said yet to which network it belongs; ``close`` lets them go."""
+    """Records of a bundle whose network is not known yet; ``close`` drops them."""
 
     def __init__(self, home: Path) -> None:
         self._file = NamelessFile(home)
@@ -102,14 +102,14 @@ class HeldRecords:
             at += _HELD.size + length
 
     def close(self) -> None:
-        """Let them go."""
+        """Drop the records."""
         self._file.close()
 
 
 class StagedFile(io.RawIOBase):
     """A file like ``file``, read through a copy in ``home``.
 
-    Places that the medium does not give are zeros.  Reading raises OSError if there are many of them or the stick is gone,
+    Places that cannot be read are zeros.  Reading raises OSError if there are many of them or the stick is gone,
     and StoreFull if there is no room left on this machine.
     """
 

@@ -92,7 +92,7 @@ class _Session:
         self.report.problem(f"{author} {sequence}: {why}")
 
     def _judge(self) -> None:
-        """Hold against each other what was signed: only now is it known what stands beside and before each message."""
+        """Compare the signed messages with each other: only now all of them are known, in the order of feeds."""
         report, distinct = self.report, self.signed.count()
         last: FeedRef | None = None
         report.repeated, report.valid = report.valid - distinct, distinct
@@ -142,7 +142,7 @@ def verify(
     report = VerifyReport()
     start = file.read(READ_BYTES)
     kind = sniff(start, name)
-    if kind in (Kind.ENCRYPTED, Kind.CARD):  # there is no key here to open the one, and no message in the other
+    if kind in (Kind.ENCRYPTED, Kind.CARD):  # we have no key for the first, and the second has no messages
         raise NotABundle(
             f"{name} is {'encrypted' if kind is Kind.ENCRYPTED else 'a card'}: verify cannot look into it",
             hint="'sneaker inspect' does",
