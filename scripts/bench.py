@@ -46,7 +46,7 @@ def bare_verification(log: Path) -> float:
         for line in lines:
             value = json.dumps(json.loads(line)["value"], ensure_ascii=False).encode()
             message = parse_message(value)
-            work.append((message.signature + signed_bytes(message.text), bytes(message.author)))
+            work.append((message.signature + signed_bytes(message.text), message.author.key))
             if len(work) == 40_000:
                 break
     chunks = [work[start : start + 64] for start in range(0, len(work), 64)]

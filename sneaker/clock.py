@@ -71,11 +71,11 @@ class VectorClock(dict[FeedRef, int]):
             raise ClockError(f"a clock of more than {MAX_CLOCK_FEEDS} feeds")
         clock = cls()
         for name, number in value.items():
-            if _is_other_format(name):
-                continue
             try:
                 feed = FeedRef.parse(name)
             except RefError as error:
+                if _is_other_format(name):
+                    continue
                 raise ClockError(f"{error.message} in a clock") from None
             sequence = _parse_sequence(feed, number)
             clock[feed] = max(sequence, clock.get(feed, 0))
@@ -84,7 +84,7 @@ class VectorClock(dict[FeedRef, int]):
 
 def _is_other_format(name: str) -> bool:
     parts = name.removeprefix("ssb:").removeprefix("//").replace(":", "/").split("/")
-    return name.startswith("ssb:") and parts[0] == "feed" and len(parts) > 2 and parts[1] not in FeedRef.uri_formats
+    return name.startswith("ssb:") and parts[0] == "feed" and len(parts) > 2 and parts[1] not in ("classic", "ed25519")
 
 
 def _parse_sequence(feed: FeedRef, number: Any) -> int:

@@ -51,7 +51,7 @@ class Keypair:
         if len(seed) != 32:
             raise KeysError(f"a seed has 32 bytes, not {len(seed)}")
         public, secret = bindings.crypto_sign_seed_keypair(seed)
-        return cls(FeedRef(public), secret)
+        return cls(FeedRef.classic(public), secret)
 
     @property
     def seed(self) -> bytes:
@@ -106,14 +106,14 @@ def parse_secret(data: bytes) -> Keypair:
         not isinstance(identity, str) or identity.lstrip("@") != f"{encode_base64(stated)}{_SUFFIX}"
     ):
         raise KeysError("the secret's id does not belong to its keys")
-    if pair.secret != secret or pair.public != stated:
+    if pair.secret != secret or pair.public.key != stated:
         raise KeysError("the public and private halves of the secret do not belong together")
     return pair
 
 
 def format_secret(pair: Keypair) -> str:
     """Return the text of a ``secret`` file that ssb-keys and every app read."""
-    public = encode_base64(pair.public) + _SUFFIX
+    public = encode_base64(pair.public.key) + _SUFFIX
     body = {
         "curve": "ed25519",
         "public": public,

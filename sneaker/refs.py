@@ -1,7 +1,8 @@
 """Names for feeds, messages and blobs: sigil ids and ``ssb:`` URIs, both ways.
 
-A ref is its 32 raw bytes and knows how to print itself; text exists only at the edges.  Only the classic formats
-are names for things sneaker can hold (PROTOCOL.md, sections 1.2 and 1.3).
+A ref is its raw bytes and knows how to print itself; text exists only at the edges (PROTOCOL.md, sections 1.2 and 1.3).
+Messages and blobs are named by a hash of 32 bytes.  The same key can write feeds of several formats, so a feed is named by
+its format and its key: 32 bare bytes are never a feed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,24 @@ from typing import ClassVar, Self
 
 from sneaker.errors import RefError
 
-__all__ = ["BlobRef", "FeedRef", "MessageRef", "Ref", "decode_base64", "encode_base64", "parse_ref"]
+__all__ = [
+    "CLASSIC",
+    "BlobRef",
+    "FeedRef",
+    "MessageRef",
+    "Ref",
+    "decode_base64",
+    "encode_base64",
+    "message_ref_type",
+    "parse_ref",
+]
+
+#: The format byte of classic feeds, and the formats there are names for, by their byte in binary field encodings; what of
+#: them can be taken in is for ``feed.format``.
+CLASSIC = 0
+_FORMATS = {CLASSIC: "classic", 1: "gabbygrove-v1", 3: "bendybutt-v1", 5: "indexed-v1"}
+_CLASSIC_BYTE = bytes((CLASSIC,))
+_FORMAT_BYTES = {name: byte for byte, name in _FORMATS.items()} | {"ed25519": CLASSIC}
 
 _URI = re.compile(r"ssb:(?://)?(?P<type>[a-z0-9-]+)[/:](?P<format>[a-z0-9-]+)[/:](?P<data>[A-Za-z0-9_-]+=*)")
 
@@ -46,8 +64,12 @@ def _shown(text: object) -> str:
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
+def _uri(kind: str, name: str, data: bytes) -> str:
+    return f"ssb:{kind}/{name}/{encode_base64(data).replace('+', '-').replace('/', '_')}"
+
+
 class Ref(bytes):
-    """The 32 bytes behind an id; compares, hashes and sorts as bytes."""
+    """The bytes behind an id, 32 unless it says otherwise; compares, hashes and sorts as bytes."""
 
     __slots__ = ()
 
@@ -72,8 +94,7 @@ class Ref(bytes):
     @property
     def uri(self) -> str:
         """The ``ssb:`` URI, with URL-safe base64 and its padding kept."""
-        data = encode_base64(self).replace("+", "-").replace("/", "_")
-        return f"ssb:{self.kind}/{self.uri_formats[0]}/{data}"
+        return _uri(self.kind, self.uri_formats[0], self)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -109,23 +130,104 @@ class Ref(bytes):
 
 
 class FeedRef(Ref):
-    """A feed: the author's Ed25519 public key."""
+    """A feed: a byte for its format, then its author's Ed25519 public key."""
 
     __slots__ = ()
     sigil = "@"
     suffix = ".ed25519"
     kind = "feed"
-    uri_formats = ("classic", "ed25519")
+    uri_formats = tuple(_FORMAT_BYTES)
+
+    def __new__(cls, data: bytes) -> Self:
+        """Make a ref of the format's byte and 32 bytes of key; raises RefError for anything else."""
+        if len(data) != 33 or data[0] not in _FORMATS:
+            raise RefError("a feed is named by the byte of a known format and 32 bytes of key")
+        return bytes.__new__(cls, data)
+
+    @classmethod
+    def classic(cls, key: bytes) -> Self:
+        """Return the classic feed of a public key; raises RefError unless it has 32 bytes."""
+        if len(key) != 32:
+            raise RefError(f"a public key has 32 bytes, not {len(key)}")
+        return bytes.__new__(cls, _CLASSIC_BYTE + key)
+
+    @classmethod
+    def parse_classic(cls, text: str) -> Self:
+        """Read the id of a classic feed, where no other will do; raises RefError."""
+        ref = cls.parse(text)
+        if not ref.is_classic:
+            raise RefError(f"{ref!s} is no classic feed", hint="only classic feeds (@....ed25519) can be named here")
+        return ref
+
+    @property
+    def format(self) -> int:
+        """The format's byte."""
+        return self[0]
+
+    @property
+    def is_classic(self) -> bool:
+        """Whether it is a feed as every SSB program knows them."""
+        return self[0] == CLASSIC
+
+    @property
+    def key(self) -> bytes:
+        """The author's public key, 32 bytes."""
+        return self[1:]
+
+    def __str__(self) -> str:
+        return "@" + encode_base64(self.key) + ".ed25519" if self.is_classic else self.uri
+
+    @property
+    def uri(self) -> str:
+        """The ``ssb:`` URI, with URL-safe base64 and its padding kept."""
+        return _uri(self.kind, _FORMATS[self.format], self.key)
+
+    @classmethod
+    def _parse_sigil(cls, text: str) -> bytes | None:
+        key = super()._parse_sigil(text)
+        return _CLASSIC_BYTE + key if key is not None else None
+
+    @classmethod
+    def _parse_uri(cls, text: str) -> bytes | None:
+        key, match = super()._parse_uri(text), _URI.fullmatch(text)
+        if key is None or match is None:
+            return None
+        return bytes((_FORMAT_BYTES[match["format"]],)) + key
 
 
 class MessageRef(Ref):
-    """A message: the hash of its canonical text."""
+    """A message: a hash of it.  What the hash is of, and how it is printed, is for the message's format."""
 
     __slots__ = ()
     sigil = "%"
     suffix = ".sha256"
     kind = "message"
     uri_formats = ("classic", "sha256")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a sigil id or an ``ssb:`` URI of any format; raises RefError if ``text`` is not one of a message."""
+        match = _URI.fullmatch(text) if isinstance(text, str) and len(text) <= 200 else None
+        byte = _FORMAT_BYTES.get(match["format"]) if match is not None and match["type"] == "message" else None
+        named: type[Self] = cls if not byte or cls is not MessageRef else message_ref_type(byte)  # type: ignore[assignment]
+        return super(MessageRef, named).parse(text)
+
+
+def _message_types() -> dict[int, type[MessageRef]]:
+    types: dict[int, type[MessageRef]] = {CLASSIC: MessageRef}
+    for byte, name in _FORMATS.items():
+        if byte != CLASSIC:
+            members = {"__slots__": (), "uri_formats": (name,), "__str__": lambda self: self.uri}
+            types[byte] = type("MessageRef", (MessageRef,), members)
+    return types
+
+
+_MESSAGE_TYPES = _message_types()
+
+
+def message_ref_type(feed_format: int) -> type[MessageRef]:
+    """Return the type of the ids of messages in feeds of a format: the same 32 bytes, printed as that format does."""
+    return _MESSAGE_TYPES[feed_format]
 
 
 class BlobRef(Ref):

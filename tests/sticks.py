@@ -90,7 +90,7 @@ class Machine:
             clock=VectorClock(clock),
             **fields,
         )
-        path = cards(stick) / f"{base32(self.me)}-{counter}.card"
+        path = cards(stick) / f"{base32(self.me.key)}-{counter}.card"
         path.write_bytes(encode_card(card, self.keypair))
         return path
 

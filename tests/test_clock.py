@@ -12,9 +12,9 @@ from sneaker.errors import ClockError
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef
 
-A, B, C = (FeedRef(bytes([number]) * 32) for number in (1, 2, 3))
+A, B, C = (FeedRef.classic(bytes([number]) * 32) for number in (1, 2, 3))
 CLOCKS = st.dictionaries(
-    st.binary(min_size=32, max_size=32).map(FeedRef) | st.sampled_from([A, B, C]),
+    st.binary(min_size=32, max_size=32).map(FeedRef.classic) | st.sampled_from([A, B, C]),
     st.integers(0, MAX_SEQUENCE),
     max_size=6,
 ).map(VectorClock)

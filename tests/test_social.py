@@ -14,7 +14,7 @@ CASES = load("hops.json")["cases"]
 
 
 def feed(name: str) -> FeedRef:
-    return FeedRef(hashlib.sha256(name.encode()).digest())
+    return FeedRef.classic(hashlib.sha256(name.encode()).digest())
 
 
 def build(edges: list[tuple[str, str, int]]) -> FollowGraph:

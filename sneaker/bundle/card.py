@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from sneaker.bundle.frames import Cursor, encode_varint
+from sneaker.bundle.frames import Cursor, encode_varint, feed_bytes
 from sneaker.bundle.records import decode_clock, encode_clock
 from sneaker.clock import VectorClock
 from sneaker.errors import BundleDamaged, NotABundle
@@ -66,7 +66,9 @@ def encode_card(card: Card, keypair: Keypair) -> bytes:
         raise ValueError("a card with impossible bundle ids")
     flags = (_HAS_HEAD if card.head is not None else 0) | (_HAS_UNREADABLE if card.unreadable else 0)
     time_ms = max(0, card.time_ms)
-    start = _HEAD.pack(CARD_MAGIC, 1, flags, 0, card.machine, card.network_id, card.counter, time_ms, len(clock))
+    start = _HEAD.pack(
+        CARD_MAGIC, 1, flags, 0, feed_bytes(card.machine), card.network_id, card.counter, time_ms, len(clock)
+    )
     body = b"".join((start, clock, encode_varint(len(card.wants)), *sorted(card.wants), card.head or b""))
     if card.unreadable:
         body += b"".join((encode_varint(len(card.unreadable)), *sorted(card.unreadable)))
@@ -94,4 +96,4 @@ def decode_card(data: bytes) -> Card:
     number = cursor.varint(MAX_UNREADABLE) if flags & _HAS_UNREADABLE else 0
     unreadable = frozenset(cursor.take(_ID_BYTES) for _ in range(number))
     cursor.finish()
-    return Card(FeedRef(machine), network_id, counter, time_ms, clock, wants, head, unreadable)
+    return Card(FeedRef.classic(machine), network_id, counter, time_ms, clock, wants, head, unreadable)

@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from sneaker.errors import BundleDamaged
+from sneaker.refs import FeedRef
 
 __all__ = [
     "COVERED",
@@ -35,6 +36,7 @@ __all__ = [
     "encode_preamble",
     "encode_record",
     "encode_varint",
+    "feed_bytes",
     "parse_footer",
     "parse_frame",
     "parse_preamble",
@@ -165,6 +167,13 @@ def parse_footer(data: bytes) -> Footer | None:
         return None
     _, trailer_offset, parity_offset = _FOOTER.unpack_from(data)
     return Footer(trailer_offset, parity_offset)
+
+
+def feed_bytes(feed: FeedRef) -> bytes:
+    """Return the 32 bytes that name a feed in a bundle; raises ValueError for one that is not classic, which has no name there."""
+    if not feed.is_classic:
+        raise ValueError(f"{feed} is no classic feed: bundles cannot carry it yet")
+    return feed.key
 
 
 def encode_varint(value: int) -> bytes:

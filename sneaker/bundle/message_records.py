@@ -16,7 +16,7 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
 
 from sneaker.bundle.compression import DEFAULT_LEVEL, compress, decompress
-from sneaker.bundle.frames import Cursor, encode_varint
+from sneaker.bundle.frames import Cursor, encode_varint, feed_bytes
 from sneaker.errors import BundleDamaged
 from sneaker.feed.classic.compact import AUTHOR_FIRST, KIND_BOX, KIND_BOX2, KIND_JSON, KIND_RAW, Compact, kind_of
 from sneaker.feed.run import Run
@@ -99,7 +99,7 @@ def encode_messages(runs: Sequence[Run], level: int = DEFAULT_LEVEL) -> bytes:
         raise ValueError(f"a record of {len(compacts)} messages")
     columns = [encode_varint(len(runs))]
     for run in runs:
-        columns += (run.author, encode_varint(run.first), encode_varint(len(run.compacts)))
+        columns += (feed_bytes(run.author), encode_varint(run.first), encode_varint(len(run.compacts)))
         if run.first > 1:
             if run.previous is None:
                 raise ValueError("a run that starts inside its feed needs the key before it")
@@ -148,7 +148,7 @@ def decode_messages(payload: bytes) -> list[Run]:
     heads: list[tuple[FeedRef, int, int, MessageRef | None]] = []
     left = count
     for _ in range(columns.varint(count)):
-        author = FeedRef(columns.take(32))
+        author = FeedRef.classic(columns.take(32))
         first = columns.varint(MAX_SEQUENCE)
         length = columns.varint(left)
         if first < 1 or length < 1 or first + length - 1 > MAX_SEQUENCE:

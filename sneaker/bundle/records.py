@@ -20,12 +20,13 @@ from sneaker.bundle.frames import (
     Cursor,
     RecordType,
     encode_varint,
+    feed_bytes,
 )
 from sneaker.clock import VectorClock
 from sneaker.errors import BundleDamaged, BundleUnsupported, RefError
 from sneaker.keys import Keypair, verify_signature
 from sneaker.limits import MAX_BLOB_BYTES, MAX_CLOCK_FEEDS, MAX_SEQUENCE
-from sneaker.refs import BlobRef, FeedRef, decode_base64, encode_base64
+from sneaker.refs import CLASSIC, BlobRef, FeedRef, decode_base64, encode_base64
 
 __all__ = [
     "KNOWN_FEATURES",
@@ -118,7 +119,7 @@ def decode_header(payload: bytes) -> Header:
         header = Header(
             bundle_id=decode_base64(data["bundle"], 16),
             network_id=decode_base64(data["network"], 32),
-            exporter=FeedRef.parse(data["exporter"]),
+            exporter=FeedRef.parse_classic(data["exporter"]),
             created_ms=_integer(data["created"], 2**53),
             features=tuple(features),
             volume=_integer(data["volume"], 2**32 - 1, 1),
@@ -147,11 +148,12 @@ def _integer(value: object, maximum: int, minimum: int = 0) -> int:
 
 def encode_clock(clock: VectorClock) -> bytes:
     """Return a clock record: count, then feed and sequence, by feed.  Raises ValueError over MAX_CLOCK_FEEDS."""
-    if len(clock) > MAX_CLOCK_FEEDS:
-        raise ValueError(f"a clock of {len(clock)} feeds")
-    parts = [encode_varint(len(clock))]
-    for feed in sorted(clock):
-        parts += (feed, encode_varint(clock[feed]))
+    feeds = sorted(feed for feed in clock if feed[0] == CLASSIC)
+    if len(feeds) > MAX_CLOCK_FEEDS:
+        raise ValueError(f"a clock of {len(feeds)} feeds")
+    parts = [encode_varint(len(feeds))]
+    for feed in feeds:
+        parts += (feed.key, encode_varint(clock[feed]))
     return b"".join(parts)
 
 
@@ -177,7 +179,7 @@ def decode_clock(payload: bytes) -> VectorClock:
                 raise BundleDamaged("a clock ends inside a field, or holds a number over its limit")
         if value > MAX_SEQUENCE:
             raise BundleDamaged("a clock holds a number over its limit")
-        clock[_new_ref(FeedRef, feed)] = value
+        clock[_new_ref(FeedRef, b"\0" + feed)] = value  # a classic feed
     cursor.offset = at
     cursor.finish()
     return VectorClock(clock)
@@ -260,7 +262,12 @@ def encode_index(index: Index) -> bytes:
     blob_number = {entry.blob: number for number, entry in enumerate(index.blobs)}
     parts = [encode_varint(len(index.feeds))]
     for entry in index.feeds:
-        parts += (entry.feed, encode_varint(entry.first), encode_varint(entry.last - entry.first), entry.last_key)
+        parts += (
+            feed_bytes(entry.feed),
+            encode_varint(entry.first),
+            encode_varint(entry.last - entry.first),
+            entry.last_key,
+        )
     parts.append(encode_varint(len(index.blobs)))
     for blob in index.blobs:
         parts += (blob.blob, encode_varint(blob.size))
@@ -289,7 +296,7 @@ def decode_index(payload: bytes) -> Index:
     cursor = Cursor(decompress(outer.rest(), plain_bytes))
     feeds = []
     for _ in range(cursor.varint(MAX_CLOCK_FEEDS)):
-        feed = FeedRef(cursor.take(32))
+        feed = FeedRef.classic(cursor.take(32))
         first = cursor.varint(MAX_SEQUENCE)
         if first < 1:
             raise BundleDamaged("the index names an impossible sequence")
@@ -360,7 +367,7 @@ def encode_trailer(trailer: Trailer, keypair: Keypair) -> bytes:
         raise ValueError("a bundle is signed by its exporter")
     body = _TRAILER.pack(
         trailer.bundle_id,
-        trailer.exporter,
+        feed_bytes(trailer.exporter),
         trailer.network_id,
         trailer.index_digest,
         trailer.index_offset,
@@ -381,7 +388,7 @@ def decode_trailer(payload: bytes) -> Trailer:
     bundle_id, exporter, network_id, digest, offset, messages, blobs, records, volume, volumes = _TRAILER.unpack(body)
     return Trailer(
         bundle_id=bundle_id,
-        exporter=FeedRef(exporter),
+        exporter=FeedRef.classic(exporter),
         network_id=network_id,
         index_digest=digest,
         index_offset=offset,

@@ -37,7 +37,7 @@ def unblock(feed: FeedArgument, wait: WaitOption = PUBLISH_WAIT_S, json: JsonOpt
 def _publish_contact(feed: str, json: bool, wait_s: float, **state: bool) -> None:
     from sneaker.own_feed.publish import contact_content
 
-    contact = FeedRef.parse(feed)
+    contact = FeedRef.parse_classic(feed)
     with home() as opened:
         message = publish_message(opened, contact_content(contact, **state), json, wait_s)
     print_message(message, json)

@@ -125,7 +125,7 @@ def publish(
         )
     given = text[0] if text else "" if attach and content is None else None
     body = _read_content(given, content)
-    recipients = [FeedRef.parse(feed) for feed in private_to or ()]
+    recipients = [FeedRef.parse_classic(feed) for feed in private_to or ()]
     with home() as opened:
         attachments = read_attachments(opened, attach) if attach else None
         message = publish_message(opened, body, json, wait, recipients, attachments)

@@ -116,7 +116,7 @@ def _feed(value: object) -> FeedRef | None:
     if not isinstance(value, str) or not value.startswith("@"):
         return None
     try:
-        return FeedRef.parse(value)
+        return FeedRef.parse_classic(value)
     except RefError:
         return None
 

@@ -55,7 +55,7 @@ def seal(
     slot = bytes([len(recipients)]) + body_key
     for recipient in recipients:
         try:
-            theirs = bindings.crypto_sign_ed25519_pk_to_curve25519(recipient)
+            theirs = bindings.crypto_sign_ed25519_pk_to_curve25519(recipient.key)
             shared = bindings.crypto_scalarmult(onetime_secret, theirs)
         except (CryptoError, RuntimeError):
             raise PublishUnsafe(f"{recipient} has no key that one could encrypt to") from None

@@ -381,7 +381,7 @@ class Ingest:
     ) -> None:
         """Put consecutive messages into the chunk."""
         self._proven.touch(feed)
-        author, hmac_key, read_facts = feed.ref, self._hmac_key, self._store.read_facts
+        author, hmac_key, read_facts = feed.ref.key, self._hmac_key, self._store.read_facts
         if hmac_key is None:
             checks = [(author, message[5], signed_text(message[6])) for message in messages]
         else:
@@ -399,7 +399,7 @@ class Ingest:
                 facts.append((row_id, fact))
             row_id += 1
         segment = Segment(feed, first, previous, rows, facts, waiting)
-        if author == self._store.own:
+        if feed.ref == self._store.own:
             self._take_own(segment, checks)
             return
         self._checks += checks

@@ -150,7 +150,7 @@ class _Rebuild:
         with contextlib.suppress(sqlite3.Error):
             for ref, feed_id in self._old.execute("SELECT ref, id FROM feed ORDER BY ref"):
                 found.setdefault(feed_id, (feed_id, ref, 0, 0))
-        feeds = [item for _, item in sorted(found.items()) if isinstance(item[1], bytes) and len(item[1]) == 32]
+        feeds = [item for _, item in sorted(found.items()) if isinstance(item[1], bytes) and len(item[1]) == 33]
         if not feeds:
             raise StoreDamaged("nothing can be read of the store")
         return feeds

@@ -111,7 +111,7 @@ def _read_recipient(item: Any) -> FeedRef:
     name = item.get("link") if isinstance(item, dict) else item
     if isinstance(name, str):
         try:
-            return FeedRef.parse(name)
+            return FeedRef.parse_classic(name)
         except RefError:
             if name.startswith(("%", "ssb:identity/", "ssb://identity/")):
                 raise PublishUnsafe(

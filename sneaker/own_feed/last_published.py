@@ -46,7 +46,7 @@ class PublishMemory:
 
     def __init__(self, home: Home, folder: Path) -> None:
         self._home = home
-        name = hashlib.blake2b(home.caps.network_id + home.keypair.public, digest_size=16).hexdigest()
+        name = hashlib.blake2b(home.caps.network_id + home.keypair.public.key, digest_size=16).hexdigest()
         self._path = folder / f"published-{name}.json"
         #: Why nothing can be remembered there, once that was tried in vain; for people.
         self.problem: str | None = None

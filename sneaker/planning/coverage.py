@@ -16,8 +16,8 @@ __all__ = ["Coverage", "index_coverage", "lacking", "reach"]
 
 # Of fixed width, so that a visit reads what it knows of a hundred thousand ranges in some milliseconds.
 _COUNTS = struct.Struct("<BII")
-_RANGE = struct.Struct("<32sII")
-_VERSION = 2
+_RANGE = struct.Struct("<33sII")
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class StickCards:
             if match is None or machine is None or not 0 < entry.size <= MAX_CARD_BYTES:
                 self.foreign += 1
                 continue
-            self._names.setdefault(FeedRef(machine), []).append(_Named(int(match[2]), entry))
+            self._names.setdefault(FeedRef.classic(machine), []).append(_Named(int(match[2]), entry))
         machines = self._chosen()
         if listing.cut or len(machines) < len(self._names):
             self.problems.append(

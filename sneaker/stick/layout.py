@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from base64 import b32decode, b32encode
 
+from sneaker.refs import FeedRef
+
 __all__ = [
     "BUNDLES",
     "BUNDLE_NAME",
@@ -60,6 +62,6 @@ def bundle_name(bundle_id: bytes) -> str:
     return f"{base32(bundle_id)}.sneaker"
 
 
-def card_name(machine: bytes, counter: int) -> str:
-    """Return the name of the file of a machine's card, by its feed id and the card's counter."""
-    return f"{base32(machine)}-{counter}.card"
+def card_name(machine: FeedRef, counter: int) -> str:
+    """Return the name of the file of a machine's card, by its public key and the card's counter."""
+    return f"{base32(machine.key)}-{counter}.card"

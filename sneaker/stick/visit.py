@@ -97,7 +97,7 @@ class _Visit:
         self._now_ms = now_ms
         self._random_bytes = random_bytes
         self._progress = progress or (lambda done: None)
-        self._part_prefix = base32(home.keypair.public)[:16] + "-"
+        self._part_prefix = base32(home.keypair.public.key)[:16] + "-"
         self._cards = StickCards(home, stick, now_ms)
         self._bundles = StickBundles(home.store.sticks.files(record.id))
         self._problems: list[str] = []

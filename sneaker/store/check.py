@@ -272,7 +272,8 @@ class _Checker:
         if not messages:
             return
         checks: list[Check] = [
-            (message.author, message.signature, signed_bytes(message.text, self._hmac_key)) for _, message in messages
+            (message.author.key, message.signature, signed_bytes(message.text, self._hmac_key))
+            for _, message in messages
         ]
         self._verifier.submit(checks)
         self._chunks.append(([row_id for row_id, _ in messages], waiting))

@@ -177,8 +177,30 @@ _FIFTH = (
     "INSERT INTO own_card SELECT machine, counter, 'forgiven' FROM card",
 )
 
+# Every column that names a feed, by table; peers and machines are named by their classic feeds.
+_FEED_COLUMNS = (
+    ("feed", "ref"),
+    ("edge", "contact"),
+    ("name", "about"),
+    ("peer", "ref"),
+    ("peer_clock", "feed"),
+    ("salvage", "feed"),
+    ("drive_file", "exporter"),
+    ("card", "machine"),
+    ("own_claim", "feed"),
+    ("own_claim", "source"),
+    ("own_key", "feed"),
+    ("own_card", "feed"),
+)
+
+# Feeds are named by format and key: all that were there are classic, whose byte is 0. What names none is empty and stays so.
+_SIXTH = tuple(
+    f"UPDATE {table} SET {column} = CAST(x'00' || {column} AS BLOB) WHERE length({column}) = 32"  # noqa: S608
+    for table, column in _FEED_COLUMNS
+)
+
 #: Statements that lead from version n to n + 1.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -40,7 +40,7 @@ def _bech32(prefix: str, data: bytes) -> str:
 def format_recipient(feed: FeedRef) -> str:
     """Return the age recipient (``age1...``) of a feed; raises RefError if its key is not on the curve."""
     try:
-        return _bech32(_RECIPIENT, bindings.crypto_sign_ed25519_pk_to_curve25519(feed))
+        return _bech32(_RECIPIENT, bindings.crypto_sign_ed25519_pk_to_curve25519(feed.key))
     except (CryptoError, RuntimeError):
         raise RefError(f"{feed} is not a real key: nobody could decrypt what is encrypted to it") from None
 
@@ -55,7 +55,7 @@ def parse_recipient(text: str) -> pyrage.x25519.Recipient:
     try:
         if text.startswith("age1"):
             return pyrage.x25519.Recipient.from_str(text)
-        return pyrage.x25519.Recipient.from_str(format_recipient(FeedRef.parse(text)))
+        return pyrage.x25519.Recipient.from_str(format_recipient(FeedRef.parse_classic(text)))
     except (pyrage.RecipientError, RefError) as error:
         raise UsageError(f"cannot encrypt to {text[:80]!r}: {error}") from None
 

@@ -65,7 +65,7 @@ def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
         except ClockError as error:
             raise ClockError(f"{spec} is neither a card nor a clock: {error.message}", hint=error.hint) from None
     try:
-        peer = FeedRef.parse(spec)
+        peer = FeedRef.parse_classic(spec)
     except RefError:
         raise UsageError(f"--for: there is no file {spec}, and it is not a feed id") from None
     notes = store.peers.peer_clock(peer)

@@ -58,7 +58,7 @@ class Address:
         """The key of the peer, from the ``shs`` transform; None if there is none or it is malformed."""
         data = self._shs_data()
         try:
-            return FeedRef(decode_base64(data[0], 32)) if data else None
+            return FeedRef.classic(decode_base64(data[0], 32)) if data else None
         except RefError:
             return None
 
@@ -92,7 +92,7 @@ class Address:
         if self.transport.name != "tunnel" or len(self.transport.data) < 2:
             return None
         try:
-            return FeedRef.parse(self.transport.data[0]), FeedRef.parse(self.transport.data[1])
+            return FeedRef.parse_classic(self.transport.data[0]), FeedRef.parse_classic(self.transport.data[1])
         except RefError:
             return None
 
@@ -161,12 +161,12 @@ def net_address(host: str, port: int, key: FeedRef) -> Address:
     host = host.removeprefix("[").removesuffix("]")
     if not _HOST.fullmatch(host) or not 0 < port < 65536:
         raise AddressError("not a host and port that can be in an address")
-    return Address(Part("net", (*host.split(":"), str(port))), (Part("shs", (encode_base64(key),)),))
+    return Address(Part("net", (*host.split(":"), str(port))), (Part("shs", (encode_base64(key.key),)),))
 
 
 def _legacy_address(host: str, port: str, key: str) -> Address:
     try:
-        return net_address(host or "localhost", int(port), FeedRef.parse(key))
+        return net_address(host or "localhost", int(port), FeedRef.parse_classic(key))
     except RefError:
         raise AddressError("the key in the address is malformed") from None
 

@@ -92,7 +92,7 @@ def decode_normal(data: bytes, network_key: bytes) -> Beacon:
     if not isinstance(text, str) or not text.isascii():
         raise RemoteProtocolError("a LAN packet holds no address")
     beacon = _beacon(text.encode("ascii"), verified=False)
-    if verify_signature(beacon.key, signature, _signed_text(text)):
+    if verify_signature(beacon.key.key, signature, _signed_text(text)):
         return Beacon(beacon.addresses, beacon.key, verified=True)
     return beacon
 

@@ -178,9 +178,9 @@ class _Handshake(Reader[HandshakeDone | ClientAuthenticated]):
         self._result = HandshakeDone(
             peer,
             BoxKeys(
-                encrypt_key=_hash(secret + peer),
+                encrypt_key=_hash(secret + peer.key),
                 encrypt_nonce=self._their_mac[:24],
-                decrypt_key=_hash(secret + self._keypair.public),
+                decrypt_key=_hash(secret + self._keypair.public.key),
                 decrypt_nonce=self._hello_mac[:24],
             ),
         )
@@ -200,7 +200,7 @@ class ClientHandshake(_Handshake):
         super().__init__(network_key, keypair, ephemeral_seed)
         self._server = server
         try:
-            self._server_curve = bindings.crypto_sign_ed25519_pk_to_curve25519(server)
+            self._server_curve = bindings.crypto_sign_ed25519_pk_to_curve25519(server.key)
         except CryptoError:
             raise LocalProtocolError(f"{server} is not the public key of anybody") from None
         self._outbox += self._hello_mac + self._ephemeral_public
@@ -218,7 +218,7 @@ class ClientHandshake(_Handshake):
             if accept is None:
                 return NEED_DATA
             signature = _open(accept, self._key_4, 4)
-            if not verify_signature(self._server, signature, self._network_key + self._hello + _hash(self._shared)):
+            if not verify_signature(self._server.key, signature, self._network_key + self._hello + _hash(self._shared)):
                 raise HandshakeError(4, "forged", "the server's signature is wrong")
             self._state = _State.DONE
             return self._finish(self._server)
@@ -231,8 +231,8 @@ class ClientHandshake(_Handshake):
         self._key_3 = _hash(self._network_key + self._shared + shared_server)
         self._key_parts = self._shared + shared_server + shared_client
         self._key_4 = _hash(self._network_key + self._key_parts)
-        signature = self._keypair.sign(self._network_key + self._server + _hash(self._shared))
-        self._hello = signature + self._keypair.public
+        signature = self._keypair.sign(self._network_key + self._server.key + _hash(self._shared))
+        self._hello = signature + self._keypair.public.key
         self._outbox += bindings.crypto_secretbox(self._hello, _ZERO_NONCE, self._key_3)
 
 
@@ -290,11 +290,13 @@ class ServerHandshake(_Handshake):
         shared_server = _multiply(own_curve, self._their_ephemeral, 3)  # a.B
         self._key_3 = _hash(self._network_key + self._shared + shared_server)
         self._hello = _open(data, self._key_3, 3)
-        signature, client = self._hello[:64], FeedRef(self._hello[64:])
-        if not verify_signature(client, signature, self._network_key + self._keypair.public + _hash(self._shared)):
+        signature, client = self._hello[:64], FeedRef.classic(self._hello[64:])
+        if not verify_signature(
+            client.key, signature, self._network_key + self._keypair.public.key + _hash(self._shared)
+        ):
             raise HandshakeError(3, "forged", "the client's signature is wrong")
         try:
-            client_curve = bindings.crypto_sign_ed25519_pk_to_curve25519(client)
+            client_curve = bindings.crypto_sign_ed25519_pk_to_curve25519(client.key)
         except CryptoError:
             raise HandshakeError(3, "low-order", "the client's key is not usable") from None
         shared_client = _multiply(self._ephemeral_secret, client_curve, 3)  # A.b

@@ -54,7 +54,7 @@ def parse_history_arguments(arguments: Sequence[object]) -> HistoryQuery | None:
         return None
     identity = options.get("id")
     try:
-        feed = FeedRef.parse(identity if isinstance(identity, str) else "")
+        feed = FeedRef.parse_classic(identity if isinstance(identity, str) else "")
     except RefError:
         return None
     sequence = _number(options, "sequence") or _number(options, "seq") or 1

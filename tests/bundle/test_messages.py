@@ -69,7 +69,7 @@ def runs(draw: st.DrawFn) -> list[Run]:
         messages = draw(st.lists(compacts(pool), min_size=1, max_size=6))
         first = draw(st.one_of(st.just(1), st.integers(1, 300), st.just(MAX_SEQUENCE + 1 - len(messages))))
         previous = MessageRef(draw(st.binary(min_size=32, max_size=32))) if first > 1 else None
-        made.append(Run(FeedRef(draw(st.binary(min_size=32, max_size=32))), first, previous, messages))
+        made.append(Run(FeedRef.classic(draw(st.binary(min_size=32, max_size=32))), first, previous, messages))
     return made
 
 
@@ -93,7 +93,9 @@ def joined(pieces: Iterable[Run]) -> list[Run]:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(runs(), st.integers(1, 400))
-@example([Run(FeedRef(bytes(32)), n, MessageRef(bytes(32)), [Compact(0, 0, bytes(64), b"")]) for n in (1, 2)], 1)
+@example(
+    [Run(FeedRef.classic(bytes(32)), n, MessageRef(bytes(32)), [Compact(0, 0, bytes(64), b"")]) for n in (1, 2)], 1
+)
 def test_split_runs_keep_everything_in_order(given_runs: list[Run], room: int) -> None:
     keyed = [
         run._replace(keys=[MessageRef(bytes([n % 256]) * 32) for n in range(len(run.compacts))]) for run in given_runs
@@ -108,7 +110,7 @@ def test_split_runs_keep_everything_in_order(given_runs: list[Run], room: int) -
 
 def test_split_runs_bounds_the_number_of_messages() -> None:
     tiny = Compact(KIND_BOX << 1, 0, bytes(64), b"")
-    run = Run(FeedRef(bytes(32)), 1, None, [tiny] * 10_000, [MessageRef(bytes(32))] * 10_000)
+    run = Run(FeedRef.classic(bytes(32)), 1, None, [tiny] * 10_000, [MessageRef(bytes(32))] * 10_000)
     groups = list(split_runs([run]))
     assert [sum(len(piece.compacts) for piece in group) for group in groups] == [4096, 4096, 1808]
     assert [decode_messages(encode_messages(group))[0].first for group in groups] == [1, 4097, 8193]
@@ -116,7 +118,7 @@ def test_split_runs_bounds_the_number_of_messages() -> None:
 
 def test_split_runs_of_nothing() -> None:
     assert list(split_runs([])) == []
-    assert list(split_runs([Run(FeedRef(bytes(32)), 1, None, [])])) == []
+    assert list(split_runs([Run(FeedRef.classic(bytes(32)), 1, None, [])])) == []
 
 
 def reference(number: int) -> bytes:
@@ -124,7 +126,7 @@ def reference(number: int) -> bytes:
 
 
 def json_run(contents: list[bytes]) -> Run:
-    return Run(FeedRef(bytes(32)), 1, None, [Compact(0, 0, bytes(64), content) for content in contents])
+    return Run(FeedRef.classic(bytes(32)), 1, None, [Compact(0, 0, bytes(64), content) for content in contents])
 
 
 def test_more_references_than_two_bytes_can_name() -> None:
@@ -174,11 +176,11 @@ def test_real_messages_come_back_byte_for_byte() -> None:
     "bad",
     [
         [],
-        [Run(FeedRef(bytes(32)), 1, None, [])],
-        [Run(FeedRef(bytes(32)), 2, None, [Compact(0, 0, bytes(64), b"{}")])],
+        [Run(FeedRef.classic(bytes(32)), 1, None, [])],
+        [Run(FeedRef.classic(bytes(32)), 2, None, [Compact(0, 0, bytes(64), b"{}")])],
         [json_run([b"{}"] * (MAX_RECORD_MESSAGES + 1))],
         [json_run([b"x" * 24_000] * 400)],
-        [Run(FeedRef(bytes(32)), 1, None, [Compact(14, 0, b"", bytes(20_000))] * 300)],
+        [Run(FeedRef.classic(bytes(32)), 1, None, [Compact(14, 0, b"", bytes(20_000))] * 300)],
     ],
 )
 def test_what_no_reader_would_take_is_not_written(bad: list[Run]) -> None:

@@ -41,7 +41,7 @@ from sneaker.refs import BlobRef, FeedRef, MessageRef
 from tests.bundle.bundles import EXPORTER, keypair, make_header, posts, run_of
 
 keys = st.binary(min_size=32, max_size=32)
-clocks = st.dictionaries(keys.map(FeedRef), st.integers(0, MAX_SEQUENCE), max_size=20)
+clocks = st.dictionaries(keys.map(FeedRef.classic), st.integers(0, MAX_SEQUENCE), max_size=20)
 
 
 @given(
@@ -54,7 +54,7 @@ clocks = st.dictionaries(keys.map(FeedRef), st.integers(0, MAX_SEQUENCE), max_si
 )
 def test_header(bundle: bytes, network: bytes, exporter: bytes, created: int, volume: int, generator: str) -> None:
     features = ("classic-messages", "blobs")
-    header = Header(bundle, network, FeedRef(exporter), created, features, volume, bundle[::-1], generator)
+    header = Header(bundle, network, FeedRef.classic(exporter), created, features, volume, bundle[::-1], generator)
     assert decode_header(encode_header(header)) == header
 
 
@@ -96,7 +96,7 @@ def test_absurd_clocks(payload: bytes) -> None:
 
 def test_too_large_a_clock_is_not_written() -> None:
     with pytest.raises(ValueError, match="a clock of"):
-        encode_clock({FeedRef(n.to_bytes(32, "big")): 1 for n in range(MAX_CLOCK_FEEDS + 1)})
+        encode_clock({FeedRef.classic(n.to_bytes(32, "big")): 1 for n in range(MAX_CLOCK_FEEDS + 1)})
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(1000), bytes(range(256)) * 30, bytes(MAX_BLOB_BYTES)])
@@ -153,7 +153,7 @@ def indexes(draw: st.DrawFn) -> Index:
     feeds = []
     for feed in draw(st.lists(keys, max_size=5, unique=True)):
         first = draw(st.integers(1, MAX_SEQUENCE))
-        feeds.append(FeedEntry(FeedRef(feed), first, draw(st.integers(first, MAX_SEQUENCE)), feed[:16]))
+        feeds.append(FeedEntry(FeedRef.classic(feed), first, draw(st.integers(first, MAX_SEQUENCE)), feed[:16]))
     blobs = [
         BlobEntry(BlobRef(blob), draw(st.integers(0, MAX_BLOB_BYTES)))
         for blob in draw(st.lists(keys, max_size=3, unique=True))

@@ -212,7 +212,7 @@ def test_raw_ones_belong_to_their_place() -> None:
     raw = compact(message)
     assert expand(AUTHOR.public, 2, KEY, raw) == message
     for author, sequence, previous in [
-        (FeedRef(bytes(32)), 2, KEY),
+        (FeedRef.classic(bytes(32)), 2, KEY),
         (AUTHOR.public, 3, KEY),
         (AUTHOR.public, 2, MessageRef(bytes(32))),
         (AUTHOR.public, 2, None),

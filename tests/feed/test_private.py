@@ -59,7 +59,7 @@ def test_recipients_are_one_to_seven(count: int) -> None:
 @pytest.mark.parametrize("key", [bytes(32), b"\x01" + bytes(31), b"\xff" * 32, b"\x02" + bytes(31)])
 def test_keys_that_are_no_points_are_refused(key: bytes) -> None:
     with pytest.raises(PublishUnsafe):
-        box({"type": "post"}, [FeedRef(key)], os.urandom)
+        box({"type": "post"}, [FeedRef.classic(key)], os.urandom)
 
 
 def test_eight_slots_are_looked_into() -> None:
@@ -67,7 +67,7 @@ def test_eight_slots_are_looked_into() -> None:
     nonce, key, secret = bytes(24), bytes(range(32)), bytes(range(1, 33))
     slots = []
     for number in range(9):
-        theirs = bindings.crypto_sign_ed25519_pk_to_curve25519(seeded(number).public)
+        theirs = bindings.crypto_sign_ed25519_pk_to_curve25519(seeded(number).public.key)
         shared = bindings.crypto_scalarmult(secret, theirs)
         slots.append(bindings.crypto_secretbox(bytes([9]) + key, nonce, shared))
     body = bindings.crypto_secretbox(b'{"type":"post"}', nonce, key)

@@ -164,7 +164,7 @@ def test_hmac_key_is_part_of_the_signature() -> None:
     assert verify_message_signature(message, key)
     assert not verify_message_signature(message)
     assert not verify_message_signature(message, bytes(32))
-    assert verify_signature(message.author, message.signature, signed_bytes(message.text, key))
+    assert verify_signature(message.author.key, message.signature, signed_bytes(message.text, key))
     assert not verify_message_signature(chain(1)[0], key)
 
 

@@ -304,7 +304,7 @@ def marker_seeds() -> Iterable[bytes]:
 
 def clock_seeds() -> Iterable[bytes]:
     """Return clocks in all spellings."""
-    feed = FeedRef(bytes(32))
+    feed = FeedRef.classic(bytes(32))
     yield orjson.dumps(VectorClock({feed: 7, ADA.public: 1}).as_json())
     yield json.dumps({feed.uri: 7.0, str(feed): 3, "ssb:feed/bendybutt-v1/x": -1}).encode()
 

@@ -293,7 +293,7 @@ def test_a_peer_that_gives_nothing_in_any_way_is_not_level(us: Forgetful) -> Non
 
 def test_a_stranger_may_have_a_large_clock(us: Forgetful) -> None:
     """All of it in one body, as ssb-server sends it."""
-    notes = {str(FeedRef(os.urandom(32))): 2 * 100_000 for _ in range(10_000)}
+    notes = {str(FeedRef.classic(os.urandom(32))): 2 * 100_000 for _ in range(10_000)}
     body = json.dumps({**notes, us.machine.id: 2}, separators=(",", ":")).encode()
     assert 600_000 < len(body) < 1_000_000
 

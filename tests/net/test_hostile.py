@@ -311,7 +311,7 @@ def test_notes_for_a_million_feeds(known: bool, victim: Victim) -> None:
             listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
             await listener.wait(1)
             for _ in range(200):
-                notes = {str(FeedRef(os.urandom(32))): 2 * 10**6 for _ in range(5000)}
+                notes = {str(FeedRef.classic(os.urandom(32))): 2 * 10**6 for _ in range(5000)}
                 body = json.dumps(notes).encode()
                 connection.send(listener.call, body)
                 try:

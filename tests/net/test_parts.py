@@ -258,7 +258,7 @@ def test_whom_the_scheduler_dials(tmp_path: Path) -> None:
             scheduler.found(net_address("127.0.0.1", port, machine.keypair.public))
             scheduler.add(net_address("127.0.0.1", port, named))
             for number in range(1000):
-                scheduler.found(net_address("127.0.0.1", port, FeedRef(number.to_bytes(32, "big"))))
+                scheduler.found(net_address("127.0.0.1", port, FeedRef.classic(number.to_bytes(32, "big"))))
             assert len(scheduler._candidates) <= 500
             await asyncio.sleep(4)
             assert set(dialled) == {friend.keypair.public, named}

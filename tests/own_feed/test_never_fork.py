@@ -374,7 +374,7 @@ def strangers_card_to_export_for(world: World, ada: Home) -> None:
 
 def strangers_card_on_an_enrolled_stick(world: World, ada: Home) -> None:
     sync(ada, world.path / "other")
-    (lie(world)).rename(world.path / "other" / FOLDER / CARDS / f"{base32(EVE.public)}-{2**40}.card")
+    (lie(world)).rename(world.path / "other" / FOLDER / CARDS / f"{base32(EVE.public.key)}-{2**40}.card")
     sync(ada, world.path / "other")
 
 

@@ -21,7 +21,9 @@ DAY_MS = 24 * 60 * 60 * 1000
 
 
 def counters(stick: Path, machine: Machine) -> list[int]:
-    return sorted(int(name.split("-")[1].split(".")[0]) for name in names(cards(stick)) if base32(machine.me) in name)
+    return sorted(
+        int(name.split("-")[1].split(".")[0]) for name in names(cards(stick)) if base32(machine.me.key) in name
+    )
 
 
 def level(stick: Path, *all_machines: Machine) -> None:
@@ -117,7 +119,7 @@ def test_something_else_has_our_name(tmp_path: Path) -> None:
     (machine, second) = machines(tmp_path, stick, "AB")
     machine.sync(stick)
     [counter] = counters(stick, machine)
-    path = cards(stick) / f"{base32(machine.me)}-{counter}.card"
+    path = cards(stick) / f"{base32(machine.me.key)}-{counter}.card"
     path.write_bytes(b"not a card")
     report = machine.sync(stick)
     assert path.read_bytes() == b"not a card"
@@ -166,7 +168,7 @@ def test_stale_card_changes_nothing(tmp_path: Path) -> None:
     assert not old.exists()
     assert counters(stick, second) == [newest]
     # The new one is gone, only an old one is there: what we know is brought back.
-    (cards(stick) / f"{base32(second.me)}-{newest}.card").unlink()
+    (cards(stick) / f"{base32(second.me.key)}-{newest}.card").unlink()
     old = second.card(stick, {}, counter=newest - 500)
     report = first.sync(stick)
     assert report.exported is None
@@ -183,7 +185,7 @@ def test_cards_that_are_none(tmp_path: Path, damage: str) -> None:
     level(stick, first, second)
     ours = first.clock()
     stranger = Machine(tmp_path, "X")
-    path = stranger.card(stick, {FeedRef(bytes(32)): 5})
+    path = stranger.card(stick, {FeedRef.classic(bytes(32)): 5})
     data = path.read_bytes()
     if damage == "cut":
         path.write_bytes(data[:-40])
@@ -193,12 +195,12 @@ def test_cards_that_are_none(tmp_path: Path, damage: str) -> None:
         path.write_bytes(b"")
     elif damage == "forged":  # the stranger's signature on a card in our own name
         path.unlink()
-        path = cards(stick) / f"{base32(first.me)}-{NOW_MS * 3}.card"
+        path = cards(stick) / f"{base32(first.me.key)}-{NOW_MS * 3}.card"
         path.write_bytes(data)
     elif damage == "name":
-        path = path.rename(cards(stick) / f"{base32(second.me)}-{NOW_MS * 3}.card")
+        path = path.rename(cards(stick) / f"{base32(second.me.key)}-{NOW_MS * 3}.card")
     elif damage == "counter":
-        path = path.rename(cards(stick) / f"{base32(stranger.me)}-{NOW_MS * 3}.card")
+        path = path.rename(cards(stick) / f"{base32(stranger.me.key)}-{NOW_MS * 3}.card")
     elif damage == "network":
         path.unlink()
         from sneaker.bundle.card import Card, encode_card
@@ -231,7 +233,7 @@ def test_absurd_claims(tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     (first, second, liar) = machines(tmp_path, stick, "ABX")
     first.sync(stick)
-    feeds = {first.me: MAX_SEQUENCE, second.me: MAX_SEQUENCE, FeedRef(b"\1" * 32): MAX_SEQUENCE}
+    feeds = {first.me: MAX_SEQUENCE, second.me: MAX_SEQUENCE, FeedRef.classic(b"\1" * 32): MAX_SEQUENCE}
     liar.card(stick, feeds, counter=2**63 - 1, wants=frozenset({BlobRef(b"\2" * 32)}))
     assert first.sync(stick).complete
     assert len(names(bundles(stick))) == 0, "the only other machine here says that it has it all"
@@ -253,13 +255,13 @@ def test_a_card_of_very_many_feeds(tmp_path: Path) -> None:
 
     for count, machine_count in ((200_000, 2), (300_000, 1)):
         body = b"".join([encode_varint(count), *(number.to_bytes(32, "big") + b"\1" for number in range(count))])
-        head = _HEAD.pack(CARD_MAGIC, 1, 0, 0, stranger.me, MAIN_CAPS.network_id, count, NOW_MS, len(body))
+        head = _HEAD.pack(CARD_MAGIC, 1, 0, 0, stranger.me.key, MAIN_CAPS.network_id, count, NOW_MS, len(body))
         data = head + body + encode_varint(0)
         data += stranger.keypair.sign(_CONTEXT + data)
-        path = cards(stick) / f"{base32(stranger.me)}-{count}.card"
+        path = cards(stick) / f"{base32(stranger.me.key)}-{count}.card"
         path.write_bytes(data)
         if machine_count == 1:
-            (cards(stick) / f"{base32(stranger.me)}-200000.card").unlink()
+            (cards(stick) / f"{base32(stranger.me.key)}-200000.card").unlink()
         first.sync(stick)
         assert first.sync(stick).machines == machine_count
     second.sync(stick)

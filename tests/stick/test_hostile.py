@@ -32,7 +32,7 @@ def bundle_name(number: int) -> str:
 
 
 def card_name(machine: Machine, counter: int = NOW_MS) -> str:
-    return f"{base32(machine.me)}-{counter}.card"
+    return f"{base32(machine.me.key)}-{counter}.card"
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_things_in_the_place_of_files(
     make(bundles(stick) / bundle.name, outside)
     make(cards(stick) / card_name(hidden), outside)
     make(cards(stick) / card_name(second, NOW_MS * 2), outside)
-    make(bundles(stick) / f".{base32(second.me)[:16]}-0123456789abcdef.part", outside)
+    make(bundles(stick) / f".{base32(second.me.key)[:16]}-0123456789abcdef.part", outside)
     before = {**listing(bundles(stick)), **listing(cards(stick))}
     for machine in (second, first, second):
         report = machine.sync(stick)

@@ -359,7 +359,7 @@ def test_many_sticks_in_any_order(tmp_path: Path) -> None:
 
 
 def test_coverage_encoding() -> None:
-    feed = FeedRef(b"\1" * 32)
+    feed = FeedRef.classic(b"\1" * 32)
     for coverage in (Coverage(), Coverage((Range(feed, 1, 2**31 - 1),), frozenset({BlobRef(b"\2" * 32)}))):
         data = coverage.encode()
         assert Coverage.decode(data) == coverage
@@ -370,7 +370,7 @@ def test_coverage_encoding() -> None:
 
 
 def test_reach() -> None:
-    one, two = FeedRef(b"\1" * 32), FeedRef(b"\2" * 32)
+    one, two = FeedRef.classic(b"\1" * 32), FeedRef.classic(b"\2" * 32)
     coverages = [
         Coverage((Range(one, 5, 9), Range(two, 3, 4))),
         Coverage((Range(one, 10, 12), Range(one, 14, 20))),

@@ -18,7 +18,7 @@ ME, BOB, CAROL, EVE = (keypair(number).public for number in (0, 1, 2, 3))
 
 
 def stranger(number: int) -> FeedRef:
-    return FeedRef(number.to_bytes(32, "big"))
+    return FeedRef.classic(number.to_bytes(32, "big"))
 
 
 def write(store: Store, *feeds: list[Message] | tuple[Message, ...]) -> None:

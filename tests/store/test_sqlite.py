@@ -72,6 +72,42 @@ def test_older_versions_are_brought_up_to_date(path: Path, monkeypatch: pytest.M
     connection.close()
 
 
+def test_feeds_of_older_files_become_classic_ones(path: Path) -> None:
+    """Where 32 bytes of key named a feed, its format stands in front of them; no other column changes."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    schema.migrate(connection, schema.MIGRATIONS[:5])
+    key, other = bytes(range(32)), bytes(range(100, 132))
+    rows: dict[str, tuple[object, ...]] = {
+        "feed": (1, key, 7, other, 0),
+        "edge": (1, other, 1, 3),
+        "name": (other, 1, "Ada", 4),
+        "peer": (1, other, "card", 5, 6, 7),
+        "peer_clock": (1, key, 7, 1),
+        "salvage": (key, 2, other, 0, 0, bytes(64), b"{}", "why", 1),
+        "drive_file": (bytes(16), "x.sneaker", 1, 2, "own", other, key),
+        "card": (other, 3, 4, key),
+        "own_claim": (key, other, key, 9, 10, 0),
+        "own_key": (key, "192.0.2.1", 11),
+        "own_card": (other, 12, "made"),
+    }
+    for table, row in rows.items():
+        connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+    connection.execute("INSERT INTO own_claim VALUES (?, x'', x'', 9, 10, 0)", (key,))
+    schema.migrate(connection)
+    named = {
+        ("feed", 1), ("edge", 1), ("name", 0), ("peer", 1), ("peer_clock", 1), ("salvage", 0), ("drive_file", 5),
+        ("card", 0), ("own_claim", 0), ("own_claim", 1), ("own_key", 0), ("own_card", 0),
+    }  # fmt: skip
+    names = {"drive_file": "stick_file"}
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    for table, row in rows.items():
+        expected = tuple(b"\0" + bytes(value) if (table, at) in named else value for at, value in enumerate(row))
+        there = table if table in tables else names[table]
+        assert expected in connection.execute(f"SELECT * FROM {there}").fetchall(), table
+    assert (b"\0" + key, b"", b"", 9, 10, 0) in connection.execute("SELECT * FROM own_claim").fetchall()
+    connection.close()
+
+
 def test_a_database_of_another_program(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE theirs (x)")

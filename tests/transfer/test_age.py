@@ -67,7 +67,7 @@ def test_bad_recipients(text: str) -> None:
 
 
 def test_a_key_that_is_no_point_on_the_curve() -> None:
-    bad = [FeedRef(os.urandom(32)) for _ in range(20)]
+    bad = [FeedRef.classic(os.urandom(32)) for _ in range(20)]
     refused = 0
     for feed in bad:
         try:

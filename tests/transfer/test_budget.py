@@ -144,7 +144,7 @@ def test_near_feeds_go_first(tmp_path: Path) -> None:
 
 
 def feeds(count: int) -> list[FeedRef]:
-    return [FeedRef(bytes([number]) * 32) for number in range(1, count + 1)]
+    return [FeedRef.classic(bytes([number]) * 32) for number in range(1, count + 1)]
 
 
 def test_depth_drains_the_largest_backlog_first() -> None:

@@ -114,13 +114,13 @@ def test_many_feeds_that_fork_are_counted() -> None:
     with SignedMessages() as signed:
         for number in range(3000):
             for key in (FIRST.key, SECOND.key, FIRST.key):
-                signed.add(FIRST._replace(author=FeedRef(number.to_bytes(32)), key=key))
+                signed.add(FIRST._replace(author=FeedRef.classic(number.to_bytes(32)), key=key))
         assert signed.count() == 6000
         assert [found.feed[-2:] for found in signed.contradictions()] == [number.to_bytes(2) for number in range(3000)]
 
 
 def test_ranges_that_overlap_and_touch() -> None:
-    a, b = FeedRef(b"a" * 32), FeedRef(b"b" * 32)
+    a, b = FeedRef.classic(b"a" * 32), FeedRef.classic(b"b" * 32)
     with Ranges() as ranges:
         for feed, first, last in ((b, 1, 1), (a, 5, 9), (a, 1, 2), (a, 3, 3), (a, 6, 7), (a, 11, 11), (a, 8, 9)):
             ranges.add(feed, first, last)

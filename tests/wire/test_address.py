@@ -20,8 +20,8 @@ from sneaker.wire.address import (
 from tests.wire.vectors import load
 
 CASES = load("addresses.json")["cases"]
-KEY = FeedRef(bytes(range(32)))
-BASE64 = encode_base64(KEY)
+KEY = FeedRef.classic(bytes(range(32)))
+BASE64 = encode_base64(KEY.key)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["input"][:40])
@@ -97,7 +97,7 @@ def test_old_spellings_and_uris() -> None:
     expected = net_address("::1", 8008, KEY)
     assert parse_addresses(f"::1:8008:{KEY}") == parse_addresses(f"[::1]:8008:{KEY}") == [expected]
     assert str(expected) == f"net:::1:8008~shs:{BASE64}"
-    plus = FeedRef(b"\xfb" * 32)
+    plus = FeedRef.classic(b"\xfb" * 32)
     text = str(net_address("10.0.0.1", 8008, plus))
     assert "+" in text
     for spelled in (text.replace("+", "%2B").replace("/", "%2F").replace(":", "%3A"), text):
@@ -182,7 +182,7 @@ def test_addresses_as_people_paste_them() -> None:
 
 
 def test_alternatives_of_one_peer() -> None:
-    other = encode_base64(FeedRef(bytes(32)))
+    other = encode_base64(bytes(32))
     found = parse_address(
         f"ws://a.b:1~shs:{BASE64}; net:a.b:2~shs:{BASE64};net:c.d:3~shs:{BASE64};net:e.f:4~shs:{other};unix:/x~noauth"
     )

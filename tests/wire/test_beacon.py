@@ -75,7 +75,7 @@ def test_legacy_junk() -> None:
 
 
 def test_packets_that_others_would_not_read_are_not_made() -> None:
-    long = net_address("a" * 90 + ".example", 8008, FeedRef(bytes(32)))
+    long = net_address("a" * 90 + ".example", 8008, FeedRef.classic(bytes(32)))
     with pytest.raises(LocalProtocolError):
         encode_legacy(long)
     with pytest.raises(LocalProtocolError):

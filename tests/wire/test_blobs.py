@@ -26,7 +26,7 @@ from tests.wire.vectors import transcript
 
 DATA = b"hello blob"
 BLOB, OTHER = BlobRef.of(DATA), BlobRef.of(b"other")
-ANN, BEN, CLEO = (FeedRef(bytes([number]) * 32) for number in (1, 2, 3))
+ANN, BEN, CLEO = (FeedRef.classic(bytes([number]) * 32) for number in (1, 2, 3))
 
 
 def say(exchange: BlobExchange, peer: FeedRef, **numbers: int) -> list[Want]:

@@ -20,7 +20,7 @@ from tests.wire.ebt_nodes import Node, described, message
 from tests.wire.vectors import load, transcript
 
 SESSIONS = load("ebt.json")["sessions"]
-ALICE, BOB, CAROL, DAVE = PEOPLE = [FeedRef(bytes([number]) * 32) for number in (1, 2, 3, 4)]
+ALICE, BOB, CAROL, DAVE = PEOPLE = [FeedRef.classic(bytes([number]) * 32) for number in (1, 2, 3, 4)]
 NAMES = dict(zip(("ALICE", "BOB", "CAROL", "DAVE"), PEOPLE, strict=True))
 
 # ssb-ebt tells nobody that it dropped a feed and ignores what still comes. We say -1, as scuttlego does.
@@ -389,7 +389,7 @@ def test_a_million_feeds_do_not_eat_the_memory() -> None:
     replicator, connection = connected(wanted=[BOB])
     tracemalloc.start()
     for batch in range(20):
-        claims = {FeedRef((batch * 5000 + number).to_bytes(32, "big")): 8 for number in range(5000)}
+        claims = {FeedRef.classic((batch * 5000 + number).to_bytes(32, "big")): 8 for number in range(5000)}
         for raw in format_notes(claims):
             connection.receive(raw, 0)
         connection.notes_to_send()
@@ -402,7 +402,7 @@ def test_a_million_feeds_do_not_eat_the_memory() -> None:
     # And what was remembered does not add up over sessions.
     replicator.disconnect(connection)
     again = replicator.connect(ALICE, client=False, now=0, saved_clock=connection.remote_clock)
-    again.receive(next(iter(format_notes({FeedRef(bytes([255]) * 32): 2}))), 0)
+    again.receive(next(iter(format_notes({FeedRef.classic(bytes([255]) * 32): 2}))), 0)
     assert len(again.remote_clock) == MAX_UNWANTED_FEEDS + 1
 
 

@@ -183,7 +183,7 @@ def test_low_order_points_are_refused(point: bytes) -> None:
 
 def test_a_server_address_with_a_key_of_nobody_is_our_mistake() -> None:
     with pytest.raises(LocalProtocolError):
-        ClientHandshake(KEY, seeded(1), FeedRef(bytes(32)), bytes(32))
+        ClientHandshake(KEY, seeded(1), FeedRef.classic(bytes(32)), bytes(32))
 
 
 def test_decisions_out_of_place_are_our_mistake() -> None:

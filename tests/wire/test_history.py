@@ -23,7 +23,7 @@ from sneaker.wire.history import (
 from sneaker.wire.json_text import parse_json
 from tests.wire.vectors import transcript
 
-FEED = FeedRef(bytes(range(32)))
+FEED = FeedRef.classic(bytes(range(32)))
 ID = str(FEED)
 
 

@@ -25,7 +25,7 @@ from sneaker.wire.json_text import parse_json
 from tests.wire.vectors import load
 
 VECTORS = load("ebt.json")
-FEED = FeedRef(bytes(range(32)))
+FEED = FeedRef.classic(bytes(range(32)))
 
 
 @pytest.mark.parametrize("case", VECTORS["notes"], ids=str)
@@ -56,7 +56,7 @@ def test_what_cannot_be_said_is_not_said(sequence: int) -> None:
 
 
 def test_big_clocks_go_out_in_parts() -> None:
-    notes = {FeedRef(number.to_bytes(32, "big")): number for number in range(MAX_NOTES_PER_PACKET + 1)}
+    notes = {FeedRef.classic(number.to_bytes(32, "big")): number for number in range(MAX_NOTES_PER_PACKET + 1)}
     items = list(format_notes(notes))
     assert [len(json.loads(item)) for item in items] == [MAX_NOTES_PER_PACKET, 1]
     assert list(format_notes({})) == [b"{}"]

@@ -8,7 +8,7 @@ from sneaker.wire.ebt.notes import encode_note, format_notes
 from sneaker.wire.ebt.replicator import SWITCH_AFTER_S, Replicator
 from tests.wire.ebt_nodes import described, message
 
-ME, FEED, OTHER, FIRST, SECOND = (FeedRef(bytes([number]) * 32) for number in range(1, 6))
+ME, FEED, OTHER, FIRST, SECOND = (FeedRef.classic(bytes([number]) * 32) for number in range(1, 6))
 
 
 def say(connection: EbtConnection, sequence: int, receive: bool = False, now: float = 0, feed: FeedRef = FEED) -> None:
@@ -103,7 +103,7 @@ def test_what_comes_from_somebody_else_is_not_fetched() -> None:
 
 
 def test_a_peer_that_sends_other_feeds_gets_more_time_and_one_call() -> None:
-    feeds = [FeedRef(bytes([50 + number]) * 32) for number in range(20)]
+    feeds = [FeedRef.classic(bytes([50 + number]) * 32) for number in range(20)]
     _, connection = one({}, OTHER, *feeds)
     for feed in feeds:
         say(connection, 5, feed=feed)
@@ -115,7 +115,7 @@ def test_a_peer_that_sends_other_feeds_gets_more_time_and_one_call() -> None:
 
 
 def test_our_own_feed_is_fetched_first_and_few_at_once() -> None:
-    feeds = [FeedRef(bytes([50 + number]) * 32) for number in range(100)]
+    feeds = [FeedRef.classic(bytes([50 + number]) * 32) for number in range(100)]
     replicator, connection = one({}, ME, *feeds)
     for feed in [*feeds, ME]:
         say(connection, 5, feed=feed)
@@ -150,7 +150,7 @@ def test_in_vain_it_is_asked_three_times_ever_more_rarely() -> None:
 
 
 def test_a_peer_that_gives_nothing_is_not_asked_for_ever() -> None:
-    feeds = [FeedRef(bytes([50 + number]) * 32) for number in range(100)]
+    feeds = [FeedRef.classic(bytes([50 + number]) * 32) for number in range(100)]
     _, connection = one({}, *feeds)
     for feed in feeds:
         say(connection, 2**30 - 1, feed=feed)

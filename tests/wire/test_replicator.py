@@ -14,7 +14,7 @@ from sneaker.wire.ebt.notes import encode_note, format_notes
 from sneaker.wire.ebt.replicator import SWITCH_AFTER_S, Replicator
 from tests.wire.ebt_nodes import Node, described, message
 
-ME, FEED, OTHER, FIRST, SECOND, THIRD = (FeedRef(bytes([number]) * 32) for number in range(1, 7))
+ME, FEED, OTHER, FIRST, SECOND, THIRD = (FeedRef.classic(bytes([number]) * 32) for number in range(1, 7))
 
 
 def say(connection: EbtConnection, sequence: int, receive: bool = True, now: float = 0, feed: FeedRef = FEED) -> None:
@@ -138,7 +138,7 @@ class Network:
 
     def __init__(self, seed: int, size: int) -> None:
         self.chooser = random.Random(seed)
-        names = [FeedRef(bytes([10 + number]) * 32) for number in range(size)]
+        names = [FeedRef.classic(bytes([10 + number]) * 32) for number in range(size)]
         self.nodes = {
             name: Node(name, {name: self.chooser.randrange(6)}, [name, *self.chooser.sample(names, size // 2)])
             for name in names

@@ -198,13 +198,13 @@ def expand(author: FeedRef, sequence: int, previous: MessageRef | None, compact:
 
 # Logs mix the messages of all feeds; 600 bytes for each.
 @lru_cache(maxsize=4096)
-def templates(author: bytes) -> tuple[bytes, bytes]:
+def templates(author: FeedRef) -> tuple[bytes, bytes]:
     """Return the text of a message in both orders of fields, to be filled with what is not the author's name.
 
     That is: previous, sequence, timestamp, the lines of the content, signature; both base64 without what is the same in
     all. What it gives for the first message of a feed has to be corrected.
     """
-    author_text = b2a_base64(author, newline=False)
+    author_text = b2a_base64(author.key, newline=False)
     return _TEMPLATE % author_text, _TEMPLATE_AUTHOR_FIRST % author_text
 
 

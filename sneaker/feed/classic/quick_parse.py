@@ -55,7 +55,7 @@ def _author(text: bytes) -> FeedRef:
     if author is None:
         if len(_authors) >= 4096:
             _authors.clear()
-        author = _authors[text] = FeedRef(a2b_base64(text))
+        author = _authors[text] = FeedRef.classic(a2b_base64(text))
     return author
 
 

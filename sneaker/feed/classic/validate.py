@@ -76,7 +76,7 @@ def stated_place(value: object) -> tuple[FeedRef | None, int | None]:
         return None, None
     author, sequence = _ref(_AUTHOR, value.get("author")), value.get("sequence")
     return (
-        FeedRef(author) if author is not None else None,
+        FeedRef.classic(author) if author is not None else None,
         sequence if type(sequence) is int and 1 <= sequence <= MAX_SEQUENCE else None,
     )
 
@@ -107,7 +107,7 @@ def _check(value: Any, text: bytes) -> Message:
     check_content(content)
     check_units(text)
     return Message(
-        _new_bytes(FeedRef, author),
+        FeedRef.classic(author),
         sequence,
         previous,
         timestamp,
@@ -148,4 +148,4 @@ def check_units(text: bytes) -> None:
 
 def verify_message_signature(message: Message, hmac_key: bytes | None = None) -> bool:
     """Say whether the author signed this message; ``hmac_key`` is that of the network, if it has one."""
-    return verify_signature(message.author, message.signature, signed_bytes(message.text, hmac_key))
+    return verify_signature(message.author.key, message.signature, signed_bytes(message.text, hmac_key))

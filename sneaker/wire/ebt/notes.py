@@ -86,8 +86,8 @@ def decode_note(value: object) -> Note:
 
 
 def format_notes(notes: Mapping[FeedRef, int]) -> Iterator[bytes]:
-    """Yield the items that carry these notes; an empty clock is one item, ``{}``."""
-    entries = [f'"{feed}":{note}' for feed, note in notes.items()]
+    """Yield the items that carry these notes of classic feeds; an empty clock is one item, ``{}``."""
+    entries = [f'"{feed}":{note}' for feed, note in notes.items() if feed.is_classic]
     for start in range(0, max(len(entries), 1), MAX_NOTES_PER_PACKET):
         yield ("{" + ",".join(entries[start : start + MAX_NOTES_PER_PACKET]) + "}").encode("ascii")
 
@@ -95,7 +95,7 @@ def format_notes(notes: Mapping[FeedRef, int]) -> Iterator[bytes]:
 @lru_cache(maxsize=4096)
 def _feed(text: str) -> FeedRef | None:
     try:
-        return FeedRef.parse(text)
+        return FeedRef.parse_classic(text)
     except RefError:
         return None
 
@@ -125,7 +125,7 @@ def parse_item(raw: bytes) -> MessageItem | NotesItem | None:
     for text, note in clock.items():
         if text.startswith("@"):
             try:
-                notes[FeedRef.parse(text)] = decode_note(note)
+                notes[FeedRef.parse_classic(text)] = decode_note(note)
             except RefError:
                 continue
     return NotesItem(notes)
