@@ -16,7 +16,8 @@ from sneaker.home.config import load_config
 
 if TYPE_CHECKING:
     from sneaker.cli.json_output.home import DoctorJson, LastMessageJson
-    from sneaker.doctor.examine import Finding, ForkedPlace, OwnFeed
+    from sneaker.doctor.finding import Finding
+    from sneaker.doctor.own_feed import ForkedPlace, OwnFeed
     from sneaker.feed.classic.message import Message
     from sneaker.store.rows import Claim
     from sneaker.store.store import Store
@@ -52,8 +53,11 @@ def doctor(
     Ends with exit code 3 if something needs attention. Changes nothing, unless --dismiss or --last is given; with --last it
     shows that message, asks whether it is the newest one that there is, and wants its number typed; with --dismiss, too.
     """
-    from sneaker.cli.hook import hook_problem
-    from sneaker.doctor.examine import Finding, Level, error_finding, examine, examine_folder, own_feed
+    from sneaker.desktop.hook import hook_problem
+    from sneaker.doctor.examine import examine
+    from sneaker.doctor.finding import Finding, Level, error_finding
+    from sneaker.doctor.home_folder import examine_folder
+    from sneaker.doctor.own_feed import own_feed
     from sneaker.home.home import open_home
     from sneaker.own_feed.fork_guard import ForkGuard
 
@@ -104,7 +108,7 @@ def doctor(
 def _go_on_from(last: int, *, yes: bool, dismiss: bool, json: bool) -> int:
     """Take the person's word that message ``last`` is the last one; show that message and ask once more."""
     from sneaker.cli.app import home
-    from sneaker.doctor.examine import own_feed
+    from sneaker.doctor.own_feed import own_feed
     from sneaker.own_feed.fork_guard import ForkGuard, check_may_publish
 
     with home() as opened:
@@ -228,7 +232,7 @@ def _said(message: Message) -> str:
 
 
 def _when(message: Message) -> str:
-    from sneaker.doctor.examine import day
+    from sneaker.doctor.finding import day
 
     return day(message.timestamp) if isinstance(message.timestamp, int | float) else "no known day"
 

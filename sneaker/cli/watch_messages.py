@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from sneaker.bugs import bug_words, what_went_wrong
 from sneaker.cli.printing import Output, clean
 from sneaker.cli.watch_actions import what_came
-from sneaker.desktop.notify import Happening, Hook, Notification, Notifier
+from sneaker.desktop.hook import Hook
+from sneaker.desktop.notification import Happening, Notification
+from sneaker.desktop.notify import Notifier
 from sneaker.desktop.sdnotify import ServiceManager
 from sneaker.devices.device import MountedDevice
 from sneaker.devices.events import (
@@ -108,7 +110,7 @@ class Reporter:
                 if notifier is not None:
                     notifier.show(notification)
                 if hook is not None:
-                    hook.run(notification)
+                    hook.run_hook(notification)
             except Exception as error:
                 self.output.say(clean(what_went_wrong(error), 300))
 

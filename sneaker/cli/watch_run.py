@@ -49,9 +49,9 @@ class _Watching:
 
 def _prepare(inboxes: list[Path], json: bool) -> _Watching:
     """Make the watcher and the inboxes; raises HomeMissing, ConfigError and the like before anything starts."""
-    from sneaker.cli.hook import hook_problem
     from sneaker.cli.watch_actions import HomeInbox, HomeVisitor
     from sneaker.cli.watch_messages import Reporter
+    from sneaker.desktop.hook import hook_problem
     from sneaker.desktop.sdnotify import ServiceManager
     from sneaker.devices.device import SystemDevices
     from sneaker.devices.inbox import Inbox

@@ -56,7 +56,7 @@ class InboxSettings:
 
 @dataclass(frozen=True, slots=True)
 class NotifySettings:
-    """Section ``notify``: how people are told. ``hook`` is a command as a list; see ``desktop.notify``."""
+    """Section ``notify``: how people are told. ``hook`` is a command as a list; see ``desktop.hook``."""
 
     desktop: bool = True
     bell: bool = False

@@ -13,7 +13,7 @@ import pytest
 from sneaker.cli import watch_messages as telling
 from sneaker.cli.printing import Output
 from sneaker.cli.watch_messages import Reporter
-from sneaker.desktop.notify import Notification
+from sneaker.desktop.notification import Notification
 from sneaker.desktop.sdnotify import ServiceManager
 from sneaker.devices.events import (
     StickRemoved,

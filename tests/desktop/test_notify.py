@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from sneaker.desktop.notify import Happening, Hook, Notification, Notifier
+from sneaker.desktop.hook import Hook
+from sneaker.desktop.notification import Happening, Notification
+from sneaker.desktop.notify import Notifier
 from tests.desktop.bus import BusError, Service, message_bus
 
 DONE = Notification(
@@ -94,9 +96,9 @@ def test_then_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_hook_gets_words_and_numbers_and_no_shell(tmp_path: Path) -> None:
     program = fake_program(tmp_path, "hook")
-    assert Hook([str(program), "$HOME; touch x", "two words"]).run(DONE)
+    assert Hook([str(program), "$HOME; touch x", "two words"]).run_hook(DONE)
     said = Path(f"{program}.said").read_text().splitlines()
     assert said == ["$HOME; touch x", "two words", "done", "12", "5", "3"]
-    assert not Hook([str(fake_program(tmp_path, "failing", code=7))]).run(DONE)
-    assert not Hook([str(tmp_path / "absent")]).run(DONE)
-    assert not Hook(["bad\0name"]).run(DONE)
+    assert not Hook([str(fake_program(tmp_path, "failing", code=7))]).run_hook(DONE)
+    assert not Hook([str(tmp_path / "absent")]).run_hook(DONE)
+    assert not Hook(["bad\0name"]).run_hook(DONE)

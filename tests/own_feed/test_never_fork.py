@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.bundle.card import Card, decode_card, encode_card
-from sneaker.doctor.examine import own_feed
+from sneaker.doctor.own_feed import own_feed
 from sneaker.errors import ForkError
 from sneaker.feed.classic.message import Message, create_message
 from sneaker.home.home import Home

@@ -10,7 +10,8 @@ from sneaker.refs import FeedRef
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sneaker.doctor.examine import Finding, OwnFeed
+    from sneaker.doctor.finding import Finding
+    from sneaker.doctor.own_feed import OwnFeed
     from sneaker.feed.classic.message import Message
     from sneaker.store.check import CheckReport
 
