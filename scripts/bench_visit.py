@@ -20,8 +20,9 @@ import orjson
 
 from sneaker.bundle.card import Card, encode_card
 from sneaker.caps import MAIN_CAPS
-from sneaker.feed.classic.compact import Compact, expand
+from sneaker.feed.classic.compact import expand
 from sneaker.feed.classic.message import signed_text
+from sneaker.feed.message import Compact
 from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import Home, create_home, open_home
 from sneaker.keys import Keypair

@@ -12,7 +12,8 @@ from typing import Any
 from sneaker.bundle.card import Card, encode_card
 from sneaker.caps import MAIN_CAPS
 from sneaker.clock import VectorClock
-from sneaker.feed.classic.message import Head, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Head
 from sneaker.home.home import Home
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair

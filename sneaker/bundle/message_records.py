@@ -18,7 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from sneaker.bundle.compression import DEFAULT_LEVEL, compress, decompress
 from sneaker.bundle.frames import Cursor, encode_varint, feed_bytes
 from sneaker.errors import BundleDamaged
-from sneaker.feed.classic.compact import AUTHOR_FIRST, KIND_BOX, KIND_BOX2, KIND_JSON, KIND_RAW, Compact, kind_of
+from sneaker.feed.classic.compact import AUTHOR_FIRST, KIND_BOX, KIND_BOX2, KIND_JSON, KIND_RAW, kind_of
+from sneaker.feed.message import Compact
 from sneaker.feed.run import Run
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sneaker.cli.json_output.home import DoctorJson, LastMessageJson
     from sneaker.doctor.finding import Finding
     from sneaker.doctor.own_feed import ForkedPlace, OwnFeed
-    from sneaker.feed.classic.message import Message
+    from sneaker.feed.message import Message
     from sneaker.store.rows import Claim
     from sneaker.store.store import Store
 

@@ -13,7 +13,7 @@ from sneaker.cli.printing import clean
 from sneaker.refs import FeedRef
 
 if TYPE_CHECKING:
-    from sneaker.feed.classic.message import Message
+    from sneaker.feed.message import Message
     from sneaker.feed.private import Opener
 
 __all__: list[str] = []

@@ -18,7 +18,7 @@ from sneaker.limits import MAX_JSON_LINE_BYTES, PUBLISH_WAIT_S
 from sneaker.refs import FeedRef
 
 if TYPE_CHECKING:
-    from sneaker.feed.classic.message import Message
+    from sneaker.feed.message import Message
     from sneaker.home.home import Home
     from sneaker.own_feed.attachments import Attachments
 

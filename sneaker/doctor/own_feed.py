@@ -9,7 +9,7 @@ from enum import StrEnum
 from sneaker.doctor.finding import MAX_LISTED, Finding, Level, day
 from sneaker.errors import InvalidMessage, StoreDamaged
 from sneaker.feed.classic.compact import expand
-from sneaker.feed.classic.message import Message
+from sneaker.feed.message import Message
 from sneaker.home.home import Home
 from sneaker.own_feed.claims import contradicting
 from sneaker.own_feed.fork_guard import Doubt

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sneaker.errors import RefError
-from sneaker.feed.classic.message import Content, Message
+from sneaker.feed.message import Content, Message
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.social import EdgeState
 

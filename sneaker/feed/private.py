@@ -17,8 +17,8 @@ from nacl.exceptions import CryptoError
 
 from sneaker.errors import InvalidMessage, PublishUnsafe
 from sneaker.feed.classic.canonical import format_json, parse_json
-from sneaker.feed.classic.message import Message
 from sneaker.feed.content import Facts, FactsReader, facts_in, read_facts
+from sneaker.feed.message import Message
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef, encode_base64
 

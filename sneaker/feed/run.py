@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sneaker.feed.classic.compact import Compact
+from sneaker.feed.message import Compact
 from sneaker.refs import FeedRef, MessageRef
 
 __all__ = ["Run"]

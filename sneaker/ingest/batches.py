@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 
 from sneaker.feed.chain import Chain, place_in_chain
 from sneaker.feed.classic.compact import compact
-from sneaker.feed.classic.message import Message
 from sneaker.feed.content import Facts
+from sneaker.feed.message import Message
 from sneaker.ingest.fork_evidence import FeedEnd, waiting_row
 from sneaker.ingest.reports import Code, IngestCounts, IngestReport, Refusal
 from sneaker.refs import FeedRef

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from sneaker.errors import InvalidMessage
 from sneaker.feed.chain import Chain, place_in_chain
-from sneaker.feed.classic.compact import Compact, expand
-from sneaker.feed.classic.message import Message
+from sneaker.feed.classic.compact import expand
+from sneaker.feed.message import Compact, Message
 from sneaker.feed.run import Run
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.rows import SEQUENCE_BITS, MessageRow, WaitingRow

@@ -25,10 +25,11 @@ from sneaker.caps import Caps
 from sneaker.errors import InvalidMessage
 from sneaker.feed.chain import Chain, is_chained, place_in_chain
 from sneaker.feed.classic.canonical import parse_quickly
-from sneaker.feed.classic.compact import KIND_RAW, Compact, compact, expand, expand_run
-from sneaker.feed.classic.message import Message, signed_bytes, signed_text
+from sneaker.feed.classic.compact import KIND_RAW, compact, expand, expand_run
+from sneaker.feed.classic.message import signed_bytes, signed_text
 from sneaker.feed.classic.validate import parse_message, stated_place, verify_message_signature
 from sneaker.feed.content import Facts
+from sneaker.feed.message import Compact, Message
 from sneaker.feed.run import Run
 from sneaker.ingest.batches import Proven, Segment
 from sneaker.ingest.fork_evidence import FeedEnd, find_contradiction, held_mark, mark

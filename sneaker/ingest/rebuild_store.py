@@ -18,7 +18,7 @@ from typing import Any
 from sneaker.caps import Caps
 from sneaker.errors import StoreDamaged, StoreError
 from sneaker.feed.chain import UNKNOWN_END, Chain, place_in_chain
-from sneaker.feed.classic.compact import Compact
+from sneaker.feed.message import Compact
 from sneaker.feed.run import Run
 from sneaker.files.atomic_write import move_file
 from sneaker.ingest.ingest import Ingest

@@ -17,10 +17,9 @@ from typing import NamedTuple, Protocol
 
 from sneaker.caps import Caps
 from sneaker.errors import InvalidMessage, SneakerError, StoreLocked
-from sneaker.feed.classic.compact import Compact
-from sneaker.feed.classic.message import Message
 from sneaker.feed.classic.quick_parse import quick_message
 from sneaker.feed.classic.validate import parse_message
+from sneaker.feed.message import Compact, Message
 from sneaker.ingest.ingest import Ingest
 from sneaker.ingest.reports import Code, Refusal
 from sneaker.net.connection import Connection

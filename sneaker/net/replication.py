@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sneaker.errors import RemoteProtocolError, StoreDamaged
 from sneaker.feed.classic.compact import expand_run
-from sneaker.feed.classic.message import Message
+from sneaker.feed.message import Message
 from sneaker.net.fetching import OverdueFetcher
 from sneaker.net.intake import Offer, Outcome
 from sneaker.refs import FeedRef

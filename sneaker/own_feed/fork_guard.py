@@ -34,7 +34,7 @@ from sneaker.errors import (
     SneakerError,
     UsageError,
 )
-from sneaker.feed.classic.message import Head, Message
+from sneaker.feed.message import Head, Message
 from sneaker.home.home import Home, read_origin, write_origin
 from sneaker.ingest.ingest import Ingest
 from sneaker.limits import PUBLISH_WAIT_S

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sneaker.errors import InvalidMessage, OutputError, RefError, StoreError, StoreLocked
-from sneaker.feed.classic.message import Head, Message
 from sneaker.feed.classic.validate import parse_message
+from sneaker.feed.message import Head, Message
 from sneaker.files.atomic_write import check_may_replace, reason_of
 from sneaker.files.permissions import make_private_folder
 from sneaker.home.copy_detection import read_note, write_note

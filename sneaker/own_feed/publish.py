@@ -13,7 +13,8 @@ from typing import Any
 
 from sneaker.caps import Caps
 from sneaker.errors import PublishUnsafe, SneakerError
-from sneaker.feed.classic.message import Content, Message, check_publish_safe, create_message
+from sneaker.feed.classic.message import check_publish_safe, create_message
+from sneaker.feed.message import Content, Message
 from sneaker.feed.private import box
 from sneaker.home.secret_guard import check_content
 from sneaker.ingest.ingest import Ingest

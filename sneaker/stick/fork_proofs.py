@@ -16,7 +16,7 @@ from sneaker import __version__
 from sneaker.bundle.message_records import encode_messages
 from sneaker.bundle.records import Header
 from sneaker.bundle.writer import BundleWriter
-from sneaker.feed.classic.compact import Compact
+from sneaker.feed.message import Compact
 from sneaker.feed.run import Run
 from sneaker.home.home import Home
 from sneaker.planning.coverage import Coverage

@@ -21,9 +21,10 @@ from typing import Any
 from sneaker.caps import MAIN_CAPS, Caps
 from sneaker.errors import InvalidMessage
 from sneaker.feed.chain import Chain, place_in_chain
-from sneaker.feed.classic.compact import Compact, expand, expand_run
-from sneaker.feed.classic.message import Message, signed_bytes
+from sneaker.feed.classic.compact import expand, expand_run
+from sneaker.feed.classic.message import signed_bytes
 from sneaker.feed.content import Facts, FactsReader
+from sneaker.feed.message import Compact, Message
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.signatures.pool import Check, Verifier
 from sneaker.store.database import WriterLock, connect, store_errors

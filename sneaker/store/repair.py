@@ -12,8 +12,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed.classic.compact import Compact, expand
+from sneaker.feed.classic.compact import expand
 from sneaker.feed.content import Facts, FactsReader
+from sneaker.feed.message import Compact
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.claims import write_claim
 from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK

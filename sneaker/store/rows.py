@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from sneaker.feed.classic.compact import Compact
 from sneaker.feed.content import Facts
+from sneaker.feed.message import Compact
 from sneaker.refs import BlobRef, FeedRef, MessageRef
 from sneaker.social import EdgeState
 
@@ -41,7 +41,7 @@ SEQUENCE_BITS = 32
 SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 
 #: (id, key, form, timestamp, signature, content): a message as it is stored; ``id`` is feed id << 32 | sequence, the
-#: last four are a ``feed.classic.compact.Compact``.  Plain tuples: import makes one per message.
+#: last four are a ``feed.message.Compact``.  Plain tuples: import makes one per message.
 MessageRow = tuple[int, bytes, int, int, bytes, bytes]
 
 #: (id, key, previous, form, timestamp, signature, content): a message in the waiting room; ``previous`` is b"" if null.

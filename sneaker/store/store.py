@@ -18,9 +18,9 @@ from typing import Any, Self
 from sneaker.clock import VectorClock
 from sneaker.errors import InvalidMessage, StoreDamaged
 from sneaker.feed.classic.canonical import parse_json
-from sneaker.feed.classic.compact import Compact, expand
-from sneaker.feed.classic.message import Head, Message
+from sneaker.feed.classic.compact import expand
 from sneaker.feed.content import FactsReader, content_type, read_facts
+from sneaker.feed.message import Compact, Head, Message
 from sneaker.refs import BlobRef, FeedRef, MessageRef
 from sneaker.social import EdgeState, find_hops
 from sneaker.store.claims import OwnClaims

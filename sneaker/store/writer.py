@@ -12,8 +12,9 @@ from typing import Self
 
 from sneaker.errors import InvalidMessage, StoreDamaged
 from sneaker.feed.chain import UNKNOWN_END, Chain, place_in_chain
-from sneaker.feed.classic.compact import Compact, expand
+from sneaker.feed.classic.compact import expand
 from sneaker.feed.content import Facts, FactsReader
+from sneaker.feed.message import Compact
 from sneaker.limits import MAX_WAITING_BYTES
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.database import WriterLock, connect, store_errors, transaction

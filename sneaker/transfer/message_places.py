@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 from sneaker.errors import StoreFull
 from sneaker.feed.chain import UNKNOWN_END, Chain, place_in_chain
-from sneaker.feed.classic.message import Message
+from sneaker.feed.message import Message
 from sneaker.refs import FeedRef
 
 __all__ = ["Contradiction", "Ranges", "SignedMessages"]

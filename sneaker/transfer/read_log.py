@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 from sneaker.bundle.events import Status
 from sneaker.errors import InvalidMessage
-from sneaker.feed.classic.message import Message
 from sneaker.feed.classic.validate import ORDER, read_message, stated_place, verify_message_signature
 from sneaker.feed.json_stream import JsonObject, NotJson, read_objects
+from sneaker.feed.message import Message
 from sneaker.limits import MAX_JSON_LINE_BYTES
 from sneaker.refs import FeedRef
 

@@ -14,8 +14,8 @@ from sneaker.bundle.reader import BundleReader
 from sneaker.caps import Caps
 from sneaker.errors import BundleDamaged, InvalidMessage, NotABundle
 from sneaker.feed.classic.compact import expand, expand_run
-from sneaker.feed.classic.message import Message
 from sneaker.feed.classic.validate import verify_message_signature
+from sneaker.feed.message import Message
 from sneaker.feed.run import Run
 from sneaker.need_data import NeedData
 from sneaker.refs import FeedRef

@@ -41,8 +41,8 @@ from sneaker.caps import MAIN_CAPS
 from sneaker.errors import BundleDamaged
 from sneaker.feed.classic.canonical import format_json
 from sneaker.feed.classic.compact import compact, expand_run
-from sneaker.feed.classic.message import Message
 from sneaker.feed.classic.validate import parse_message, verify_message_signature
+from sneaker.feed.message import Message
 from sneaker.feed.run import Run
 from sneaker.keys import Keypair
 from sneaker.need_data import NEED_DATA

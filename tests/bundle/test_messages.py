@@ -22,7 +22,8 @@ from sneaker.bundle.message_records import (
     split_runs,
 )
 from sneaker.errors import BundleDamaged
-from sneaker.feed.classic.compact import KIND_BOX, KIND_BOX2, KIND_JSON, KIND_RAW, Compact, compact, expand_run
+from sneaker.feed.classic.compact import KIND_BOX, KIND_BOX2, KIND_JSON, KIND_RAW, compact, expand_run
+from sneaker.feed.message import Compact
 from sneaker.feed.run import Run
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sneaker.escaping import escaped, escaped_json
-from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Head, Message
 from sneaker.feed.private import Opener, seal
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef, encode_base64

@@ -20,7 +20,7 @@ from sneaker.doctor.examine import examine
 from sneaker.doctor.finding import Level
 from sneaker.doctor.home_folder import examine_folder
 from sneaker.doctor.own_feed import own_feed
-from sneaker.feed.classic.message import Head
+from sneaker.feed.message import Head
 from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import create_home
 from sneaker.keys import Keypair

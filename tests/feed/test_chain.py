@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.feed.chain import UNKNOWN_END, Chain, is_chained, place_in_chain
-from sneaker.feed.classic.message import Head, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Head
 from tests.feed.forge import seeded
 from tests.feed.vectors import judge
 

@@ -18,14 +18,13 @@ from sneaker.feed.classic.compact import (
     KIND_BOX2,
     KIND_JSON,
     KIND_RAW,
-    Compact,
     compact,
     expand,
     expand_run,
     kind_of,
 )
-from sneaker.feed.classic.message import Message
 from sneaker.feed.classic.validate import parse_message, verify_message_signature
+from sneaker.feed.message import Compact, Message
 from sneaker.refs import FeedRef, MessageRef, encode_base64
 from tests.feed.forge import Pairs, any_content, forge_many, seeded, sign, spell
 from tests.feed.test_canonical import JSON

@@ -10,7 +10,7 @@ import pytest
 from sneaker.errors import InvalidMessage
 from sneaker.feed.classic.canonical import canonical_text, utf16_units
 from sneaker.feed.classic.compact import compact, expand, expand_run
-from sneaker.feed.classic.message import Message
+from sneaker.feed.message import Message
 from sneaker.refs import encode_base64
 from tests.feed.forge import Forged, forge_many
 from tests.feed.vectors import judge

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from sneaker.caps import auth, parse_cap
 from sneaker.errors import FeedError, PublishUnsafe
-from sneaker.feed.classic.message import Head, create_message, message_key
+from sneaker.feed.classic.message import create_message, message_key
 from sneaker.feed.classic.validate import parse_message
+from sneaker.feed.message import Head
 from sneaker.keys import Keypair, verify_signature
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef, decode_base64, encode_base64

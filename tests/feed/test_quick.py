@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from sneaker.errors import InvalidMessage
 from sneaker.feed.classic.compact import compact
-from sneaker.feed.classic.message import Message
 from sneaker.feed.classic.quick_parse import quick_message, quick_place
 from sneaker.feed.classic.validate import parse_message
+from sneaker.feed.message import Message
 from sneaker.limits import MAX_MESSAGE_UNITS
 
 SMALL = Path(__file__).parent.parent / "data/fixtures/small.ndjson.zst"

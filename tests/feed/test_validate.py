@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sneaker.errors import InvalidMessage
 from sneaker.feed.classic.compact import KIND_RAW, compact, expand, expand_run, kind_of
-from sneaker.feed.classic.message import Head, Message, create_message, signed_bytes, signed_text
+from sneaker.feed.classic.message import create_message, signed_bytes, signed_text
 from sneaker.feed.classic.validate import parse_message, verify_message_signature
+from sneaker.feed.message import Head, Message
 from sneaker.keys import verify_signature
 from sneaker.refs import encode_base64
 from tests.feed.forge import forge_many, seeded

@@ -10,9 +10,9 @@ from typing import Any
 
 from sneaker.caps import Caps, parse_cap
 from sneaker.errors import CapsError
-from sneaker.feed.classic.compact import Compact, expand
-from sneaker.feed.classic.message import Head, Message
+from sneaker.feed.classic.compact import expand
 from sneaker.feed.content import read_facts
+from sneaker.feed.message import Compact, Head, Message
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef, MessageRef, decode_base64

@@ -15,11 +15,11 @@ from sneaker.cli.log import _readable
 from sneaker.errors import InvalidMessage
 from sneaker.escaping import escaped, escaped_json
 from sneaker.feed.classic.canonical import canonical_text, format_json, parse_canonical, parse_json
-from sneaker.feed.classic.compact import AUTHOR_FIRST, KIND_RAW, Compact, compact, expand, expand_run, kind_of
-from sneaker.feed.classic.message import Message
+from sneaker.feed.classic.compact import AUTHOR_FIRST, KIND_RAW, compact, expand, expand_run, kind_of
 from sneaker.feed.classic.quick_parse import quick_message, quick_place
 from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.content import facts_in, read_facts
+from sneaker.feed.message import Compact, Message
 from sneaker.feed.private import Opener, seal
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_MESSAGE_UNITS
 from sneaker.refs import MessageRef, encode_base64

@@ -12,8 +12,8 @@ from nacl import bindings
 
 from sneaker.caps import MAIN_NETWORK_KEY, auth
 from sneaker.errors import AddressError, CallRefused, HandshakeError, InvalidMessage, RemoteProtocolError
-from sneaker.feed.classic.message import Message
 from sneaker.feed.classic.validate import parse_message
+from sneaker.feed.message import Message
 from sneaker.limits import MAX_BOX_BYTES, MAX_LEGACY_BEACON_BYTES, MAX_SEQUENCE
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.wire.address import format_addresses, parse_addresses

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from sneaker.caps import MAIN_CAPS, Caps
 from sneaker.errors import StoreFull, StoreLocked
-from sneaker.feed.classic.compact import Compact, compact
-from sneaker.feed.classic.message import Message, create_message
+from sneaker.feed.classic.compact import compact
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Compact, Message
 from sneaker.ingest import batches as proving
 from sneaker.ingest import ingest as ingest_module
 from sneaker.ingest.ingest import Ingest, IngestReport, Run

@@ -19,8 +19,9 @@ import zstandard
 
 from sneaker.caps import Caps
 from sneaker.feed.classic.canonical import format_json, parse_json, utf16_units
-from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.feed.classic.message import create_message
 from sneaker.feed.classic.validate import parse_message
+from sneaker.feed.message import Head, Message
 from sneaker.home.home import Home, create_home, open_home
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair

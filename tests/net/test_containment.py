@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from sneaker.feed.classic.message import Message
+from sneaker.feed.message import Message
 from sneaker.ingest.ingest import Ingest
 from sneaker.net.blobs import BlobTalk
 from sneaker.net.meeting import Meeting

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sneaker.feed.classic.message import Message
+from sneaker.feed.message import Message
 from sneaker.net import service
 from sneaker.net.connection import Connection
 from sneaker.net.greeting import accept

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.feed.classic.message import Message
+from sneaker.feed.message import Message
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.net import meeting, service

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sneaker.feed.classic.message import Message
+from sneaker.feed.message import Message
 from sneaker.wire.muxrpc.calls import CallKind
 from tests import js_oracle
 from tests.net.attackers import Listener, guest, somebody

@@ -15,7 +15,8 @@ import pytest
 
 from sneaker.caps import Caps
 from sneaker.errors import CallRefused, HandshakeError, NetworkError
-from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Head, Message
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.net.connection import Connection

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import NetworkError, SneakerError
-from sneaker.feed.classic.message import Head, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Head
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.net.intake import Intake, Offer, Outcome

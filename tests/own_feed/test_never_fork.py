@@ -17,7 +17,8 @@ import pytest
 from sneaker.bundle.card import Card, decode_card, encode_card
 from sneaker.doctor.own_feed import own_feed
 from sneaker.errors import ForkError
-from sneaker.feed.classic.message import Message, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Message
 from sneaker.home.home import Home
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair

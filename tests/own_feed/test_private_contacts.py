@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sneaker.feed.classic.message import Message
+from sneaker.feed.message import Message
 from sneaker.home.home import Home
 from sneaker.ingest.rebuild_store import rebuild
 from sneaker.keys import Keypair

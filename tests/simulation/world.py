@@ -18,7 +18,8 @@ from pathlib import Path
 
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import ForkError
-from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Head, Message
 from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import Home, create_home, open_home
 from sneaker.ingest.ingest import Ingest

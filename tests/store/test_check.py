@@ -199,7 +199,8 @@ def test_messages_without_a_feed_are_known_by_their_keys(ours: Store, number: in
 
 def test_a_forged_message_with_the_right_key(store: Store) -> None:
     """Somebody who can write the file can make keys fit; only the signature tells."""
-    from sneaker.feed.classic.compact import Compact, expand
+    from sneaker.feed.classic.compact import expand
+    from sneaker.feed.message import Compact
 
     base = feed_id(store) << 32
     old = next(store.rows(ME, LENGTH, LENGTH)).compact

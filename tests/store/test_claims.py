@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Head, Message
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.claims import MAX_CLAIMS
 from sneaker.store.rows import Note, OwnSeen

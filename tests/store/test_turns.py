@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import ForkError, StoreLocked
-from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Head, Message
 from sneaker.ingest.reports import SourceReport
 from sneaker.own_feed.publish import publish
 from sneaker.store.database import WriterLock

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from sneaker.feed.classic.compact import Compact, compact
-from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.feed.classic.compact import compact
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Compact, Head, Message
 from sneaker.feed.run import Run
 from sneaker.keys import Keypair
 from sneaker.refs import BlobRef, FeedRef

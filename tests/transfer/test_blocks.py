@@ -11,7 +11,7 @@ import pytest
 
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import UsageError
-from sneaker.feed.classic.message import Message
+from sneaker.feed.message import Message
 from sneaker.home.home import Home
 from sneaker.ingest.ingest import Ingest
 from sneaker.ingest.rebuild_store import rebuild

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sneaker.bundle.frames import RecordType
 from sneaker.bundle.indexed_file import open_indexed
-from sneaker.feed.classic.message import Head, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Head
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.planning.send_order import BREADTH_CHUNK, Order

@@ -15,8 +15,8 @@ from sneaker.bundle.frames import FRAME_BYTES, PREAMBLE_BYTES, parse_frame
 from sneaker.bundle.reader import BundleReader
 from sneaker.caps import Caps
 from sneaker.errors import BundleDamaged, NetworkKeyMismatch
-from sneaker.feed.classic.compact import Compact
-from sneaker.feed.classic.message import Head, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Compact, Head
 from sneaker.keys import Keypair
 from sneaker.need_data import NeedData
 from sneaker.refs import FeedRef

@@ -14,7 +14,8 @@ from sneaker.bundle.message_records import encode_messages
 from sneaker.bundle.writer import BundleWriter
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import StoreFull
-from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Head, Message
 from sneaker.refs import FeedRef
 from sneaker.transfer import message_places as places
 from sneaker.transfer.inspect import InspectReport, inspect

@@ -16,7 +16,8 @@ import pytest
 from sneaker.caps import MAIN_CAPS
 from sneaker.cli.json_output.import_export import import_json
 from sneaker.feed.classic.canonical import format_json
-from sneaker.feed.classic.message import Head, Message, create_message
+from sneaker.feed.classic.message import create_message
+from sneaker.feed.message import Head, Message
 from sneaker.feed.private import box
 from sneaker.home.secret_file import load_secret
 from sneaker.ingest.reports import SourceReport

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
-    from sneaker.feed.classic.message import Message
+    from sneaker.feed.message import Message
 
 __all__ = [
     "Base32",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sneaker.doctor.finding import Finding
     from sneaker.doctor.own_feed import OwnFeed
-    from sneaker.feed.classic.message import Message
+    from sneaker.feed.message import Message
     from sneaker.store.check import CheckReport
 
 __all__ = [

@@ -16,14 +16,15 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain, count, repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from sneaker.errors import InvalidMessage
 from sneaker.feed.classic.canonical import format_json, has_suspects, is_foreign, is_suspect, parse_canonical
-from sneaker.feed.classic.message import Content, Message, check_content
+from sneaker.feed.classic.message import check_content
 from sneaker.feed.classic.validate import parse_message
+from sneaker.feed.message import Compact, Content, Message
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_MESSAGE_UNITS, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 
@@ -33,7 +34,6 @@ __all__ = [
     "KIND_BOX2",
     "KIND_JSON",
     "KIND_RAW",
-    "Compact",
     "compact",
     "expand",
     "expand_run",
@@ -79,18 +79,6 @@ _dumps = orjson.dumps
 _sha256 = hashlib.sha256
 _new_bytes = bytes.__new__
 _new_tuple = tuple.__new__
-
-
-class Compact(NamedTuple):
-    """What is kept of a message; see the module and the ``KIND_`` constants.
-
-    ``timestamp`` is in milliseconds, ``signature`` 64 bytes (or none, for raw ones).
-    """
-
-    form: int
-    timestamp: int
-    signature: bytes
-    content: bytes
 
 
 def kind_of(form: int) -> int:

@@ -10,7 +10,6 @@ import math
 import re
 from binascii import a2b_base64
 from decimal import Decimal
-from typing import Any, NamedTuple
 
 from nacl import bindings
 from nacl.exceptions import CryptoError
@@ -18,14 +17,12 @@ from nacl.exceptions import CryptoError
 from sneaker.caps import auth
 from sneaker.errors import FeedError, InvalidMessage, PublishUnsafe
 from sneaker.feed.classic.canonical import format_json, format_number, parse_json, utf16_units
+from sneaker.feed.message import Content, Head, Message
 from sneaker.keys import Keypair
 from sneaker.limits import MAX_MESSAGE_UNITS, MAX_SEQUENCE, MAX_TYPE_UNITS, MIN_TYPE_UNITS
-from sneaker.refs import FeedRef, MessageRef, encode_base64
+from sneaker.refs import MessageRef, encode_base64
 
 __all__ = [
-    "Content",
-    "Head",
-    "Message",
     "check_content",
     "check_publish_safe",
     "create_message",
@@ -33,8 +30,6 @@ __all__ = [
     "signed_bytes",
     "signed_text",
 ]
-
-Content = dict[str, Any] | str
 
 # `,\n  "signature": "` + 88 characters of base64 + `.sig.ed25519"\n}`: the signature is always the last field.
 _SIGNATURE_FIELD = len(',\n  "signature": "') + 88 + len('.sig.ed25519"\n}')
@@ -52,32 +47,6 @@ _MIN_SEALED_BYTES = {"box": 24 + 32 + 49 + 16, "box2": 32 + 32 + 16}
 _ANY_SCALAR = bytes([1]) * 32
 
 _new_bytes = bytes.__new__
-
-
-class Message(NamedTuple):
-    """One message of a feed.  A NamedTuple, because import makes one for each message of a bundle.
-
-    ``previous`` is None in the first message only.  ``timestamp`` is the author's claim in milliseconds: a number in
-    the first message, in later ones whatever JSON value the author wrote there (ssb-validate does not look).
-    ``content`` is a dict, or a string if it is encrypted.  ``text`` is the canonical text with the signature, UTF-8.
-    """
-
-    author: FeedRef
-    sequence: int
-    previous: MessageRef | None
-    timestamp: Any
-    content: Content
-    signature: bytes
-    text: bytes
-    key: MessageRef
-
-
-class Head(NamedTuple):
-    """The newest message we hold of a feed: what the next one has to follow."""
-
-    sequence: int
-    key: MessageRef
-    timestamp: Any = None
 
 
 def message_key(text: bytes) -> MessageRef:

@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from sneaker.feed.classic.canonical import is_suspect
-from sneaker.feed.classic.compact import AUTHOR_FIRST, KIND_BOX, KIND_BOX2, KIND_JSON, Compact, templates
-from sneaker.feed.classic.message import Message
+from sneaker.feed.classic.compact import AUTHOR_FIRST, KIND_BOX, KIND_BOX2, KIND_JSON, templates
+from sneaker.feed.message import Compact, Message
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_MESSAGE_UNITS, MAX_TYPE_UNITS, MIN_TYPE_UNITS
 from sneaker.refs import FeedRef, MessageRef
 

@@ -34,7 +34,8 @@ from typing import Any
 
 from sneaker.errors import InvalidMessage
 from sneaker.feed.classic.canonical import canonical_value, parse_canonical
-from sneaker.feed.classic.message import Content, Message, check_content, message_key, signed_bytes
+from sneaker.feed.classic.message import check_content, message_key, signed_bytes
+from sneaker.feed.message import Content, Message
 from sneaker.keys import verify_signature
 from sneaker.limits import MAX_MESSAGE_UNITS, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
