@@ -22,7 +22,7 @@ from sneaker.transfer.import_files import ImportSession
 
 __all__ = ["StickCards"]
 
-# Cards of one machine that are read; there is one, but for those that an interrupted visit or a replicator left.
+# How many cards of one machine are read. There is one; an interrupted visit or a replicator may leave more.
 _CARDS_READ = 16
 # Machines that one stick goes round, and what is read of cards that are new: a stranger can make any number of both.
 _MAX_MACHINES = 1000
@@ -170,7 +170,7 @@ class StickCards:
                 # False if another machine has brought the same card at this moment: then it is there, too.
                 folder.write_small(card_name(machine, known.counter), known.data, part_prefix)
             for named in names:
-                # What is no card is not ours to remove, whatever it is called.
+                # A file that is no card is not ours to remove, whatever its name is.
                 if named.counter < known.counter and self._read(folder, machine, named) is not None:
                     with contextlib.suppress(PermissionError):  # another user's: its owner will remove it
                         folder.remove(named.entry.name)

@@ -33,7 +33,7 @@ from sneaker.store.store import Store
 
 __all__ = ["ForkProof", "encode_fork_proof", "find_fork_proofs", "first_forked", "leave_fork_proofs"]
 
-# An author can fork a thousand feeds and sign away; a stick carries proof of so many, the newest ones.
+# Somebody may fork a thousand feeds of theirs; a stick carries the proof of so many, the newest ones.
 _MAX_FEEDS = 50
 
 
@@ -138,6 +138,6 @@ def _write_fork_proof(context: VisitContext, name: str, data: bytes) -> None:
     report.files.append((f"{BUNDLES}/{name}", len(data)))
     with folder.open(name) as file:
         status = os.fstat(file.fileno())
-    # It covers nothing: nobody's plan may count on a message that stands beside another one.
+    # It covers nothing: no plan may count on a message that contradicts another one.
     entry = Entry(name, status.st_size, status.st_mtime_ns)
     context.bundles.note_file(entry, FileState.OWN, context.home.keypair.public, Coverage())

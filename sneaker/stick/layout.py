@@ -39,7 +39,7 @@ README = "README.txt"
 BUNDLE_NAME = re.compile(r"[a-z2-7]{26}\.sneaker")
 CARD_NAME = re.compile(r"([a-z2-7]{52})-([0-9]{1,19})\.card")
 
-# Bundles on a stick stay below the limits of every file system and of old machines' patience.
+# Larger bundles would not fit on every file system, and take old machines too long.
 MAX_STICK_BUNDLE_BYTES = 1 << 30
 
 

@@ -25,7 +25,7 @@ from sneaker.transfer.staging import StagedFile
 __all__ = ["BundleReceiver", "is_gone"]
 
 _SNIFF_BYTES = 64 * 1024
-# A damaged bundle of up to this size is tried again at every visit: it may have been the reader that was bad.
+# A damaged bundle of up to this size is tried again at every visit: the USB port or reader may have been to blame.
 _TRY_AGAIN_BYTES = 8 * 1024 * 1024
 # So many files that were no bundles are looked at again, for the same reason; only their beginnings are read.
 _MAX_LOOKS = 64
@@ -110,7 +110,7 @@ class BundleReceiver:
         coverage = self._bundles.coverage(entry.name)
         if coverage is None or not self._wants.isdisjoint(coverage.blobs):
             return True
-        # We had it all once: unless the store was restored or repaired, a gap was closed or a block undone.
+        # We had all of it once. That holds unless the store was restored or repaired, a gap was closed or a block undone.
         clock, closed = self._clock, self._closed
         for feed, first, last in coverage.ranges:
             held = clock.get(feed, 0)
@@ -123,7 +123,7 @@ class BundleReceiver:
         return found.state if found is not None else None
 
     def _report_once(self, state: FileState, entry: Entry) -> None:
-        """Do not report again what is as bad as it was; how many files are damaged stands in the report anyhow."""
+        """Report a damaged file only once; the report has the number of damaged files in any case."""
         reports = self._session.reports
         if state in (FileState.DAMAGED, FileState.FOREIGN) and reports and reports[-1].path == _path_of(entry):
             reports.pop()

@@ -14,7 +14,7 @@ __all__ = ["DAY_MS", "DEFAULT_MIN_FREE_BYTES", "DEFAULT_STALE_DAYS", "VisitOptio
 
 DAY_MS = 24 * 60 * 60 * 1000
 
-# A machine whose card did not change for this long no longer keeps bundles on the stick.
+# A machine whose card did not change for this long no longer counts on the stick.
 DEFAULT_STALE_DAYS = 90
 # What stays free on a stick: FAT behaves badly when it is full, and cards must always fit.
 DEFAULT_MIN_FREE_BYTES = 4 * 1024 * 1024

@@ -1,9 +1,10 @@
-"""A folder on a stick, held open, and files in it that are written once and read as anybody's work.
+"""A folder on a stick, held open, and files in it: written once, and read as if a stranger had written them.
 
 A file is opened only if it is a plain file (no link, pipe or device) on the same file system as the folder, by its name
-inside the opened folder, so that nothing leads out of the stick.  Where the "stick" is a folder that others share, somebody
-may have given a private file of ours a second name in it: what has several names and is not for everybody is left alone.  A file that is written appears whole, under a name that
-nobody else uses, after it was read back from the medium.
+inside the opened folder, so that nothing leads out of the stick.  If the "stick" is a folder that others share, somebody
+may have given a private file of ours a second name in it: a file with several names that is not readable for everybody is
+left alone.  A file that is written appears whole, after it was read back from the medium, under a name that nobody else
+uses.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sneaker.files.atomic_write import PART_SUFFIX, Discarded, atomic_file, sync
 
 __all__ = ["MAX_ENTRIES", "Entry", "Folder", "Listing", "NewFile"]
 
-# What one visit looks at in a folder: files of ours, and things of any name. A stick with more is broken or hostile.
+# How many files of ours, and things of any name, one visit looks at in a folder. With more the stick is broken or hostile.
 MAX_ENTRIES = 100_000
 _MAX_SCANNED = 2_000_000
 
@@ -57,7 +58,7 @@ class NewFile:
         #: To read back what was written; ``flush`` first.
         self.file = file
         self.digest = hashlib.blake2b(digest_size=32)
-        #: Set it, and the file does not get its name.
+        #: If set, the file does not get its name.
         self.is_discarded = False
 
     def write(self, data: bytes) -> int:
@@ -67,7 +68,7 @@ class NewFile:
         return len(data)
 
     def flush(self) -> os.stat_result:
-        """See to it that all is on the medium, and return what the medium says of it."""
+        """Bring all of it onto the medium, and return its status from there."""
         self.file.flush()
         os.fsync(self.file.fileno())
         return os.fstat(self.file.fileno())
