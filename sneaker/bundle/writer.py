@@ -45,7 +45,10 @@ __all__ = ["BundleWriter"]
 
 
 class BundleWriter:
-    """Writes one bundle.  Each method returns bytes to append to it: ``start``, then records, then ``finish``."""
+    """Writes one bundle.  Each method returns bytes to append to it: ``start``, then records, then ``finish``.
+
+    Raises ValueError if they are called in another order, or more is added than a bundle holds.
+    """
 
     def __init__(self, header: Header, keypair: Keypair) -> None:
         self._header = header
@@ -58,6 +61,7 @@ class BundleWriter:
         self.bytes_written = 0
         self.messages = 0
         self._segments = 0
+        self._is_open = False
 
     @property
     def feeds(self) -> int:
@@ -108,12 +112,20 @@ class BundleWriter:
             and len(self._feeds) + segments <= MAX_CLOCK_FEEDS
         )
 
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise ValueError("the bundle has no beginning yet, or is finished")
+
     def _require_room(self, segments: int = 0) -> None:
+        self._require_open()
         if not self.has_room(segments):
             raise ValueError("more than one bundle holds; begin another volume")
 
     def start(self, prerequisites: VectorClock | None = None, clock: VectorClock | None = None) -> bytes:
         """Begin: the preamble, the header and, where given, the two clocks."""
+        if self.bytes_written:
+            raise ValueError("the bundle has begun")
+        self._is_open = True
         self.bytes_written = len(PREAMBLE)
         parts = [PREAMBLE, self._record(RecordType.HEADER, encode_header(self._header))]
         if prerequisites:
@@ -158,6 +170,8 @@ class BundleWriter:
 
         ``pad`` is given the size of the whole bundle and returns the size to fill it up to.
         """
+        self._require_open()
+        self._is_open = False
         index = Index(
             tuple(self._feed_entries),
             tuple(BlobEntry(blob, size) for blob, size in self._blobs.items()),

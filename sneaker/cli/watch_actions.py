@@ -108,7 +108,7 @@ class HomeInbox:
     def wanted(start: bytes, name: str) -> bool:
         """Whether a file is taken: a bundle or card under any name, other kinds only with a suffix of their own."""
         from sneaker.errors import NotABundle
-        from sneaker.transfer.sources import Kind, sniff
+        from sneaker.transfer.sources import BUNDLE_SUFFIX, ENCRYPTED_SUFFIX, LOG_SUFFIXES, Kind, sniff
 
         try:
             kind = sniff(start, name)
@@ -116,7 +116,7 @@ class HomeInbox:
             return False
         if kind in (Kind.NDJSON, Kind.ENCRYPTED):
             # In a folder of downloads there are JSON files and age files of all kinds.
-            return name.lower().endswith((".ndjson", ".sneaker", ".sneaker.age"))
+            return name.lower().endswith((*LOG_SUFFIXES, BUNDLE_SUFFIX, ENCRYPTED_SUFFIX))
         return True
 
     def take(self, path: Path) -> Taken:

@@ -177,7 +177,7 @@ class BundleReceiver:
             self._early.append(entry)
             return
         copy.seek(0)
-        self._session.take(copy, report)
+        self._session.take(copy, report, indexed=indexed)
         self._clock = self._store.clock()
         if not report.whole:
             self._bundles.note_file(_seen(entry, size), FileState.DAMAGED)

@@ -211,9 +211,10 @@ class Store:
 
     def forks(self) -> Iterator[Fork]:
         """Yield the evidence of every fork seen."""
+        # CROSS: there are few forks, and many feeds.
         for ref, sequence, ours, key, previous, form, timestamp, signature, content, seen_at_ms in self._database.all(
             "SELECT ref, fork.sequence, ours, fork.key, previous, form, timestamp, signature, content, seen_at_ms"
-            " FROM fork JOIN feed ON feed.id = fork.feed ORDER BY ref, fork.sequence, fork.key"
+            " FROM fork CROSS JOIN feed ON feed.id = fork.feed ORDER BY ref, fork.sequence, fork.key"
         ):
             yield Fork(
                 FeedRef(ref),

@@ -23,12 +23,11 @@ from sneaker.refs import BlobRef, FeedRef
 from sneaker.transfer.export_readers import Reader, read_reader
 from sneaker.transfer.pack import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, Progress, pack
 from sneaker.transfer.parity_files import append_parity, plain_limit
+from sneaker.transfer.sources import BUNDLE_SUFFIX, ENCRYPTED_SUFFIX
 
 __all__ = [
-    "BUNDLE_SUFFIX",
     "DEFAULT_HOPS",
     "DEFAULT_VOLUME_BYTES",
-    "ENCRYPTED_SUFFIX",
     "ExportOptions",
     "ExportReport",
     "blobs_to_send",
@@ -38,8 +37,6 @@ __all__ = [
     "unsent",
 ]
 
-BUNDLE_SUFFIX = ".sneaker"
-ENCRYPTED_SUFFIX = ".sneaker.age"
 
 # Feeds are ranked by hops up to this distance; farther ones go last.
 DEFAULT_HOPS = 4

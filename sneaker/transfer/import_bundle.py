@@ -66,9 +66,12 @@ class BundleImport:
         """Say, by its index, whether a bundle has nothing new for us; a fork is new."""
         return not self._needed(bundle) and not self._needed_blobs(bundle)
 
-    def take_seekable(self, file: BinaryIO, report: SourceReport) -> bool:
-        """Take a bundle by its index, repaired by its parity if need be; False if neither is possible."""
-        if self._take_by_index(file, report):
+    def take_seekable(self, file: BinaryIO, report: SourceReport, indexed: IndexedBundle | None = None) -> bool:
+        """Take a bundle by its index, repaired by its parity if need be; False if neither is possible.
+
+        ``indexed`` is the bundle in ``file``, if it was opened already.
+        """
+        if self._take_by_index(indexed or open_indexed(file), report):
             return True
         mended = repaired_file(file, self._home.path)
         if mended is None:
@@ -76,7 +79,7 @@ class BundleImport:
         whole, found = mended
         sectors = "1 bad sector was" if found.repaired == 1 else f"{found.repaired} bad sectors were"
         with whole:
-            if self._take_by_index(whole, report):
+            if self._take_by_index(open_indexed(whole), report):
                 report.detail = (
                     f"{sectors} repaired; nothing is lost"
                     if found.repaired
@@ -143,11 +146,10 @@ class BundleImport:
 
     # -- by the index
 
-    def _take_by_index(self, file: BinaryIO, report: SourceReport) -> bool:
+    def _take_by_index(self, indexed: IndexedBundle | None, report: SourceReport) -> bool:
+        if indexed is None:
+            return False
         try:
-            indexed = open_indexed(file)
-            if indexed is None:
-                return False
             self._take_indexed(indexed, report)
         except BundleDamaged:  # the index is right, a record is not
             return False

@@ -86,12 +86,26 @@ class ImportSession:
         except SneakerError as error:
             self.refuse(report, error)
 
-    def take(self, file: BinaryIO, report: SourceReport, *, seekable: bool = True) -> None:
-        """Take in an opened file; raises what is wrong with it as a whole (NotABundle, SourceError, ...)."""
+    def take(
+        self,
+        file: BinaryIO,
+        report: SourceReport,
+        *,
+        seekable: bool = True,
+        indexed: IndexedBundle | None = None,
+    ) -> None:
+        """Take in an opened file; raises what is wrong with it as a whole (NotABundle, SourceError, ...).
+
+        ``indexed`` is the bundle in it, if it was opened by its index already.
+        """
         self.reports.append(report)
         messages, blobs, roomless = self._ingest.counts(), replace(self._blobs.counts), self._blobs.without_room
         try:
-            self._take_file(file, report, seekable=seekable and file.seekable())
+            if indexed is not None:
+                report.kind = Kind.BUNDLE
+                self._bundles.take_seekable(file, report, indexed)
+            else:
+                self._take_file(file, report, seekable=seekable and file.seekable())
         except OSError as error:
             self._ingest.flush()
             raise source_errors(report.path, error) from None
@@ -221,7 +235,7 @@ def _is_ours(file: BinaryIO, name: str) -> bool:
         return False
     except OSError as error:
         raise source_errors(name, error) from None
-    return kind is not Kind.NDJSON or name.endswith(LOG_SUFFIXES)
+    return kind is not Kind.NDJSON or name.lower().endswith(LOG_SUFFIXES)
 
 
 @contextlib.contextmanager
@@ -276,7 +290,7 @@ def import_sources(
         for source in sources:
             session.add(source, stdin)
         for path in paths:
-            if Path(path).is_dir() and not any(report.path.startswith(path) for report in session.reports):
+            if Path(path).is_dir() and not any(Path(report.path).is_relative_to(path) for report in session.reports):
                 session.refuse(SourceReport(path, "folder"), NotABundle(f"there is no bundle and no log in {path}"))
         _read_again(session, [source for source in sources if source.path is not None], stdin)
         return session.finish()

@@ -19,6 +19,8 @@ from sneaker.feed.json_stream import looks_like_objects
 
 __all__ = [
     "AGE_ARMOR",
+    "BUNDLE_SUFFIX",
+    "ENCRYPTED_SUFFIX",
     "LOG_SUFFIXES",
     "READ_BYTES",
     "Kind",
@@ -37,8 +39,10 @@ _SNIFF_BYTES = 64 * 1024
 AGE_ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
 _AGE = (b"age-encryption.org/v1", AGE_ARMOR)
 _ZSTD = b"\x28\xb5\x2f\xfd"
-# In a folder, logs are known by their suffix, for there may be other JSON; bundles and cards are known by their first bytes.
+# How our files end. In a folder, logs are known by that, for there may be other JSON; bundles and cards by their first bytes.
 LOG_SUFFIXES = (".ndjson", ".jsonl")
+BUNDLE_SUFFIX = ".sneaker"
+ENCRYPTED_SUFFIX = ".sneaker.age"
 
 # A person chose this folder. A stick's folder is read by the visit, which is stricter.
 _MAX_FOLDER_ENTRIES = 100_000

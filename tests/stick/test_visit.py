@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from sneaker.bundle.indexed_file import open_indexed
+from sneaker.bundle.indexed_file import IndexedBundle, open_indexed
 from sneaker.clock import VectorClock
 from sneaker.errors import ConfigError
 from sneaker.home.config import load_config
@@ -411,3 +412,21 @@ def test_another_home_is_not_touched(tmp_path: Path) -> None:
     assert after == before
     with home(tmp_path / "C") as other:
         assert other.store.clock() == {}
+
+
+def test_each_bundle_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read and check index and trailer of a large bundle takes a while, on a slow machine."""
+    stick = tmp_path / "stick"
+    first, second = machines(tmp_path, stick, "AB")
+    first.sync(stick)
+    opened: list[int] = []
+
+    def counting(file: BinaryIO) -> IndexedBundle | None:
+        opened.append(1)
+        return open_indexed(file)
+
+    for module in ("sneaker.stick.receive", "sneaker.transfer.import_bundle"):
+        monkeypatch.setattr(f"{module}.open_indexed", counting)
+    second.sync(stick)
+    assert second.clock()[first.me]
+    assert len(opened) == 1
