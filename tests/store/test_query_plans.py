@@ -45,7 +45,9 @@ def scans(connection: object, statements: list[str]) -> list[str]:
         if statement.startswith(("SELECT", "UPDATE", "DELETE")):
             plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()  # type: ignore[attr-defined]
             found += [
-                f"{step[3]}: {statement}" for step in plan if step[3].startswith("SCAN") and step[3] != "SCAN fork"
+                f"{step[3]}: {statement}"
+                for step in plan
+                if step[3].startswith("SCAN") and not step[3].startswith("SCAN fork")
             ]
     return found
 
