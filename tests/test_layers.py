@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("stick",),
     ("doctor",),
     ("net", "devices", "desktop"),
-    ("cli",),
+    ("api", "cli"),
     ("__main__",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

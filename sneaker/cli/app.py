@@ -69,11 +69,8 @@ def now_ms() -> int:
 @contextmanager
 def home() -> Iterator[Home]:
     """Open the home for a command and close it afterwards."""
-    opened = open_home(settings.home, load_config(settings.home).caps)
-    try:
+    with open_home(settings.home, load_config(settings.home).caps) as opened:
         yield opened
-    finally:
-        opened.store.close()
 
 
 def _version(value: bool) -> None:

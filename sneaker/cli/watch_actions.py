@@ -28,11 +28,8 @@ class HomeVisitor:
         from sneaker.home.home import open_home
         from sneaker.stick.enrolment import is_enrolled
 
-        opened = open_home(self.home, self.config.caps)
-        try:
+        with open_home(self.home, self.config.caps) as opened:
             found = is_enrolled(opened, device.mount_point)
-        finally:
-            opened.store.close()
         return {True: Enrolment.ENROLLED, False: Enrolment.UNKNOWN, None: Enrolment.NONE}[found]
 
     def visit(self, device: MountedDevice) -> VisitSummary:
@@ -41,13 +38,10 @@ class HomeVisitor:
         from sneaker.home.home import open_home
         from sneaker.stick.visit import VisitOptions, visit
 
-        opened = open_home(self.home, self.config.caps)
-        try:
+        with open_home(self.home, self.config.caps) as opened:
             # A write-protected stick is only read: a failed write would look like a broken stick.
             options = VisitOptions(export=not device.read_only, **stick_options(self.config.sticks))
             report = visit(opened, device.mount_point, options, now_ms=now_ms, random_bytes=os.urandom)
-        finally:
-            opened.store.close()
         taken = report.imported.ingested
         # For a device that is only read, the report says what would have been left there.
         packed = None if device.read_only else report.exported
@@ -126,11 +120,8 @@ class HomeInbox:
         from sneaker.home.home import open_home
         from sneaker.transfer.import_files import import_sources
 
-        opened = open_home(self.home, self.config.caps)
-        try:
+        with open_home(self.home, self.config.caps) as opened:
             report = import_sources(opened, [str(path)], stdin=io.BytesIO(), now_ms=now_ms)
-        finally:
-            opened.store.close()
         taken = report.ingested
         words = what_came(taken.accepted, len(taken.feeds_advanced), 0)
         whole = all(source.whole for source in report.sources)

@@ -61,7 +61,7 @@ def _prepare(inboxes: list[Path], json: bool) -> _Watching:
     from sneaker.home.home import open_home
 
     config = load_config(settings.home)
-    open_home(settings.home, config.caps).store.close()
+    open_home(settings.home, config.caps).close()
     manager = ServiceManager(os.environ.get("NOTIFY_SOCKET"), os.environ.get("WATCHDOG_USEC"))
     output, notify = settings.output(json), config.notify
     if notify.hook and (problem := hook_problem(settings.home, notify.hook)) is not None:

@@ -6,6 +6,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from sneaker.caps import Caps
 from sneaker.errors import HomeMissing, KeysError
@@ -37,13 +38,23 @@ _ORIGIN_NAME = "origin.json"
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """An opened home; close ``store`` when done (or use it as a context manager)."""
+    """An opened home; ``close`` it when done, or use it as a context manager."""
 
     path: Path
     keypair: Keypair
     caps: Caps
     store: Store
     blobs: BlobStore
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from sneaker.cli.json_output.home import DemoJson
+from tests.cli.contract import problems
 from tests.command_line import Done, sneaker
 from tests.homes import FIXTURES, fixture_log, fixture_log_file
 
@@ -498,6 +500,7 @@ def test_config_errors_name_the_setting(alice: Path) -> None:
 
 def test_demo_ends_with_equal_logs(tmp_path: Path) -> None:
     report = sneaker("demo", "--json", "--log", fixture_log_file(tmp_path), timeout=120).json
+    assert not list(problems(report, DemoJson))
     assert report["identical"] is True
     assert report["messages"] == 1129 + 4
 

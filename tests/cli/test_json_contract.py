@@ -81,8 +81,6 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
         _peers(runs, folder)
         runs.json("a", "setup", "--root", folder / "root")
         runs.json("a", "setup", "--print", result=1)
-        demo = sneaker("demo", "--json", at=folder / "none")
-        runs.note("demo", 0, demo.out)
         yield runs.printed
 
 
@@ -195,7 +193,8 @@ def test_every_field_is_explained() -> None:
                 assert all(words or name == "event" for name, (_, words) in json_contract.fields(shape).items()), shape
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+# The demo takes long: test_commands runs it.
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "demo"])
 def test_a_command_prints_what_the_contract_says(
     command: str, printed: dict[str, list[tuple[Result, list[Any]]]]
 ) -> None:

@@ -1,0 +1,52 @@
+"""Read a bundle: its messages, one after the other, without a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from sneaker.bundle.events import MessagesRead
+from sneaker.errors import BundleDamaged, DecryptionError, NotABundle
+from sneaker.feed.classic.compact import expand_run
+from sneaker.feed.classic.validate import verify_message_signature
+from sneaker.feed.message import Message
+from sneaker.keys import Keypair
+from sneaker.transfer.sources import READ_BYTES, Kind, rejoined, sniff
+from sneaker.transfer.verify import bundle_events
+
+__all__ = ["bundle_messages"]
+
+
+def bundle_messages(
+    file: BinaryIO, name: str, *, keypair: Keypair | None = None, hmac_key: bytes | None = None
+) -> Iterator[Message]:
+    """Yield the messages of the bundle in ``file`` that their authors signed; what is damaged or invalid is left out.
+
+    An encrypted one is opened with ``keypair``.  Raises NotABundle, DecryptionError if it is not for ``keypair``.
+    """
+    start = file.read(READ_BYTES)
+    kind = sniff(start, name)
+    if kind is Kind.ENCRYPTED:
+        if keypair is None:
+            raise DecryptionError(f"{name} is encrypted, and there is no identity to open it with")
+        from sneaker.transfer.age import decrypting
+
+        with decrypting(rejoined(start, file), keypair) as plain:
+            yield from _messages(plain.file, hmac_key)
+    elif kind is Kind.BUNDLE:
+        yield from _messages(rejoined(start, file), hmac_key)
+    else:
+        raise NotABundle(f"{name} is not a bundle")
+
+
+def _messages(file: BinaryIO, hmac_key: bytes | None) -> Iterator[Message]:
+    for event in bundle_events(file, lambda done: None):
+        if not isinstance(event, MessagesRead):
+            continue
+        try:
+            for run in event.runs():
+                for message in expand_run(run.author, run.first, run.previous, run.compacts):
+                    if verify_message_signature(message, hmac_key):
+                        yield message
+        except BundleDamaged:
+            continue

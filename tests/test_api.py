@@ -1,0 +1,120 @@
+"""The Python API, as its page shows it and as other programs meet it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sneaker
+from sneaker import api
+from tests.command_line import sneaker as command
+from tests.homes import fixture_log_file
+
+PAGE = Path(__file__).parent.parent / "sneaker" / "guide" / "python-api.md"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """Ada's home, which is empty, and what came from the island: Bob's card and a bundle."""
+    command("init", at=tmp_path / "ada")
+    command("init", at=tmp_path / "bob")
+    command("import", fixture_log_file(tmp_path), at=tmp_path / "bob")
+    command("publish", "hello", at=tmp_path / "bob")
+    command("clock", "--card", tmp_path / "bob.card", at=tmp_path / "bob")
+    command("export", tmp_path / "from-the-island.sneaker", at=tmp_path / "bob")
+    return tmp_path
+
+
+def test_the_examples_of_the_page_run(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examples = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(examples) >= 5
+    monkeypatch.chdir(world)
+    program = "\n".join(examples).replace("/home/ada/.local/share/sneaker", str(world / "ada"))
+    exec(compile(program, str(PAGE), "exec"), {})
+    printed = capsys.readouterr().out
+    assert re.search(r"^ok \d+ valid 0 invalid$", printed, re.MULTILINE)
+    assert re.search(r"^[1-9]\d* new messages$", printed, re.MULTILINE)
+    assert re.search(r"^for-bob.sneaker \d+$", printed, re.MULTILINE)
+    assert re.search(r"^0 messages 0 blobs$", printed, re.MULTILINE), "Bob has all of it"
+
+
+def test_every_name_is_explained_and_there() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert set(sneaker.__all__) == {*api.__all__, "__version__"}
+    for name in sneaker.__all__:
+        assert getattr(sneaker, name) is not None
+        if name[0].islower():
+            assert f"sneaker.{name}(" in page, f"{name} is not on the page"
+    with pytest.raises(AttributeError, match="no_such_name"):
+        sneaker.no_such_name  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_nothing_is_loaded_before_it_is_used() -> None:
+    program = "import sys, sneaker; assert 'sneaker.api' not in sys.modules; sneaker.verify; assert 'sneaker.api' in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_bundle_gives_the_log(world: Path) -> None:
+    with sneaker.open_home(world / "bob") as home:
+        held = {str(message.key): message.text for message in home.store.log()}
+    read = list(sneaker.read_bundle(world / "from-the-island.sneaker"))
+    assert {message.key: message.text for message in read} == held
+    assert len(read) == len(held)
+
+
+def test_only_what_authors_signed_is_read(world: Path) -> None:
+    """A damaged record costs its messages; the rest is read, and nothing else."""
+    whole = (world / "from-the-island.sneaker").read_bytes()
+    good = {message.key for message in sneaker.read_bundle(world / "from-the-island.sneaker")}
+    damaged = bytearray(whole)
+    damaged[len(whole) // 3] ^= 1
+    (world / "damaged.sneaker").write_bytes(damaged)
+    assert {message.key for message in sneaker.read_bundle(world / "damaged.sneaker")} < good
+    assert sneaker.verify(world / "damaged.sneaker").status == "damaged"
+
+
+def test_an_encrypted_bundle_needs_its_reader(world: Path) -> None:
+    with sneaker.open_home(world / "ada") as ada, sneaker.open_home(world / "bob") as bob:
+        sneaker.export(bob, world / "secret.age", recipients=[str(ada.keypair.public)])
+        with pytest.raises(sneaker.SneakerError, match="encrypted"):
+            next(sneaker.read_bundle(world / "secret.age"))
+        with pytest.raises(sneaker.SneakerError) as raised:
+            next(sneaker.read_bundle(world / "secret.age", home=bob))
+        assert raised.value.code == "decryption-failed"
+        assert len(list(sneaker.read_bundle(world / "secret.age", home=ada))) > 0
+
+
+def test_export_narrows_and_tries(world: Path) -> None:
+    with sneaker.open_home(world / "bob") as bob:
+        me = str(bob.keypair.public)
+        tried = sneaker.export(bob, world / "none.sneaker", feeds=[me], dry_run=True)
+        assert (tried.packed.messages, (world / "none.sneaker").exists()) == (1, False)
+        folder = world / "folder"
+        folder.mkdir()
+        written = sneaker.export(bob, folder, feeds=[me], blobs=False)
+        assert [Path(path).parent for path, _ in written.files] == [folder]
+    assert [message.author for message in sneaker.read_bundle(written.files[0][0])] == [me]
+
+
+def test_import_leaves_out_what_is_far(world: Path) -> None:
+    with sneaker.open_home(world / "ada") as ada:
+        tried = sneaker.import_files(ada, [world / "from-the-island.sneaker"], dry_run=True)
+        assert tried.ingested.accepted > 0
+        assert ada.store.clock() == {}
+        near = sneaker.import_files(ada, [world / "from-the-island.sneaker"], hops=1)
+        assert (near.ingested.accepted, near.ingested.left_out) == (0, tried.ingested.read)
+
+
+def test_what_is_no_bundle_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello")
+    for work in (sneaker.verify, lambda path: next(sneaker.read_bundle(path))):
+        with pytest.raises(sneaker.SneakerError, match="text"):
+            work(tmp_path / "text")
+        with pytest.raises(sneaker.SneakerError, match="no such file"):
+            work(tmp_path / "nothing")
