@@ -7,12 +7,12 @@ with the highest sequence; in which order messages arrive does not matter.  Dist
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
 
 from sneaker.refs import FeedRef
 
-__all__ = ["NEAR_HOPS", "EdgeState", "FollowGraph", "find_hops", "replicated"]
+__all__ = ["NEAR_HOPS", "EdgeState", "find_hops", "replicated"]
 
 #: Who is so far from us, or less, is near: what ssb-config and Manyverse replicate.
 NEAR_HOPS = 2
@@ -27,37 +27,6 @@ class EdgeState(IntEnum):
 
 
 Edges = Mapping[FeedRef, Mapping[FeedRef, int]]
-
-
-class FollowGraph:
-    """Follow edges, newest one per author and contact."""
-
-    def __init__(self) -> None:
-        self._states: dict[FeedRef, dict[FeedRef, int]] = {}
-        self._sequences: dict[tuple[FeedRef, FeedRef], int] = {}
-
-    def set_edge(self, author: FeedRef, contact: FeedRef, state: EdgeState | int, sequence: int) -> bool:
-        """Take in what message ``sequence`` of ``author`` says; return False if a newer one is known already."""
-        pair = (author, contact)
-        if sequence < self._sequences.get(pair, 0):
-            return False
-        self._sequences[pair] = sequence
-        self._states.setdefault(author, {})[contact] = EdgeState(state)
-        return True
-
-    def state(self, author: FeedRef, contact: FeedRef) -> EdgeState | None:
-        """Return what ``author`` says of ``contact``, None if nothing."""
-        state = self._states.get(author, {}).get(contact)
-        return EdgeState(state) if state is not None else None
-
-    def edges(self) -> Iterable[tuple[FeedRef, FeedRef, EdgeState, int]]:
-        """Yield author, contact, state, and the sequence of the message that says so."""
-        for (author, contact), sequence in self._sequences.items():
-            yield author, contact, EdgeState(self._states[author][contact]), sequence
-
-    def hops(self, start: FeedRef, limit: int) -> dict[FeedRef, int]:
-        """Return distances from ``start``; see find_hops."""
-        return find_hops(self._states, start, limit)
 
 
 def find_hops(edges: Edges, start: FeedRef, limit: int) -> dict[FeedRef, int]:

@@ -160,11 +160,6 @@ class BundleWriter:
         self._blobs[blob] = size
         return self._record(RecordType.BLOB, payload, blob=blob)
 
-    def add_padding(self, length: int) -> bytes:
-        """Append ``length`` bytes that readers skip; at least the 48 of a frame."""
-        self._require_room()
-        return self._record(RecordType.PADDING, bytes(length - FRAME_BYTES))
-
     def finish(self, volumes: int = 1, pad: Callable[[int], int] | None = None) -> bytes:
         """End: index, trailer and footer.  ``volumes`` is how many volumes the set has, 0 if more follow.
 

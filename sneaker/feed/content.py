@@ -23,7 +23,6 @@ __all__ = [
     "content_type",
     "facts_in",
     "find_blobs",
-    "is_private",
     "read_facts",
 ]
 
@@ -68,11 +67,6 @@ def facts_in(content: dict[str, Any], text: bytes) -> Facts | None:
 def content_type(content: Content) -> str | None:
     """Return the type of content, or None if it is encrypted."""
     return str(content["type"]) if isinstance(content, dict) else None
-
-
-def is_private(content: Content) -> bool:
-    """Say whether content is encrypted."""
-    return isinstance(content, str)
 
 
 def contact_edge(content: Any) -> tuple[FeedRef, EdgeState] | None:

@@ -24,10 +24,9 @@ from typing import Self
 from sneaker.caps import Caps
 from sneaker.errors import InvalidMessage
 from sneaker.feed.chain import Chain, is_chained, place_in_chain
-from sneaker.feed.classic.canonical import parse_quickly
 from sneaker.feed.classic.compact import KIND_RAW, compact, expand, expand_run
 from sneaker.feed.classic.message import signed_bytes, signed_text
-from sneaker.feed.classic.validate import parse_message, stated_place, verify_message_signature
+from sneaker.feed.classic.validate import verify_message_signature
 from sneaker.feed.content import Facts
 from sneaker.feed.message import Compact, Message
 from sneaker.feed.run import Run
@@ -118,15 +117,6 @@ class Ingest:
         if run.compacts:
             self._proven.read += len(run.compacts)
             self._add(run, None)
-
-    def add_json(self, raw: bytes | str) -> None:
-        """Take in one message as JSON."""
-        try:
-            message = parse_message(raw)
-        except InvalidMessage as error:
-            self.refuse(*_stated_place(raw), error.reason, error.detail)
-        else:
-            self.add_message(message)
 
     def add_message(self, message: Message) -> None:
         """Take in one message that has been parsed, or made: publishing goes this way too."""
@@ -538,13 +528,6 @@ def _is_plain(feed: FeedEnd, run: Run) -> bool:
 def _place(feed: FeedEnd, run: Run) -> Chain:
     """Say how a run of which nothing is held stands to what is expected of its feed."""
     return place_in_chain(feed.expected, feed.expected_key, run.first, run.previous, None, None)
-
-
-def _stated_place(raw: bytes | str) -> tuple[FeedRef | None, int | None]:
-    try:
-        return stated_place(parse_quickly(raw)[0])
-    except InvalidMessage:
-        return None, None
 
 
 def _ref(key: bytes) -> MessageRef | None:

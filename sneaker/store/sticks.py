@@ -143,11 +143,6 @@ class StickTables:
         rows = self._database.all("SELECT counter, seen_at_ms, data FROM card WHERE machine = ?", machine)
         return KnownCard(machine, *rows[0]) if rows else None
 
-    def put_cards(self, cards: Iterable[KnownCard]) -> int:
-        """Remember cards that are newer than those known of their machines; return how many that were."""
-        with self._database.transaction():
-            return self._put_cards(cards)
-
     def put_own_card(self, card: KnownCard) -> bool:
         """Remember a card that this home made; False if it is not newer than the one known."""
         with self._database.transaction():

@@ -34,7 +34,6 @@ __all__ = [
     "export",
     "padded_size",
     "sendable",
-    "unsent",
 ]
 
 
@@ -292,9 +291,3 @@ class _Files:
 
 def _is_bundle(start: bytes) -> bool:
     return start.startswith((MAGIC, b"age-encryption.org/"))
-
-
-def unsent(report: ExportReport) -> tuple[int, int]:
-    """Return how many messages of how many feeds stayed behind."""
-    left = report.packed.left
-    return sum(item.messages for item in left), len({item.feed for item in left})

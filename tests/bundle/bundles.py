@@ -148,6 +148,11 @@ class Parts:
     level: int = DEFAULT_LEVEL
 
 
+def add_padding(writer: BundleWriter, length: int) -> bytes:
+    """Append ``length`` bytes that readers skip; at least the 48 of a frame. Our own writer pads at the end only."""
+    return writer._record(RecordType.PADDING, bytes(length - FRAME_BYTES))
+
+
 def make_bundle(parts: Parts) -> bytes:
     """Write a bundle."""
     writer = BundleWriter(parts.header, parts.exporter)
@@ -159,7 +164,7 @@ def make_bundle(parts: Parts) -> bytes:
         ref = BlobRef.of(blob)
         pieces.append(writer.add_blob(ref, len(blob), encode_blob(ref, blob)))
     if parts.padding:
-        pieces.append(writer.add_padding(parts.padding))
+        pieces.append(add_padding(writer, parts.padding))
     pieces.append(writer.finish(parts.volumes))
     return b"".join(pieces)
 

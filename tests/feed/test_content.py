@@ -13,7 +13,6 @@ from sneaker.feed.content import (
     contact_edge,
     content_type,
     find_blobs,
-    is_private,
     read_facts,
 )
 from sneaker.feed.private import box
@@ -136,9 +135,7 @@ def test_facts() -> None:
     assert facts(about) == (None, (BOB, "Bob"), (BLOB,))
 
 
-def test_privacy_and_type() -> None:
-    assert is_private("AAAA.box")
-    assert not is_private({"type": "post"})
+def test_type() -> None:
     assert content_type("AAAA.box") is None
     assert content_type({"type": "post"}) == "post"
 

@@ -18,6 +18,7 @@ from sneaker.keys import Keypair
 from sneaker.refs import FeedRef, MessageRef, decode_base64
 from sneaker.signatures.pool import Verifier
 from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK, Batch, Committed, FeedState, MessageRow
+from tests.json_messages import add_json
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "vectors"
 
@@ -103,7 +104,7 @@ def judge(raw: bytes | str, state: Any, hmac_key: Any) -> Message | str:
         return "no-such-state"
     store: Any = EndOnly(head(state))
     with Ingest(store, caps=Caps(hmac_key=key), now_ms=lambda: 0, verifier=_VERIFIER) as ingest:
-        ingest.add_json(raw)
+        add_json(ingest, raw)
         report = ingest.close()
     assert report.read == 1
     if report.refusals:

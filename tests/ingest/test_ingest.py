@@ -24,6 +24,7 @@ from sneaker.ingest.ingest import Ingest, IngestReport, Run
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.check import check
 from sneaker.store.store import Store
+from tests.json_messages import add_json
 from tests.store.worlds import NOW_MS, compacts, contents, feed, keypair, run
 
 
@@ -50,7 +51,7 @@ def give(ingest: Ingest, item: Run | Message) -> None:
     if isinstance(item, Run):
         ingest.add_run(item)
     else:
-        ingest.add_json(item.text)
+        add_json(ingest, item.text)
 
 
 def damaged(source: Run, place: int) -> Run:
@@ -183,7 +184,7 @@ def test_a_bad_signature_in_json(store: Store) -> None:
     value["content"]["text"] = "forged"
     with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
         for message in messages:
-            ingest.add_json(json.dumps(value) if message.sequence == 5 else message.text)
+            add_json(ingest, json.dumps(value) if message.sequence == 5 else message.text)
         report = ingest.close()
     # What follows it says by itself what it follows, and waits.
     assert totals(report) == (4, 0, 1, 5)
@@ -194,9 +195,9 @@ def test_a_bad_signature_in_json(store: Store) -> None:
 def test_json_that_is_no_message(store: Store) -> None:
     messages = feed(0, 2)
     with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
-        ingest.add_json(b"{")
-        ingest.add_json(b"{}")
-        ingest.add_json(messages[0].text.replace(b'"sha256"', b'"md5"'))
+        add_json(ingest, b"{")
+        add_json(ingest, b"{}")
+        add_json(ingest, messages[0].text.replace(b'"sha256"', b'"md5"'))
         ingest.refuse(None, None, "json-invalid", "line 3")
         report = ingest.close()
     codes = [refusal.code for refusal in report.refusals]

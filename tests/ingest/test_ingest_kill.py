@@ -15,6 +15,7 @@ from sneaker.ingest.ingest import Ingest
 from sneaker.store.check import check
 from sneaker.store.store import Store
 from tests.homes import fixture_log
+from tests.json_messages import add_json
 from tests.store.worlds import NOW_MS, contents
 
 # Takes in a log in an order that makes many messages wait, and says how many are accepted whenever it knows.
@@ -55,7 +56,7 @@ def shuffled(lines: list[bytes], seed: int) -> list[bytes]:
 def import_all(path: Path, lines: list[bytes]) -> None:
     with Store(path) as store, Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
         for line in lines:
-            ingest.add_json(line.split(b'"value":', 1)[1].rsplit(b',"timestamp":', 1)[0])
+            add_json(ingest, line.split(b'"value":', 1)[1].rsplit(b',"timestamp":', 1)[0])
 
 
 @pytest.mark.timeout(300)

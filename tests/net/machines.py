@@ -27,6 +27,7 @@ from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.own_feed.publish import contact_content, publish
 from sneaker.refs import FeedRef, encode_base64
+from tests.json_messages import add_json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = ROOT / "tests/data/fixtures/small.ndjson.zst"
@@ -134,7 +135,7 @@ class Machine:
         """Take in a log without the command line; returns how many messages were new."""
         with self.home() as home, Ingest(home.store, caps=self.caps, now_ms=now_ms, workers=1) as ingest:
             for line in log.read_bytes().splitlines():
-                ingest.add_json(line.split(b'"value":', 1)[1].rsplit(b',"timestamp"', 1)[0])
+                add_json(ingest, line.split(b'"value":', 1)[1].rsplit(b',"timestamp"', 1)[0])
             return ingest.close().accepted
 
     def publish(self, content: dict[str, Any]) -> Message:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import HandshakeError
+from tests.json_messages import add_json
 from tests.net.machines import Machine, clock_of, keys_of, small_log, wait_for
 
 pytestmark = pytest.mark.timeout(100)
@@ -164,7 +165,7 @@ def test_own_messages_that_are_shown_are_parked(tmp_path: Path) -> None:
         from tests.net.machines import now_ms
 
         with Ingest(home.store, caps=copy.caps, now_ms=now_ms, workers=1) as ingest:
-            ingest.add_json(texts[6])
+            add_json(ingest, texts[6])
         assert home.store.own_sequence_seen(one.keypair.public).proven == 7
     assert copy.run("publish", "x").returncode == 23
     with two.peer() as peer:

@@ -15,6 +15,7 @@ from sneaker.ingest.ingest import Ingest
 from sneaker.store.check import CheckReport, check
 from sneaker.store.rows import OwnSeen
 from sneaker.store.store import Store
+from tests.json_messages import add_json
 from tests.store.worlds import NOW_MS, contents, feed, keypair, run
 
 LENGTH = 90
@@ -117,7 +118,7 @@ def test_what_is_good_behind_the_cut_waits(store: Store) -> None:
     assert store.waiting()[ME] == [(42, LENGTH)]
     assert store._database.first("SELECT count(*), min(sequence), min(reason) FROM salvage") == (1, 41, "message")
     with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
-        ingest.add_json(feed(0, LENGTH)[40].text)
+        add_json(ingest, feed(0, LENGTH)[40].text)
         assert ingest.close().accepted == LENGTH - 40
 
 

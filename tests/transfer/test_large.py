@@ -23,7 +23,7 @@ from sneaker.limits import MAX_BLOB_BYTES
 from sneaker.own_feed.publish import publish
 from sneaker.refs import BlobRef
 from sneaker.transfer.export import DEFAULT_VOLUME_BYTES
-from tests.bundle.bundles import EXPORTER, keypair, make_header, posts, run_of, without_keys
+from tests.bundle.bundles import EXPORTER, add_padding, keypair, make_header, posts, run_of, without_keys
 from tests.homes import NOW_MS, home
 
 GIB = 1 << 30
@@ -145,7 +145,7 @@ def test_offsets_that_need_more_than_32_bits(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(writer.start())
         while writer.bytes_written <= 5 * GIB:
-            file.write(writer.add_padding(FRAME_BYTES + MAX_PAYLOAD_BYTES)[:FRAME_BYTES])
+            file.write(add_padding(writer, FRAME_BYTES + MAX_PAYLOAD_BYTES)[:FRAME_BYTES])
             file.seek(writer.bytes_written)
         file.write(writer.add_messages(runs, encode_messages(runs)))
         file.write(writer.add_blob(ref, len(blob), encode_blob(ref, blob)))
