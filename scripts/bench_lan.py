@@ -26,9 +26,9 @@ sys.path.insert(0, str(ROOT))
 
 from sneaker.caps import Caps
 from sneaker.home.home import open_home
-from sneaker.net.scheduler import Scheduler
-from sneaker.net.server import Server
-from sneaker.net.service import running_node
+from sneaker.net.dial_schedule import DialSchedule
+from sneaker.net.listener import Listener
+from sneaker.net.run_peer import running_node
 from sneaker.wire.address import net_address, parse_address
 from tests import js_oracle
 from tests.net.machines import Machine, clock_of
@@ -79,16 +79,17 @@ def sneaker(folder: Path, log: Path | None, clock: dict[str, int]) -> Iterator[S
 async def run_peer(path: Path) -> None:
     """Run a sneaker peer that dials the addresses it reads from standard input, as a peer that heard a beacon does."""
     home = open_home(path, Caps())
+    sys.setswitchinterval(0.0005)  # as the commands do
     async with running_node(home, 2, lambda text: print(text, file=sys.stderr)) as node:
-        server = Server(node, "127.0.0.1", 0)
-        await server.start()
-        scheduler = Scheduler(node)
-        scheduler.start()
-        print(net_address("127.0.0.1", server.port, node.me), flush=True)
+        listener = Listener(node, "127.0.0.1", 0)
+        await listener.start_listening()
+        schedule = DialSchedule(node)
+        schedule.start()
+        print(net_address("127.0.0.1", listener.port, node.me), flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
-            scheduler.add(parse_address(line.strip()))
-        await scheduler.stop()
-        await server.stop()
+            schedule.keep_connected(parse_address(line.strip()))
+        await schedule.stop()
+        listener.stop_listening()
 
 
 @contextmanager

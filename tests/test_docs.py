@@ -269,7 +269,7 @@ def test_values_of_the_protocol_page_are_what_the_code_computes() -> None:
         receiver.receive_data(data)
         event = receiver.next_event()
         if isinstance(event, ClientAuthenticated):
-            answering.accept()
+            answering.accept_client()
     assert dialling.done is not None
     keys = dialling.done.keys
     values["client to server, key"], values["client to server, nonce"] = keys.encrypt_key, keys.encrypt_nonce

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sneaker.bugs import Reporter, what_went_wrong
+from sneaker.bugs import Reporter
 from sneaker.cli.app import settings
-from sneaker.cli.peer_connect import peer_service
 from sneaker.cli.printing import clean
 
 if TYPE_CHECKING:
     from sneaker.desktop.sdnotify import ServiceManager
 
-__all__ = ["Service", "run_peer", "run_services", "run_until_stopped"]
+__all__ = ["AGAIN_S", "Service", "run_services", "run_until_stopped"]
 
 # How long a service that failed waits before it is started again.
-_AGAIN_S = 60
+AGAIN_S = 60
+
+_SWITCH_INTERVAL_S = 0.0005
 
 #: Something that runs until it is cancelled.
 Service = Callable[[], Awaitable[None]]
@@ -41,6 +43,7 @@ def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
         except asyncio.CancelledError:
             return None
 
+    _share_the_interpreter()
     return asyncio.run(guarded())
 
 
@@ -56,7 +59,16 @@ def run_services(
     ``on_hangup`` is called for every SIGHUP: 'systemctl --user reload', or a person who has just trusted the stick that
     is plugged in.
     """
+    _share_the_interpreter()
     asyncio.run(_serve(services, manager, on_hangup, say))
+
+
+def _share_the_interpreter() -> None:
+    """Let threads that do much in Python beside calls into libsodium have their turn sooner.
+
+    With the usual 5 ms, every call that lets go of the interpreter would wait so long to get it back.
+    """
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
 async def _serve(
@@ -93,7 +105,7 @@ async def _go_on(service: Service, report: Reporter) -> None:
             await service()
         except Exception as error:
             report(error)
-        await asyncio.sleep(_AGAIN_S)
+        await asyncio.sleep(AGAIN_S)
 
 
 def _contain(loop: asyncio.AbstractEventLoop, say: Callable[[str], None]) -> Reporter:
@@ -116,11 +128,3 @@ async def _keep_alive(manager: ServiceManager) -> None:
     while True:
         manager.alive()
         await asyncio.sleep(manager.alive_interval_s or 3600)
-
-
-async def run_peer(say: Callable[[str], None], warn: Callable[[str], None]) -> None:
-    """Run the LAN peer; a network that is not there, or a port, must not keep sticks from being synced."""
-    try:
-        await peer_service(say, warn)
-    except Exception as error:
-        say(f"the peer does not run: {clean(what_went_wrong(error), 300)}; trying again in {_AGAIN_S} s")

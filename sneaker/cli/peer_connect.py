@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sneaker.bugs import what_went_wrong
 from sneaker.cli.app import JsonOption, command, home, settings
 from sneaker.cli.printing import Output, clean, counted
 from sneaker.errors import ExitCode, UsageError
@@ -16,10 +17,11 @@ from sneaker.home.config import load_config
 
 if TYPE_CHECKING:
     from sneaker.home.config import PeerSettings
-    from sneaker.net.meeting import Tally
-    from sneaker.net.service import PeerOptions, SyncReport
+    from sneaker.net.run_peer import PeerOptions
+    from sneaker.net.sync_with_peer import SyncReport
+    from sneaker.net.transfer_counts import TransferCounts
 
-__all__ = ["TO_DO_ONCE", "Done", "Once", "peer_options", "peer_service"]
+__all__ = ["TO_DO_ONCE", "Done", "Once", "peer_options", "run_peer_service"]
 
 HopsOption = Annotated[
     int | None,
@@ -49,8 +51,8 @@ def peer_options(
     connect_to: Sequence[str] = (),
 ) -> PeerOptions:
     """Return the options of a peer from the settings and what was typed; raises AddressError, NetworkError."""
-    from sneaker.net.server import parse_listen
-    from sneaker.net.service import PeerOptions
+    from sneaker.net.run_peer import PeerOptions
+    from sneaker.net.transports.tcp import parse_listen
     from sneaker.wire.address import parse_address
 
     where = listen if listen is not None else config.listen
@@ -64,16 +66,21 @@ def peer_options(
     )
 
 
-async def peer_service(say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+async def run_peer_service(say: Callable[[str], None], warn: Callable[[str], None]) -> None:
     """Run the peer of this home as its settings say, until this is cancelled: for 'run'.
 
-    ``warn`` is told what a person has to know, ``say`` the rest.
+    A network that is not there, or a port, must not keep sticks from being synced: ``say`` is told, and ``warn`` what a
+    person has to know.
     """
-    from sneaker.net.service import serve
+    from sneaker.cli.event_loop import AGAIN_S
+    from sneaker.net.run_peer import run_peer
 
-    options = peer_options(load_config(settings.home).peer)
-    with home() as opened:
-        await serve(opened, options, say=lambda text: say(clean(text, 300)), warn=warn)
+    try:
+        options = peer_options(load_config(settings.home).peer)
+        with home() as opened:
+            await run_peer(opened, options, remark=lambda text: say(clean(text, 300)), warn=warn)
+    except Exception as error:
+        say(f"the peer does not run: {clean(what_went_wrong(error), 300)}; trying again in {AGAIN_S} s")
 
 
 @command()
@@ -101,7 +108,7 @@ def peer(
     It runs until it is stopped. Prints its addresses, one to a line, when it is ready.
     """
     from sneaker.cli.event_loop import run_until_stopped
-    from sneaker.net.service import serve
+    from sneaker.net.run_peer import run_peer
 
     options = peer_options(
         load_config(settings.home).peer,
@@ -117,7 +124,7 @@ def peer(
             print(address, flush=True)
 
     with home() as opened:
-        run_until_stopped(serve(opened, options, say=lambda text: output.say(clean(text, 300)), ready=ready))
+        run_until_stopped(run_peer(opened, options, remark=lambda text: output.say(clean(text, 300)), ready=ready))
 
 
 @command()
@@ -131,17 +138,17 @@ def connect(
 ) -> int:
     """Sync with one peer until both sides are level, then exit."""
     from sneaker.cli.event_loop import run_until_stopped
-    from sneaker.net.service import connect as connect_to
+    from sneaker.net.sync_with_peer import sync_with_peer
     from sneaker.wire.address import parse_address
 
     target = parse_address(address)
     output = settings.output(json)
     with home() as opened, output.progress(None, "syncing", " messages") as advance:
         report = run_until_stopped(
-            connect_to(
+            sync_with_peer(
                 opened,
                 target,
-                say=lambda text: output.say(clean(text, 300)),
+                remark=lambda text: output.say(clean(text, 300)),
                 hops=load_config(settings.home).peer.hops if hops is None else hops,
                 live=live,
                 progress=_progress(advance),
@@ -156,16 +163,16 @@ def connect(
     else:
         print(_sync_line(report))
     _say_refusals(output, report)
-    complete = (report.level or live) and not report.tally.refused
+    complete = (report.level or live) and not report.counts.refused
     return ExitCode.DONE if complete else ExitCode.PARTIAL
 
 
-def _progress(advance: Callable[[int], None]) -> Callable[[Tally], None]:
+def _progress(advance: Callable[[int], None]) -> Callable[[TransferCounts], None]:
     shown = 0
 
-    def show(tally: Tally) -> None:
+    def show(counts: TransferCounts) -> None:
         nonlocal shown
-        done = tally.received + tally.known + tally.sent
+        done = counts.received + counts.known + counts.sent
         advance(done - shown)
         shown = done
 
@@ -173,18 +180,18 @@ def _progress(advance: Callable[[int], None]) -> Callable[[Tally], None]:
 
 
 def _sync_line(report: SyncReport) -> str:
-    tally = report.tally
-    parts = [f"{counted(tally.received, 'message')} received", f"{tally.sent:,} sent"]
-    if tally.refused:
-        parts.append(f"{tally.refused:,} refused")
-    if tally.blobs_received or tally.blobs_sent:
-        parts.append(f"{counted(tally.blobs_received, 'blob')} received, {tally.blobs_sent:,} sent")
+    counts = report.counts
+    parts = [f"{counted(counts.received, 'message')} received", f"{counts.sent:,} sent"]
+    if counts.refused:
+        parts.append(f"{counts.refused:,} refused")
+    if counts.blobs_received or counts.blobs_sent:
+        parts.append(f"{counted(counts.blobs_received, 'blob')} received, {counts.blobs_sent:,} sent")
     state = "both sides are level" if report.level else f"not level: {clean(report.detail, 200)}"
     return f"{report.peer}: {', '.join(parts)}; {state}"
 
 
 def _say_refusals(output: Output, report: SyncReport) -> None:
-    for feed, sequence, reason in report.tally.refusals[:10]:
+    for feed, sequence, reason in report.counts.refusals[:10]:
         output.say(f"refused   message {sequence} of {feed}: {clean(reason, 200)}")
 
 
@@ -251,15 +258,17 @@ class Done:
     complete: bool
 
 
-def _meet_peers(asked: Once) -> Done | None:
+def _sync_peers(asked: Once) -> Done | None:
     from sneaker.cli.event_loop import run_until_stopped
     from sneaker.cli.json_output.peers import peer_sync_json
-    from sneaker.net.service import meet_all
+    from sneaker.net.sync_with_all import sync_with_all
 
     output = asked.output
     with home() as opened:
         reports = run_until_stopped(
-            meet_all(opened, asked.peers, say=lambda text: output.say(clean(text, 300)), timeout_s=asked.timeout_s)
+            sync_with_all(
+                opened, asked.peers, remark=lambda text: output.say(clean(text, 300)), timeout_s=asked.timeout_s
+            )
         )
     if reports is None:
         return None
@@ -268,12 +277,12 @@ def _meet_peers(asked: Once) -> Done | None:
     return Done(
         [peer_sync_json(report) for report in reports],
         [_sync_line(report) for report in reports] or ["no peer is in reach"],
-        all(report.level and not report.tally.refused for report in reports),
+        all(report.level and not report.counts.refused for report in reports),
     )
 
 
 #: What 'once' does, in this order: the name in ``--json``, and a function that returns None if it was stopped.
-TO_DO_ONCE: list[tuple[str, Callable[[Once], Done | None]]] = [("peers", _meet_peers)]
+TO_DO_ONCE: list[tuple[str, Callable[[Once], Done | None]]] = [("peers", _sync_peers)]
 
 
 @command()
@@ -299,7 +308,7 @@ def call(
     That is JSON: one line, or a line for each item of a source.
     """
     from sneaker.cli.event_loop import run_until_stopped
-    from sneaker.net.calling import call_peer
+    from sneaker.net.call_peer import call_peer
     from sneaker.wire.address import parse_address
     from sneaker.wire.muxrpc.calls import CallKind
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sneaker.cli.app import JsonOption, command, settings
-from sneaker.cli.peer_connect import TO_DO_ONCE, Done, Once
+from sneaker.cli.peer_connect import TO_DO_ONCE, Done, Once, run_peer_service
 from sneaker.errors import ExitCode
 from sneaker.home.config import Config, load_config
 
@@ -171,7 +171,5 @@ TO_DO_ONCE.insert(0, ("drives", _sync_sticks))
 @command()
 def run(inbox: InboxOption = None, json: JsonOption = False) -> None:
     """Run 'watch' and 'peer' together, as the user service does."""
-    from sneaker.cli.event_loop import run_peer
-
     watching = _prepare(inbox or [], json)
-    _serve(watching, [lambda: run_peer(watching.reporter.output.say, watching.reporter.warn)])
+    _serve(watching, [lambda: run_peer_service(watching.reporter.output.say, watching.reporter.warn)])

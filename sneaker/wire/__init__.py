@@ -2,14 +2,22 @@
 
 Nothing in this package opens a socket, reads a clock or makes a random number.  One module for each protocol:
 
-    reader       the contract of everything that reads bytes: receive_data, next_event, NEED_DATA, trailing_data
-    handshake    ClientHandshake, ServerHandshake         boxstream    Boxer, Unboxer
-    packets      muxrpc packets                           muxrpc       Session: calls, items, ends (values in calls)
-    notes        items of EBT streams                     ebt          EbtConnection, made by replicator.Replicator
-    history      createHistoryStream                      blobs        BlobExchange, BlobReceiver, argument parsers
-    overdue      what was announced and does not come     beacon       LAN packets
-    manifest     who may call what                        address      multiserver addresses
-    jsontext     JSON around message text that stays as it is
+    stream_reader        the contract of everything that reads bytes: receive_data, next_event, NEED_DATA, trailing_data
+    handshake            ClientHandshake, ServerHandshake
+    boxstream            Boxer, Unboxer
+    muxrpc/packets       muxrpc packets
+    muxrpc/calls         the values of calls: requests, items, ends
+    muxrpc/session       Session: calls, items, ends
+    muxrpc/manifest      what a method is, who may call it, the texts of refusals
+    ebt/notes            items of EBT streams
+    ebt/connection       EbtConnection, made by Replicator
+    ebt/replicator       Replicator: what all EBT connections share
+    ebt/overdue          what was announced and does not come
+    history              createHistoryStream
+    blobs                BlobExchange, BlobReceiver, argument parsers
+    beacon               LAN packets
+    address              multiserver addresses
+    json_text            JSON around message text that stays as it is
 
 How a driver uses this
 ----------------------
@@ -18,7 +26,7 @@ A connection is four objects on top of each other; the driver moves bytes betwee
 
 1.  Handshake. Write ``handshake.data_to_send()`` after creating it and after every ``next_event()``; feed what the
     socket gives to ``receive_data``.  A server gets ClientAuthenticated, looks whether that peer is welcome and calls
-    ``accept()`` or ``refuse()`` (then it closes).  Both sides get HandshakeDone; give up after five seconds.
+    ``accept_client()`` or ``refuse_client()`` (then it closes).  Both sides get HandshakeDone; give up after five seconds.
 2.  ``Unboxer(keys.decrypt_key, keys.decrypt_nonce)`` takes ``handshake.trailing_data`` first, then the socket's bytes;
     ``Boxer(keys.encrypt_key, keys.encrypt_nonce)`` makes what goes out.
 3.  ``Session``. One turn of the loop is::
@@ -34,7 +42,7 @@ A connection is four objects on top of each other; the driver moves bytes betwee
     and the socket is read again only while ``session.wants_pause`` is false; tasks that take items from their queue
     call ``session.consumed(call, len(body))``.  Tasks that send wait while ``session.outgoing_bytes`` is large.  A task
     that ended without an error lets ``session.end(call)`` be called, one that raised CallRefused
-    ``session.end(call, error.message)``.  ``manifest.refusal`` decides about every RequestReceived first.
+    ``session.end(call, error.message)``.  ``manifest.refusal_text`` decides about every RequestReceived first.
     To close: ``session.goodbye()``, wait a moment for SessionEnded, write ``boxer.goodbye()``.
 4.  On an ``ebt.replicate`` call (ours if we dialled), ``connection = replicator.connect(peer, client=we_dialled,
     saved_clock=…, withheld=…, now=…)``.  Every item goes to ``connection.receive(body, now)``: MessageItem goes to

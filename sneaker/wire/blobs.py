@@ -9,12 +9,11 @@ further, up to the sympathy limit.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from sneaker.errors import CallRefused, LocalProtocolError, RefError, RemoteProtocolError
-from sneaker.limits import MAX_BLOB_BYTES, MAX_BLOB_CHUNK_BYTES, MAX_BLOB_WANTS, MAX_NOTES_PER_PACKET
+from sneaker.limits import MAX_BLOB_BYTES, MAX_BLOB_WANTS, MAX_NOTES_PER_PACKET
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.wire.json_text import parse_json, shown, whole_number
 
@@ -27,7 +26,6 @@ __all__ = [
     "format_get_arguments",
     "parse_get_arguments",
     "parse_has_arguments",
-    "split_blob",
 ]
 
 # The empty blob: JavaScript peers count it as always present, so nobody ever fetches it.
@@ -340,12 +338,6 @@ def parse_has_arguments(arguments: list[object]) -> tuple[list[BlobRef], bool]:
     return blobs, isinstance(first, list)
 
 
-def split_blob(data: bytes) -> Iterator[bytes]:
-    """Yield ``data`` in parts that fit one packet; never an empty one, which would end a JavaScript connection."""
-    for start in range(0, len(data), MAX_BLOB_CHUNK_BYTES):
-        yield data[start : start + MAX_BLOB_CHUNK_BYTES]
-
-
 class BlobReceiver:
     """Checks a blob while it comes, so that the caller may write the parts to a temporary file."""
 
@@ -356,7 +348,7 @@ class BlobReceiver:
         self._hash = hashlib.sha256()
         self.size = 0
 
-    def add(self, chunk: bytes) -> None:
+    def add_chunk(self, chunk: bytes) -> None:
         """Take the next part. Raises RemoteProtocolError as soon as the blob is too large."""
         self.size += len(chunk)
         if self.size > self._max_size:

@@ -62,7 +62,7 @@ class HandshakeDone:
 
 @dataclass(frozen=True, slots=True)
 class ClientAuthenticated:
-    """The server knows who calls and must now ``accept()`` or ``refuse()``.
+    """The server knows who calls and must now ``accept_client()`` or ``refuse_client()``.
 
     ``opening`` is the client's ``opening``, by which it can know itself again.
     """
@@ -244,7 +244,7 @@ class ServerHandshake(_Handshake):
         super().__init__(network_key, keypair, ephemeral_seed)
         self._client: FeedRef | None = None
 
-    def accept(self) -> None:
+    def accept_client(self) -> None:
         """Let the client in: message 4 is ready to send and the next event is HandshakeDone.
 
         Raises LocalProtocolError unless ClientAuthenticated was the last event.
@@ -256,7 +256,7 @@ class ServerHandshake(_Handshake):
         self._finish(self._client)
         self._state = _State.ACCEPTED
 
-    def refuse(self) -> None:
+    def refuse_client(self) -> None:
         """Send nothing more; the caller closes the connection, and the client learns no reason.
 
         Raises LocalProtocolError unless ClientAuthenticated was the last event.

@@ -159,7 +159,7 @@ class ReorderBuffer:
         """The sequences of what is held back; if there are any when the stream ends, there was a gap."""
         return self._waiting.keys()
 
-    def add(self, sequence: int, raw: bytes) -> list[bytes]:
+    def add_message(self, sequence: int, raw: bytes) -> list[bytes]:
         """Take one message; returns those that are next in order now. Ones that came before are dropped.
 
         Raises RemoteProtocolError if more would have to be held back than there is room for.

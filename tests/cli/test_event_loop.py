@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from sneaker.cli import event_loop as running
+from sneaker.cli import event_loop
 from sneaker.cli.event_loop import run_services
 from sneaker.desktop.sdnotify import ServiceManager
 from sneaker.errors import StoreFull
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(60)
 def test_a_service_that_fails_begins_again_and_the_others_go_on(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "_AGAIN_S", 0.02)
+    monkeypatch.setattr(event_loop, "AGAIN_S", 0.02)
     monkeypatch.delenv("SNEAKER_DEBUG", raising=False)
     begun: list[str] = []
     said: list[str] = []

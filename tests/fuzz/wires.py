@@ -49,7 +49,7 @@ class Accepting(ServerHandshake):
     def next_event(self) -> Any:
         event = super().next_event()
         if isinstance(event, ClientAuthenticated):
-            self.accept()
+            self.accept_client()
         return event
 
 
@@ -454,7 +454,7 @@ def check_exchange(data: bytes) -> None:
             now += 3
             replicator.handle_timer(now)
         elif kind == 12:
-            connection.refuse(feed)
+            connection.refuse_feed(feed)
         elif kind == 13:
             give_blobs(blobs, peer, json.dumps({str(BLOBS[order & 3]): taker.byte() - 128}).encode())
         elif kind == 14:
@@ -523,7 +523,7 @@ def check_reorder(data: bytes) -> None:
     while taker.left:
         order, sequence = taker.byte(), taker.byte()
         raw = bytes((sequence,)) + taker.take(order >> 3)
-        ready = raised(RemoteProtocolError, buffers[order & 1].add, sequence, raw)
+        ready = raised(RemoteProtocolError, buffers[order & 1].add_message, sequence, raw)
         if isinstance(ready, Failed):
             break
         given[order & 1] += ready
@@ -532,7 +532,7 @@ def check_reorder(data: bytes) -> None:
         assert [raw[0] for raw in messages] == list(range(start, start + len(messages)))
         assert buffer.next_sequence == start + len(messages)
     receiver = BlobReceiver(BlobRef.of(data), max_size=64)
-    answers = [raised(RemoteProtocolError, receiver.add, piece) for piece in pieces_of(data)]
+    answers = [raised(RemoteProtocolError, receiver.add_chunk, piece) for piece in pieces_of(data)]
     assert any(answers) is (len(data) > 64)
     if not any(answers):
         assert raised(RemoteProtocolError, receiver.finish) is None

@@ -12,8 +12,8 @@ import orjson
 
 from sneaker.caps import Caps
 from sneaker.keys import Keypair
-from sneaker.net.connection import Connection
-from sneaker.net.greeting import dial
+from sneaker.net.dial import dial
+from sneaker.net.peer_session import PeerSession
 from sneaker.refs import FeedRef
 from sneaker.wire.address import Address, parse_address
 from sneaker.wire.boxstream import Boxer
@@ -72,7 +72,7 @@ def shake_hands(sock: socket.socket, address: str, keypair: Keypair, caps: Caps 
 
 
 @asynccontextmanager
-async def guest(address: str | Address, keypair: Keypair | None = None) -> AsyncIterator[Connection]:
+async def guest(address: str | Address, keypair: Keypair | None = None) -> AsyncIterator[PeerSession]:
     """A connection of somebody who serves nothing."""
     target = parse_address(address) if isinstance(address, str) else address
     connection = await dial(target, keypair or somebody(), Caps())
@@ -84,10 +84,10 @@ async def guest(address: str | Address, keypair: Keypair | None = None) -> Async
         await running
 
 
-class Listener:
+class Collector:
     """Keeps what comes for a call."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: PeerSession) -> None:
         self.connection = connection
         self.items: list[bytes] = []
         self.ended: asyncio.Future[PeerError | None] = asyncio.get_running_loop().create_future()

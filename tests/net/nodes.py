@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from sneaker.net.listener import Listener
 from sneaker.net.node import Node
-from sneaker.net.server import Server
 from sneaker.wire.address import Address, net_address
 from tests.net.machines import Machine
 
@@ -18,14 +18,14 @@ async def running(
 ) -> AsyncIterator[tuple[Node, Address]]:
     """A node in this very process, which listens."""
     with machine.home() as home:
-        node = Node(home, say=say)
+        node = Node(home, remark=say)
         await node.start()
-        server = Server(node, "127.0.0.1", 0)
-        await server.start()
+        server = Listener(node, "127.0.0.1", 0)
+        await server.start_listening()
         try:
             yield node, net_address("127.0.0.1", server.port, node.me)
         finally:
-            await server.stop()
+            server.stop_listening()
             await node.stop()
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from sneaker.keys import Keypair
 from sneaker.net import admission
-from sneaker.net.admission import MAX_HANDSHAKES, MAX_STRANGERS, Handshakes, find_place, source_of
+from sneaker.net.admission import MAX_HANDSHAKES, MAX_STRANGERS, PendingHandshakes, find_place, source_of
 from sneaker.wire.boxstream import Boxer
 from sneaker.wire.muxrpc.packets import encode_packet
 from tests.net.attackers import plain_socket, reads_end, shake_hands, somebody
@@ -36,18 +36,18 @@ def test_an_address_stands_for_whoever_has_it() -> None:
 def test_the_oldest_handshake_goes_first() -> None:
     gone: list[int] = []
 
-    def begin(handshakes: Handshakes, number: int, host: str) -> Any:
+    def begin(handshakes: PendingHandshakes, number: int, host: str) -> Any:
         def abort() -> None:
             gone.append(number)
 
-        handshakes.begin(host, abort)
+        handshakes.handshake_begun(host, abort)
         return abort
 
-    handshakes = Handshakes(most=6, most_each=3)
+    handshakes = PendingHandshakes(most=6, most_each=3)
     begin(handshakes, 0, "10.0.0.1")
     finished = begin(handshakes, 1, "10.0.0.1")
     begin(handshakes, 2, "10.0.0.2")
-    handshakes.end(finished)
+    handshakes.handshake_over(finished)
     for number in range(3, 10):
         begin(handshakes, number, "10.0.0.1")
     assert gone == [0, 3, 4, 5, 6], "one source drives out its own"
@@ -59,31 +59,31 @@ def test_the_oldest_handshake_goes_first() -> None:
     for number in range(100, 200):
         begin(handshakes, number, f"2001:db8::{number:x}")
     assert len(handshakes) == 6
-    handshakes.end(finished)
+    handshakes.handshake_over(finished)
     assert len(handshakes) == 6
 
 
-def meeting(host: str, *, near: bool = False, since: float = 0.0, active: float = 0.0) -> Any:
+def peer_from(host: str, *, near: bool = False, since: float = 0.0, active: float = 0.0) -> Any:
     return SimpleNamespace(
-        is_near=near, active_at=active, connection=SimpleNamespace(host=host, started_at=since), host=host
+        is_near=near, active_at=active, session=SimpleNamespace(host=host, started_at=since), host=host
     )
 
 
 def test_places_of_strangers_go_round() -> None:
-    here = [meeting("10.0.0.1", since=100 + number, active=1000) for number in range(MAX_STRANGERS)]
+    here = [peer_from("10.0.0.1", since=100 + number, active=1000) for number in range(MAX_STRANGERS)]
     assert find_place(here[1:], False, "10.0.0.9", 101) is True
     assert find_place(here, False, "10.0.0.9", 101) is here[0], "another address than the one that has them all"
     assert find_place(here, False, "10.0.0.1", 101) is False, "everybody has a turn"
     assert find_place(here, False, "10.0.0.1", 131) is here[0], "but nobody stays for ever, whatever it does"
-    each = [meeting(f"10.0.1.{number}", since=100 + number) for number in range(MAX_STRANGERS)]
+    each = [peer_from(f"10.0.1.{number}", since=100 + number) for number in range(MAX_STRANGERS)]
     assert find_place(each, False, "10.0.0.9", 101) is False
     assert find_place(each, False, "10.0.0.9", 131) is each[0]
     assert find_place(each, True, "10.0.0.9", 101) is True
 
 
 def test_those_we_know_never_wait_for_strangers() -> None:
-    friends = [meeting("10.0.0.1", near=True, since=50, active=100 + number) for number in range(99)]
-    stranger = meeting("10.0.0.2", since=120)
+    friends = [peer_from("10.0.0.1", near=True, since=50, active=100 + number) for number in range(99)]
+    stranger = peer_from("10.0.0.2", since=120)
     assert find_place([*friends, stranger], True, "10.0.0.1", 121) is stranger
     assert find_place([*friends, friends[5]], False, "10.0.0.1", 999) is False
     assert find_place([*friends, friends[5]], True, "10.0.0.1", 129) is False
@@ -125,7 +125,7 @@ def test_silent_sockets_keep_nobody_out(sources: int, tmp_path: Path) -> None:
                 assert not flooding.done()
                 flooding.cancel()
                 await asyncio.wait([flooding])
-            assert not node.meetings
+            assert not node.peers
 
     asyncio.run(main())
     assert friend.clock() == machine.clock() == {machine.id: 1, friend.id: 1}
@@ -170,20 +170,20 @@ def test_strangers_who_say_a_little_keep_nobody_out(tmp_path: Path, monkeypatch:
             talking = asyncio.create_task(keep_talking())
             with sockets() as held:
                 held += [stranger.sock for stranger in strangers]
-                await until(lambda: len(node.meetings) == MAX_STRANGERS)
+                await until(lambda: len(node.peers) == MAX_STRANGERS)
                 # A friend, and a stranger from elsewhere, at once.
                 report = await asyncio.to_thread(friend.connect, str(address))
                 assert report["level"], report
                 elsewhere = await asyncio.to_thread(Stranger, str(address), "127.0.1.2")
                 held.append(elsewhere.sock)
-                await until(lambda: len(node.meetings) == MAX_STRANGERS)
+                await until(lambda: len(node.peers) == MAX_STRANGERS)
                 assert await asyncio.to_thread(strangers[0].is_let_go)
                 # One from the same address when the turn of the next one is over.
-                await until(lambda: node.now() - min(m.connection.started_at for m in node.meetings.values()) > 3)
+                await until(lambda: node.context.now() - min(m.session.started_at for m in node.peers.values()) > 3)
                 late = await asyncio.to_thread(Stranger, str(address), "127.0.1.1")
                 held.append(late.sock)
                 assert await asyncio.to_thread(strangers[1].is_let_go)
-                await until(lambda: len(node.meetings) == MAX_STRANGERS)
+                await until(lambda: len(node.peers) == MAX_STRANGERS)
                 talking.cancel()
                 await asyncio.wait([talking])
 

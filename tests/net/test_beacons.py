@@ -5,27 +5,33 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sneaker.errors import NetworkError
-from sneaker.net import scheduler
-from sneaker.net.discovery import Discovery
+from sneaker.net import dial_schedule
+from sneaker.net.dial_schedule import DialSchedule
 from sneaker.net.interfaces import is_own_address
+from sneaker.net.lan_discovery import LanDiscovery
+from sneaker.net.listener import Listener
 from sneaker.net.node import Node
-from sneaker.net.places import EXPIRES_S, Places
-from sneaker.net.scheduler import Scheduler
-from sneaker.net.server import Server
+from sneaker.net.peer_addresses import EXPIRES_S, PeerAddresses
+from sneaker.net.services.ebt import EbtService
 from sneaker.wire.address import Address, net_address
 from sneaker.wire.beacon import decode_legacy, encode_legacy, encode_normal
 from tests.net.attackers import somebody
 from tests.net.machines import Machine
-from tests.net.test_limits import running, until
+from tests.net.nodes import running, until
 from tests.net.test_netns import village
 
 pytestmark = pytest.mark.timeout(120)
+
+
+def discovery(node: Node, heard: Callable[[Address, bool], None]) -> LanDiscovery:
+    """One that hears only what it is given, and announces nothing."""
+    return LanDiscovery(node.context, lambda _: None, peer_heard=heard, own_key_heard=node.own_key.beacon_heard)
 
 
 # ---------------------------------------------------------------------------------------------------- whom we dial
@@ -34,7 +40,7 @@ pytestmark = pytest.mark.timeout(120)
 def test_beacons_from_ever_new_places_cost_few_dials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever can name a friend's key and send from many addresses, or name many ports, gets a handful of dials; and the friend
     itself, who signs, is sought where it says that it is at once."""
-    monkeypatch.setattr(scheduler, "_POLITE_S", 0.0)
+    monkeypatch.setattr(dial_schedule, "_POLITE_S", 0.0)
     machine, friend = Machine(tmp_path / "machine"), Machine(tmp_path / "friend")
     machine.follow(friend.id)
     key = friend.keypair.public
@@ -45,12 +51,12 @@ def test_beacons_from_ever_new_places_cost_few_dials(tmp_path: Path, monkeypatch
         raise NetworkError("nobody is there")
 
     async def main() -> None:
-        monkeypatch.setattr(scheduler, "dial", no_answer)
+        monkeypatch.setattr(dial_schedule, "dial", no_answer)
         with machine.home() as home:
             node = Node(home)
             await node.start()
-            dialler = Scheduler(node)
-            finder = Discovery(node, lambda _: None, dialler.found)
+            dialler = DialSchedule(node)
+            finder = discovery(node, dialler.beacon_heard)
             dialler.start()
             for number in range(486):
                 place = net_address(f"10.9.{number % 200}.{number // 200 + 1}", 2000 + number, key)
@@ -76,7 +82,7 @@ def test_beacons_from_ever_new_places_cost_few_dials(tmp_path: Path, monkeypatch
                 finder._packets.clear()
             await asyncio.sleep(0.3)
             assert len(dials) == before + 1
-            assert dialler._candidates[key].place(node.now()) == true
+            assert dialler._candidates[key].address_now(node.context.now()) == true
             await dialler.stop()
             await node.stop()
 
@@ -92,13 +98,13 @@ def test_a_flood_from_one_address_silences_nobody_else(tmp_path: Path) -> None:
         with machine.home() as home:
             node = Node(home)
             await node.start()
-            dialler = Scheduler(node)
-            finder = Discovery(node, lambda _: None, dialler.found)
+            dialler = DialSchedule(node)
+            finder = discovery(node, dialler.beacon_heard)
             for _ in range(2000):
                 place = net_address("10.6.6.6", 8008, somebody().public)
                 finder.packet_received(encode_legacy(place), "10.6.6.6", decode_legacy)
             for number in range(600):
-                dialler.found(net_address(f"10.7.{number // 250}.{number % 250}", 8008, somebody().public))
+                dialler.beacon_heard(net_address(f"10.7.{number // 250}.{number % 250}", 8008, somebody().public))
             true = net_address("10.0.0.7", 8008, friend.keypair.public)
             finder.packet_received(encode_legacy(true), "10.0.0.7", decode_legacy)
             assert list(dialler._candidates) == [friend.keypair.public]
@@ -113,7 +119,7 @@ def test_a_beacon_sends_us_nowhere_but_to_its_sender(tmp_path: Path) -> None:
 
     async def main() -> None:
         with machine.home() as home:
-            finder = Discovery(Node(home), lambda _: None, lambda *found: heard.append(found))
+            finder = discovery(Node(home), lambda *found: heard.append(found))
             named = net_address("192.0.2.80", 80, other.public)
             finder.packet_received(encode_legacy(named), "10.0.0.7", decode_legacy)
             signed = encode_normal((named, net_address("10.0.0.7", 9, other.public)), machine.caps.network_key, other)
@@ -133,49 +139,49 @@ def places(count: int) -> Iterator[Address]:
     return (net_address(f"10.0.0.{number}", 8008, key) for number in range(count))
 
 
-def test_the_best_places_are_kept() -> None:
+def test_the_best_addresses_are_kept() -> None:
     """What the peer signed, then where it was met, then where it was sought least; what is not heard any more is not tried."""
     signed, met, *others = places(50)
-    known = Places()
-    assert not known.hear(met, False, 0.0)
-    known.met(met)
-    assert known.hear(signed, True, 0.0)
-    assert not known.hear(signed, True, 0.0)
+    known = PeerAddresses()
+    assert not known.beacon_heard(met, False, 0.0)
+    known.reached_at(met)
+    assert known.beacon_heard(signed, True, 0.0)
+    assert not known.beacon_heard(signed, True, 0.0)
     for other in others:
-        known.hear(other, False, 1.0)
-    assert known.choose(1.0) == signed
-    assert known.choose(1.0, frozenset({signed})) == met
-    known.missed(met)
-    first = known.choose(1.0, frozenset({signed}))
+        known.beacon_heard(other, False, 1.0)
+    assert known.best_address(1.0) == signed
+    assert known.best_address(1.0, frozenset({signed})) == met
+    known.not_reached_at(met)
+    first = known.best_address(1.0, frozenset({signed}))
     assert first in others
-    known.missed(first)
-    assert known.choose(1.0, frozenset({signed})) not in (first, met, None)
-    assert known.choose(EXPIRES_S + 2.0) is None
-    known.hear(met, False, EXPIRES_S + 2.0)
-    assert known.choose(EXPIRES_S + 2.0) == met
+    known.not_reached_at(first)
+    assert known.best_address(1.0, frozenset({signed})) not in (first, met, None)
+    assert known.best_address(EXPIRES_S + 2.0) is None
+    known.beacon_heard(met, False, EXPIRES_S + 2.0)
+    assert known.best_address(EXPIRES_S + 2.0) == met
 
 
 def test_a_connection_that_did_its_work_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ssb-server ends each connection once nothing happens for a while; the next one comes as soon as the first did."""
-    monkeypatch.setattr(scheduler, "_FIRST_WAIT_S", 0.1)
-    monkeypatch.setattr(scheduler, "_WORKED_S", 0.05)
+    monkeypatch.setattr(dial_schedule, "_FIRST_WAIT_S", 0.1)
+    monkeypatch.setattr(dial_schedule, "_WORKED_S", 0.05)
     one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
     one.follow(two.id)
     two.follow(one.id)
 
     async def main() -> None:
         async with running(one) as (node, _), running(two) as (other, address):
-            dialler = Scheduler(node)
+            dialler = DialSchedule(node)
             dialler.start()
-            dialler.add(address)
+            dialler.keep_connected(address)
             for _ in range(6):
-                await until(lambda: node.me in other.meetings and other.me in node.meetings, 20)
-                meeting = other.meetings[node.me]
-                mine = node.meetings[other.me]
-                await until(lambda mine=mine: mine.has_worked, 20)
+                await until(lambda: node.me in other.peers and other.me in node.peers, 20)
+                peer = other.peers[node.me]
+                mine = node.peers[other.me]
+                await until(lambda mine=mine: mine.service(EbtService).has_worked, 20)
                 await asyncio.sleep(0.1)
-                await meeting.connection.close()
-                await until(lambda mine=mine: node.meetings.get(other.me) is not mine, 20)
+                await peer.session.hang_up()
+                await until(lambda mine=mine: node.peers.get(other.me) is not mine, 20)
                 assert dialler._candidates[other.me].failures == 0
             await dialler.stop()
 
@@ -183,16 +189,21 @@ def test_a_connection_that_did_its_work_is_no_failure(tmp_path: Path, monkeypatc
 
 
 def test_a_connection_that_ends_at_once_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "_FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(dial_schedule, "_FIRST_WAIT_S", 0.05)
     one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
     one.follow(two.id)
 
     async def main() -> None:
         async with running(one) as (node, _), running(two) as (other, address):
-            dialler = Scheduler(node)
-            other.listeners.append(lambda: [meeting.connection.abort() for meeting in other.meetings.values()])
+            dialler = DialSchedule(node)
+
+            def hang_up() -> None:
+                for peer in other.peers.values():
+                    peer.session.abort()
+
+            other.listeners.append(hang_up)
             dialler.start()
-            dialler.add(address)
+            dialler.keep_connected(address)
             await until(lambda: dialler._candidates[other.me].failures >= 3, 20)
             await dialler.stop()
 
@@ -218,9 +229,9 @@ def test_a_port_is_told_only_where_it_can_be_reached(
     async def main() -> None:
         with Machine(tmp_path / "machine").home() as home:
             node = Node(home)
-            server = Server(node, host, 0)
+            server = Listener(node, host, 0)
             assert server.port_at("127.0.0.1") is None, "it does not listen yet"
-            await server.start()
+            await server.start_listening()
             assert (server.port_at("127.0.0.1") is not None, server.port_at("10.1.2.3") is not None) == (
                 loopback,
                 elsewhere,
@@ -228,7 +239,7 @@ def test_a_port_is_told_only_where_it_can_be_reached(
             if loopback:
                 _, writer = await asyncio.open_connection("127.0.0.1", server.port_at("127.0.0.1"))
                 writer.close()
-            await server.stop()
+            server.stop_listening()
 
     asyncio.run(main())
 

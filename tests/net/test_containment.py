@@ -20,18 +20,17 @@ import pytest
 
 from sneaker.feed.message import Message
 from sneaker.ingest.ingest import Ingest
-from sneaker.net.blobs import BlobTalk
-from sneaker.net.meeting import Meeting
-from sneaker.net.methods import Methods
+from sneaker.net.connected_peer import ConnectedPeer
 from sneaker.net.node import Node
-from sneaker.net.peerclocks import PeerClocks
+from sneaker.net.peer_clocks import PeerClocks
+from sneaker.net.services.blobs import BlobService
 from sneaker.wire.address import Address
 from sneaker.wire.boxstream import Boxer
 from sneaker.wire.ebt.connection import EbtConnection
 from sneaker.wire.ebt.replicator import Replicator
 from sneaker.wire.muxrpc.calls import CallKind
 from sneaker.wire.muxrpc.packets import encode_packet
-from tests.net.attackers import Listener, guest, plain_socket, reads_end, shake_hands, somebody
+from tests.net.attackers import Collector, guest, plain_socket, reads_end, shake_hands, somebody
 from tests.net.machines import Machine, wait_for
 from tests.net.nodes import running, until
 from tests.net.test_parts import chain
@@ -39,7 +38,7 @@ from tests.net.test_parts import chain
 pytestmark = pytest.mark.timeout(100)
 
 HOSTILE = sorted((Path(__file__).parent.parent / "data/wire/hostile").glob("*.muxrpc"))
-BUG = re.compile(r"this is a bug in sneaker, please report it: \w+(: .*)?, at (\w+/\w+\.py:\d+)( < \w+/\w+\.py:\d+)*")
+BUG = re.compile(r"this is a bug in sneaker, please report it: \w+(: .*)?, at ([\w/]+\.py:\d+)( < [\w/]+\.py:\d+)*")
 
 
 def raising(error: type[BaseException]) -> Callable[..., Any]:
@@ -52,25 +51,25 @@ def raising(error: type[BaseException]) -> Callable[..., Any]:
 async def has_blob(address: Address) -> None:
     """Ask, and be hung up on."""
     async with guest(address) as connection:
-        Listener(connection)
-        connection.session.request(["blobs", "has"], CallKind.ASYNC, ["&x.sha256"])
-        connection.wake()
+        Collector(connection)
+        connection.muxrpc.request(["blobs", "has"], CallKind.ASYNC, ["&x.sha256"])
+        connection.wake_writer()
         await until(lambda: connection.closing)
 
 
 async def replicate(address: Address) -> None:
     async with guest(address) as connection:
-        listener = Listener(connection)
-        listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+        listener = Collector(connection)
+        listener.call = connection.open_stream(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
         await listener.wait(1)
-        connection.send(listener.call, b"{}")
+        connection.send_item(listener.call, b"{}")
         await until(lambda: connection.closing)
 
 
 async def get_blob(address: Address, blob: str) -> None:
     async with guest(address) as connection:
-        listener = Listener(connection)
-        listener.call = connection.open(["blobs", "get"], CallKind.SOURCE, [blob], listener)
+        listener = Collector(connection)
+        listener.call = connection.open_stream(["blobs", "get"], CallKind.SOURCE, [blob], listener)
         await until(lambda: connection.closing)
 
 
@@ -95,11 +94,11 @@ def test_a_bug_in_a_handler_ends_its_connection(
     blob = machine.add_blob(b"x" * 1000)
     said: list[str] = []
     patches: dict[str, tuple[type, str]] = {
-        "answer": (Methods, "_has"),
+        "answer": (BlobService, "_serve_has"),
         "item": (EbtConnection, "receive"),
-        "task": (BlobTalk, "_send_blob"),
-        "start": (BlobTalk, "start"),
-        "tick": (Meeting, "tick"),
+        "task": (BlobService, "_send_blob"),
+        "start": (BlobService, "start"),
+        "tick": (ConnectedPeer, "tick"),
         "end": (Replicator, "disconnect"),
     }
 
@@ -111,11 +110,11 @@ def test_a_bug_in_a_handler_ends_its_connection(
                 original = getattr(owner, name)
 
                 def bug(self: Any, *arguments: Any, **options: Any) -> Any:
-                    if getattr(self, "connection", None) in spared:
+                    if getattr(self, "session", None) in spared:
                         return original(self, *arguments, **options)
                     raise error("a secret value" * 50)
 
-                spared = [meeting.connection for meeting in node.meetings.values()]
+                spared = [peer.session for peer in node.peers.values()]
                 patch.setattr(owner, name, bug)
                 if where == "answer":
                     await has_blob(address)
@@ -125,13 +124,15 @@ def test_a_bug_in_a_handler_ends_its_connection(
                     await get_blob(address, blob)
                 elif where == "end":
                     async with guest(address) as connection:
-                        listener = Listener(connection)
+                        listener = Collector(connection)
                         arguments = [{"version": 3}]
-                        listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, arguments, listener)
+                        listener.call = connection.open_stream(
+                            ["ebt", "replicate"], CallKind.DUPLEX, arguments, listener
+                        )
                         await listener.wait(1)
                 else:
                     await just_connect(address)
-                await until(lambda: len(node.meetings) == 1)
+                await until(lambda: len(node.peers) == 1)
                 await until(lambda: said)
             assert (await bystander.call(["whoami"])).value() == {"id": machine.id}
             assert not node.failed.done()
@@ -163,22 +164,22 @@ def test_a_bug_that_one_peers_messages_show_costs_that_peer(tmp_path: Path, monk
 
     async def offer(address: Address, keypair: Any, done: Callable[[Any], object]) -> None:
         async with guest(address, keypair) as connection:
-            listener = Listener(connection)
-            listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+            listener = Collector(connection)
+            listener.call = connection.open_stream(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
             await listener.wait(1)
-            connection.send(listener.call, b'{"%b":100}' % str(keypair.public).encode())
+            connection.send_item(listener.call, b'{"%b":100}' % str(keypair.public).encode())
             await until(lambda: any(str(keypair.public).encode() in item for item in listener.items))
             for text in chain(keypair, 50):
-                connection.send(listener.call, text)
+                connection.send_item(listener.call, text)
             await until(lambda: done(connection), 30)
 
     async def main() -> None:
         async with running(machine, said.append) as (node, address):
             await asyncio.gather(
                 offer(address, bad, lambda connection: connection.closing),
-                offer(address, good, lambda _: node.replicator.sequence(good.public) == 50),
+                offer(address, good, lambda _: node.context.replicator.sequence(good.public) == 50),
             )
-            assert node.intake.is_idle
+            assert node.context.intake.is_idle
             assert not node.failed.done()
 
     asyncio.run(main())
@@ -205,7 +206,7 @@ def test_work_in_the_background_begins_again(tmp_path: Path, monkeypatch: pytest
                 await asyncio.to_thread(machine.publish, {"type": "post", "text": str(count)})
                 await until(lambda count=count: len(calls) > count)
             monkeypatch.undo()
-            await until(lambda: node.replicator.sequence(node.me) == 2)
+            await until(lambda: node.context.replicator.sequence(node.me) == 2)
 
     asyncio.run(main())
     (line,) = said
@@ -216,7 +217,7 @@ def test_a_clock_that_cannot_be_saved_is_the_end_of_nothing(tmp_path: Path, monk
     machine, friend = Machine(tmp_path / "machine"), Machine(tmp_path / "friend")
     machine.follow(friend.id)
     friend.follow(machine.id)
-    monkeypatch.setattr(PeerClocks, "save_of", raising(ZeroDivisionError))
+    monkeypatch.setattr(PeerClocks, "save_notes", raising(ZeroDivisionError))
     said: list[str] = []
 
     async def main() -> None:
@@ -224,7 +225,7 @@ def test_a_clock_that_cannot_be_saved_is_the_end_of_nothing(tmp_path: Path, monk
             for _ in range(2):
                 report = await asyncio.to_thread(friend.connect, str(address))
                 assert report["level"], report
-                await until(lambda: not node.meetings)
+                await until(lambda: not node.peers)
 
     asyncio.run(main())
     assert len(said) == 1, "said once, not for every connection"
@@ -235,10 +236,10 @@ def test_a_clock_that_cannot_be_saved_is_the_end_of_nothing(tmp_path: Path, monk
 
 BROKEN = """
 import sys
-from sneaker.net.methods import Methods
-def bug(self, arguments):
-    return bug(self, arguments)
-Methods._has = bug
+from sneaker.net.services.blobs import BlobService
+def bug(self, request):
+    return bug(self, request)
+BlobService._serve_has = bug
 sys.argv[0] = "sneaker"
 from sneaker.cli import main
 main()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sneaker.errors import HandshakeError
-from sneaker.net.greeting import dial
+from sneaker.net.dial import dial
 from sneaker.wire.address import net_address, parse_address
 from tests.net.machines import Machine
 
@@ -56,7 +56,7 @@ def test_each_address_of_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 connection = await dial(address, ours.keypair, ours.caps)
                 running = asyncio.create_task(connection.run())
                 await connection.call(["whoami"])
-                await connection.close()
+                await connection.hang_up()
                 await running
 
             # Nobody is at the first, somebody else at the second.

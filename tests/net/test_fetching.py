@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from sneaker.feed.message import Message
-from sneaker.net import service
-from sneaker.net.connection import Connection
-from sneaker.net.greeting import accept
+from sneaker.net import sync_with_peer
+from sneaker.net.peer_session import PeerSession
+from sneaker.net.secret_handshake import shake_hands_as_server
+from sneaker.net.transports.transport import ByteStream
 from sneaker.wire.address import net_address
 from sneaker.wire.muxrpc.calls import CallKind, RequestReceived
-from tests.net.attackers import Listener, guest
+from tests.net.attackers import Collector, guest
 from tests.net.machines import Machine, wait_for
 
 pytestmark = pytest.mark.timeout(100)
@@ -25,26 +26,26 @@ pytestmark = pytest.mark.timeout(100)
 class Silent:
     """A friend that has EBT, announces, and sends no message by it; keeps the calls of createHistoryStream."""
 
-    def __init__(self, connection: Connection, answer: Callable[[int, dict[str, Any]], None]) -> None:
+    def __init__(self, connection: PeerSession, answer: Callable[[int, dict[str, Any]], None]) -> None:
         self.connection = connection
         self.calls: list[dict[str, Any]] = []
         self._answer = answer
         connection.on_request = self._request
-        self.ebt = Listener(connection)
-        self.ebt.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], self.ebt)
+        self.ebt = Collector(connection)
+        self.ebt.call = connection.open_stream(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], self.ebt)
 
     def _request(self, request: RequestReceived) -> None:
         if request.name == ("createHistoryStream",):
             (options,) = request.arguments
             assert isinstance(options, dict)
             self.calls.append(options)
-            self.connection.attach(request.call, Listener(self.connection))
+            self.connection.attach_receiver(request.call, Collector(self.connection))
             self._answer(request.call, options)
 
     async def announce(self, clock: dict[str, int]) -> None:
         await self.ebt.wait(1)
         notes = json.dumps({feed: 2 * sequence + 1 for feed, sequence in clock.items()})
-        self.connection.send(self.ebt.call, notes.encode())
+        self.connection.send_item(self.ebt.call, notes.encode())
 
 
 def friends(tmp_path: Path, more: int = 5) -> tuple[Machine, Machine, Machine, list[Message]]:
@@ -69,8 +70,8 @@ def test_what_does_not_come_is_asked_for(tmp_path: Path) -> None:
 
             def answer(call: int, options: dict[str, Any]) -> None:
                 for message in messages[options["seq"] - 1 :]:
-                    connection.send(call, message.text)
-                connection.end(call)
+                    connection.send_item(call, message.text)
+                connection.end_call(call)
 
             peer = Silent(connection, answer)
             await peer.announce({author.id: 8})
@@ -92,7 +93,7 @@ def test_a_peer_that_refuses_is_asked_once(tmp_path: Path) -> None:
     async def main(address: str) -> None:
         async with guest(address, friend.keypair) as connection:
             text = "method:createHistoryStream is not in list of allowed methods"
-            peer = Silent(connection, lambda call, options: connection.end(call, text))
+            peer = Silent(connection, lambda call, options: connection.end_call(call, text))
             await peer.announce({author.id: 8, friend.id: 3, machine.id: 9})
             await asyncio.to_thread(wait_for, lambda: peer.calls)
             await asyncio.sleep(4)
@@ -112,9 +113,9 @@ def test_messages_that_are_not_valid_end_it(tmp_path: Path) -> None:
 
             def answer(call: int, options: dict[str, Any]) -> None:
                 for message in messages[3:5]:
-                    connection.send(call, message.text)
-                connection.send(call, messages[5].text.replace(b"more", b"less"))
-                connection.send(call, messages[6].text)
+                    connection.send_item(call, message.text)
+                connection.send_item(call, messages[5].text.replace(b"more", b"less"))
+                connection.send_item(call, messages[6].text)
 
             peer = Silent(connection, answer)
             await peer.announce({author.id: 8})
@@ -139,7 +140,7 @@ def test_while_a_slow_peer_sends_something_else_nothing_is_asked_for(tmp_path: P
             await peer.announce({author.id: 17, friend.id: 100})
             for message in messages[3:]:
                 await asyncio.sleep(0.5)
-                connection.send(peer.ebt.call, message.text)
+                connection.send_item(peer.ebt.call, message.text)
             await asyncio.to_thread(wait_for, lambda: machine.clock()[author.id] == 17)
             assert peer.calls == []
 
@@ -152,32 +153,34 @@ def test_connect_does_not_say_level_while_something_announced_is_missing(
 ) -> None:
     """The friend announces and gives nothing, in whatever way it is asked."""
     machine, friend, author, _ = friends(tmp_path)
-    monkeypatch.setattr(service, "_STALLED_S", 7.0)
+    monkeypatch.setattr(sync_with_peer, "_STALLED_S", 7.0)
     asked: list[str] = []
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = await accept(
-            reader, writer, friend.keypair, machine.caps, is_welcome=lambda _: True, is_known=lambda _: True
+        connection = await shake_hands_as_server(
+            ByteStream(reader, writer), friend.keypair, machine.caps, is_welcome=lambda _: True, is_known=lambda _: True
         )
 
         def serve(request: RequestReceived) -> None:
             asked.append(".".join(request.name))
-            connection.attach(request.call, Listener(connection))
+            connection.attach_receiver(request.call, Collector(connection))
             if request.name == ("ebt", "replicate"):
-                connection.send(request.call, json.dumps({author.id: 17}).encode())
+                connection.send_item(request.call, json.dumps({author.id: 17}).encode())
             elif request.name == ("blobs", "createWants"):
-                connection.send(request.call, b"{}")
+                connection.send_item(request.call, b"{}")
             else:
-                connection.end(request.call)
+                connection.end_call(request.call)
 
         connection.on_request = serve
         await connection.run()
 
-    async def main() -> service.SyncReport:
+    async def main() -> sync_with_peer.SyncReport:
         async with await asyncio.start_server(accepted, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             with machine.home() as home:
-                return await service.connect(home, net_address("127.0.0.1", port, friend.keypair.public), say=print)
+                return await sync_with_peer.sync_with_peer(
+                    home, net_address("127.0.0.1", port, friend.keypair.public), remark=print
+                )
 
     report = asyncio.run(main())
     assert "createHistoryStream" in asked

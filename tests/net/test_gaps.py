@@ -15,22 +15,23 @@ import pytest
 from sneaker.feed.message import Message
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
-from sneaker.net import meeting, service
-from sneaker.net.connection import Connection
-from sneaker.net.greeting import accept
-from sneaker.net.intake import Offer, Outcome
-from sneaker.net.ownmessages import OwnMessages
+from sneaker.net import connected_peer, sync_with_peer
+from sneaker.net.message_intake import Offer, Outcome
+from sneaker.net.own_feed_evidence import OwnMessagesBeyondGap
+from sneaker.net.peer_session import PeerSession
+from sneaker.net.secret_handshake import shake_hands_as_server
+from sneaker.net.transports.transport import ByteStream
 from sneaker.refs import FeedRef
 from sneaker.wire.address import net_address, parse_address
 from sneaker.wire.history import ReorderRoom
 from sneaker.wire.muxrpc.calls import CallKind, RequestReceived
-from tests.net.attackers import Listener, guest, somebody
+from tests.net.attackers import Collector, guest, somebody
 from tests.net.machines import Machine, RunningPeer, now_ms, wait_for
 
 pytestmark = pytest.mark.timeout(100)
 
 #: Answers a request of sneaker's.
-Answer = Callable[[Connection, RequestReceived], None]
+Answer = Callable[[PeerSession, RequestReceived], None]
 
 
 class Forgetful:
@@ -80,13 +81,13 @@ def forged(message: Message) -> bytes:
 async def show(peer: RunningPeer, keypair: Keypair, me: str, items: list[bytes], *, note: int | None = None) -> None:
     """Send messages by EBT, and wait until they have been read."""
     async with guest(peer.address, keypair) as connection:
-        listener = Listener(connection)
-        listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+        listener = Collector(connection)
+        listener.call = connection.open_stream(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
         await listener.wait(1)
         if note is not None:
-            connection.send(listener.call, json.dumps({me: note}).encode())
+            connection.send_item(listener.call, json.dumps({me: note}).encode())
         for item in items:
-            connection.send(listener.call, item)
+            connection.send_item(listener.call, item)
         await connection.call(["whoami"])
         assert not connection.closing
 
@@ -97,17 +98,17 @@ def answering(machine: Machine, answer: Answer) -> Iterator[str]:
     them = somebody()
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = await accept(
-            reader, writer, them, machine.caps, is_welcome=lambda _: True, is_known=lambda _: True
+        connection = await shake_hands_as_server(
+            ByteStream(reader, writer), them, machine.caps, is_welcome=lambda _: True, is_known=lambda _: True
         )
 
         def serve(request: RequestReceived) -> None:
             if request.name == ("whoami",):
-                connection.answer(request.call, b"{}")
+                connection.answer_call(request.call, b"{}")
                 return
-            connection.attach(request.call, Listener(connection))
+            connection.attach_receiver(request.call, Collector(connection))
             if request.name == ("blobs", "createWants"):
-                connection.send(request.call, b"{}")
+                connection.send_item(request.call, b"{}")
             else:
                 answer(connection, request)
 
@@ -127,20 +128,20 @@ def answering(machine: Machine, answer: Answer) -> Iterator[str]:
         loop.close()
 
 
-def connect(machine: Machine, answer: Answer) -> service.SyncReport:
+def connect(machine: Machine, answer: Answer) -> sync_with_peer.SyncReport:
     """Connect to somebody who answers as they please, in this process."""
     with answering(machine, answer) as address, machine.home() as home:
-        return asyncio.run(service.connect(home, parse_address(address), say=print))
+        return asyncio.run(sync_with_peer.sync_with_peer(home, parse_address(address), remark=print))
 
 
-def refuse(connection: Connection, request: RequestReceived) -> None:
-    connection.end(request.call, f"method:{','.join(request.name)} is not in list of allowed methods")
+def refuse(connection: PeerSession, request: RequestReceived) -> None:
+    connection.end_call(request.call, f"method:{','.join(request.name)} is not in list of allowed methods")
 
 
 def history_of(author: str, items: list[bytes], *, live: bool = False) -> Answer:
     """A peer without EBT that has some messages of one feed, and leaves the stream open or ends it."""
 
-    def answer(connection: Connection, request: RequestReceived) -> None:
+    def answer(connection: PeerSession, request: RequestReceived) -> None:
         if request.name != ("createHistoryStream",):
             refuse(connection, request)
             return
@@ -148,9 +149,9 @@ def history_of(author: str, items: list[bytes], *, live: bool = False) -> Answer
         assert isinstance(options, dict)
         if options["id"] == author:
             for item in items:
-                connection.send(request.call, item)
+                connection.send_item(request.call, item)
         if not live:
-            connection.end(request.call)
+            connection.end_call(request.call)
 
     return answer
 
@@ -187,15 +188,17 @@ def test_own_messages_after_a_bad_one_count_too(us: Forgetful) -> None:
 
         async def main() -> None:
             async with guest(peer.address, us.friend) as connection:
-                listener = Listener(connection)
-                listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+                listener = Collector(connection)
+                listener.call = connection.open_stream(
+                    ["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener
+                )
                 await listener.wait(1)
-                connection.send(listener.call, json.dumps({us.machine.id: 12}).encode())
-                connection.send(listener.call, forged(us.messages[1]))
+                connection.send_item(listener.call, json.dumps({us.machine.id: 12}).encode())
+                connection.send_item(listener.call, forged(us.messages[1]))
                 async with asyncio.timeout(10):
                     while not any(json.loads(item).get(us.machine.id) == -1 for item in listener.items):
                         await asyncio.sleep(0.05)
-                connection.send(listener.call, us.messages[5].text)
+                connection.send_item(listener.call, us.messages[5].text)
                 await asyncio.to_thread(wait_for, lambda: us.proven == 6)
 
         asyncio.run(main())
@@ -204,12 +207,12 @@ def test_own_messages_after_a_bad_one_count_too(us: Forgetful) -> None:
 def test_what_is_forged_proves_nothing_and_costs_one_signature(us: Forgetful, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[int] = []
 
-    class Counting(OwnMessages):
-        def settled(self, offers: list[Offer], outcome: Outcome) -> None:
+    class Counting(OwnMessagesBeyondGap):
+        def offers_settled(self, offers: list[Offer], outcome: Outcome) -> None:
             looked_at.extend(offer.sequence for offer in offers)
-            super().settled(offers, outcome)
+            super().offers_settled(offers, outcome)
 
-    monkeypatch.setattr(meeting, "OwnMessages", Counting)
+    monkeypatch.setattr(connected_peer, "OwnMessagesBeyondGap", Counting)
     items = [forged(us.messages[at]) for at in (2, 3, 4, 5)]
     report = connect(us.machine, history_of(us.machine.id, items))
     assert looked_at == [3]
@@ -234,10 +237,10 @@ def test_a_history_with_a_gap_in_our_own_feed_stops_publishing(asked: bool, live
 
 
 def test_own_messages_too_many_to_hold_back_stop_publishing(us: Forgetful, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meeting, "ReorderRoom", lambda: ReorderRoom(max_messages=1))
+    monkeypatch.setattr(connected_peer, "ReorderRoom", lambda: ReorderRoom(max_messages=1))
     report = connect(us.machine, history_of(us.machine.id, [item.text for item in us.messages[2:]], live=True))
-    assert report.tally.refusals[0][:2] == (us.machine.keypair.public, 3)
-    assert report.tally.refused == 2
+    assert report.counts.refusals[0][:2] == (us.machine.keypair.public, 3)
+    assert report.counts.refused == 2
     us.cannot_publish_until_the_rest_is_here(4)
 
 
@@ -273,16 +276,16 @@ def test_connect_says_what_could_not_be_placed(start: int, live: bool, us: Forge
 def test_a_peer_with_ebt_that_sends_what_it_did_not_announce(us: Forgetful, tmp_path: Path) -> None:
     messages = other_feed(tmp_path, us)
 
-    def answer(connection: Connection, request: RequestReceived) -> None:
+    def answer(connection: PeerSession, request: RequestReceived) -> None:
         if request.name != ("ebt", "replicate"):
-            connection.end(request.call)
+            connection.end_call(request.call)
             return
         for item in (b"{}", messages[3].text):
-            connection.send(request.call, item)
+            connection.send_item(request.call, item)
 
     report = connect(us.machine, answer)
     assert report.detail == "the peer sent messages without those that come before them"
-    assert [refusal[:2] for refusal in report.tally.refusals] == [(us.friend.public, 4)]
+    assert [refusal[:2] for refusal in report.counts.refusals] == [(us.friend.public, 4)]
     assert not report.level
 
 
@@ -299,10 +302,10 @@ def test_a_stranger_may_have_a_large_clock(us: Forgetful) -> None:
 
     async def main(address: str) -> None:
         async with guest(address) as connection:
-            listener = Listener(connection)
-            listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+            listener = Collector(connection)
+            listener.call = connection.open_stream(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
             await listener.wait(1)
-            connection.send(listener.call, body)
+            connection.send_item(listener.call, body)
             assert (await connection.call(["whoami"])).value()
 
     with us.machine.peer() as peer:

@@ -13,7 +13,7 @@ import pytest
 from sneaker.feed.message import Message
 from sneaker.wire.muxrpc.calls import CallKind
 from tests import js_oracle
-from tests.net.attackers import Listener, guest, somebody
+from tests.net.attackers import Collector, guest, somebody
 from tests.net.machines import ROOT, Machine, RunningPeer, wait_for
 
 pytestmark = pytest.mark.timeout(100)
@@ -35,7 +35,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, 
         yield machine, peer
 
 
-def described(stream: Listener, messages: list[Message]) -> str:
+def described(stream: Collector, messages: list[Message]) -> str:
     """What came, in the words of the table."""
     words = []
     for raw in stream.items:
@@ -64,8 +64,8 @@ async def check(address: str, row: dict[str, Any], expected: str, machine: Machi
         for part in row["arguments"]
     ]
     async with guest(address) as connection:
-        stream = Listener(connection)
-        stream.call = connection.open(["createHistoryStream"], CallKind.SOURCE, arguments, stream)
+        stream = Collector(connection)
+        stream.call = connection.open_stream(["createHistoryStream"], CallKind.SOURCE, arguments, stream)
         try:
             async with asyncio.timeout(20):
                 while described(stream, messages) != expected:
@@ -117,12 +117,14 @@ def test_a_live_stream_waits_for_a_feed_that_is_not_here_yet(tmp_path: Path) -> 
         async with guest(address) as connection:
             streams = []
             for query in ({"live": True, "keys": False}, {"live": True, "seq": 3}, {"old": False, "values": False}):
-                stream = Listener(connection)
+                stream = Collector(connection)
                 arguments = [{"id": author.id, **query}]
-                stream.call = connection.open(["createHistoryStream"], CallKind.SOURCE, arguments, stream)
+                stream.call = connection.open_stream(["createHistoryStream"], CallKind.SOURCE, arguments, stream)
                 streams.append(stream)
             # One who has lost interest.
-            connection.end(connection.open(["createHistoryStream"], CallKind.SOURCE, arguments, Listener(connection)))
+            connection.end_call(
+                connection.open_stream(["createHistoryStream"], CallKind.SOURCE, arguments, Collector(connection))
+            )
             await connection.call(["whoami"])
             log = tmp_path / "log.ndjson"
             log.write_text(author.run("log", "--json").stdout)
@@ -156,9 +158,9 @@ def test_a_live_history_goes_on(tmp_path: Path) -> None:
         async with guest(address) as connection:
             streams = []
             for query in ({"live": True, "keys": False}, {"old": False, "values": False}, {"live": True, "limit": 1}):
-                stream = Listener(connection)
+                stream = Collector(connection)
                 arguments = [{"id": machine.id, **query}]
-                stream.call = connection.open(["createHistoryStream"], CallKind.SOURCE, arguments, stream)
+                stream.call = connection.open_stream(["createHistoryStream"], CallKind.SOURCE, arguments, stream)
                 streams.append(stream)
             await streams[0].wait(2)
             await streams[2].wait(1)

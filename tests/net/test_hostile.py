@@ -19,15 +19,15 @@ from sneaker.feed.classic.message import create_message
 from sneaker.feed.message import Head, Message
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
-from sneaker.net.connection import Connection
-from sneaker.net.greeting import dial
+from sneaker.net.dial import dial
+from sneaker.net.peer_session import PeerSession
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.wire.address import net_address, parse_address
 from sneaker.wire.boxstream import Boxer
 from sneaker.wire.handshake import ClientHandshake
 from sneaker.wire.muxrpc.calls import CallKind
 from sneaker.wire.muxrpc.packets import BodyKind, encode_packet
-from tests.net.attackers import Listener, guest, plain_socket, reads_end, shake_hands, somebody, with_another_place
+from tests.net.attackers import Collector, guest, plain_socket, reads_end, shake_hands, somebody, with_another_place
 from tests.net.machines import Machine, RunningPeer, now_ms, wait_for
 
 pytestmark = pytest.mark.timeout(100)
@@ -214,12 +214,12 @@ def test_a_flood_of_requests_by_one_who_does_not_listen(kind: str, victim: Victi
 
 
 def test_unknown_methods_end_only_themselves(victim: Victim) -> None:
-    async def attempt(connection: Connection, name: list[str], kind: str) -> None:
+    async def attempt(connection: PeerSession, name: list[str], kind: str) -> None:
         if kind == "async":
             await connection.call(name)
         else:
-            listener = Listener(connection)
-            listener.call = connection.open(name, CallKind.SOURCE, [], listener)
+            listener = Collector(connection)
+            listener.call = connection.open_stream(name, CallKind.SOURCE, [], listener)
             error = await listener.ended
             assert error is not None
             raise CallRefused(error.message)
@@ -284,9 +284,9 @@ def test_strange_arguments(victim: Victim) -> None:
                         except CallRefused:
                             pass
                     else:
-                        listener = Listener(connection)
-                        listener.call = connection.open(name.split("."), kind, [value], listener)
-                        connection.end(listener.call)
+                        listener = Collector(connection)
+                        listener.call = connection.open_stream(name.split("."), kind, [value], listener)
+                        connection.end_call(listener.call)
                         async with asyncio.timeout(5):
                             await listener.ended
             assert (await connection.call(["whoami"])).value() == {"id": victim.machine.id}
@@ -308,15 +308,15 @@ def test_notes_for_a_million_feeds(known: bool, victim: Victim) -> None:
     async def attack() -> None:
         nonlocal highest
         async with guest(victim.address, victim.enemy if known else None) as connection:
-            listener = Listener(connection)
-            listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+            listener = Collector(connection)
+            listener.call = connection.open_stream(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
             await listener.wait(1)
             for _ in range(200):
                 notes = {str(FeedRef.classic(os.urandom(32))): 2 * 10**6 for _ in range(5000)}
                 body = json.dumps(notes).encode()
-                connection.send(listener.call, body)
+                connection.send_item(listener.call, body)
                 try:
-                    await connection.room()
+                    await connection.wait_for_room()
                 except NetworkError:
                     return
                 highest = max(highest, victim.peer.memory())
@@ -348,10 +348,12 @@ def test_junk_in_notes(victim: Victim) -> None:
     async def attack() -> None:
         for item in [*junk, b"[]", b"5", b"not json", b'"text"', b"{" * 5000]:
             async with guest(victim.address, victim.enemy) as connection:
-                listener = Listener(connection)
-                listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+                listener = Collector(connection)
+                listener.call = connection.open_stream(
+                    ["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener
+                )
                 await listener.wait(1)
-                connection.send(listener.call, item)
+                connection.send_item(listener.call, item)
                 if item in junk:
                     assert (await connection.call(["whoami"])).value()
                 else:
@@ -377,15 +379,15 @@ def chain(keypair: Keypair, count: int) -> list[Message]:
 async def replicate(address: str, keypair: Keypair, items: list[bytes], *, note: int | None = None) -> list[bytes]:
     """Offer messages over EBT as an honest peer would, and return what the other side said after them."""
     async with guest(address, keypair) as connection:
-        listener = Listener(connection)
-        listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+        listener = Collector(connection)
+        listener.call = connection.open_stream(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
         await listener.wait(1)
         count = 2 * len(items) if note is None else note
-        connection.send(listener.call, json.dumps({str(keypair.public): count}).encode())
+        connection.send_item(listener.call, json.dumps({str(keypair.public): count}).encode())
         await asyncio.sleep(0.2)
         for item in items:
-            connection.send(listener.call, item)
-            await connection.room()
+            connection.send_item(listener.call, item)
+            await connection.wait_for_room()
         await asyncio.sleep(1.0)
         return listener.items
 
@@ -477,9 +479,9 @@ def test_items_that_name_one_feed_and_are_messages_of_another(way: str, victim: 
             def serve(request: Any) -> None:
                 if request.name != ("createHistoryStream",) or request.arguments[0]["id"] != str(enemy):
                     raise CallRefused(f"method:{','.join(request.name)} is not in list of allowed methods")
-                connection.attach(request.call, Listener(connection))
+                connection.attach_receiver(request.call, Collector(connection))
                 for item in disguised:
-                    connection.send(request.call, item)
+                    connection.send_item(request.call, item)
                 served.set()
 
             served = asyncio.Event()
@@ -535,8 +537,8 @@ def test_what_is_nobodys_business(victim: Victim, tmp_path: Path) -> None:
 
     async def history(keypair: Keypair, feed: str) -> int:
         async with guest(victim.address, keypair) as connection:
-            listener = Listener(connection)
-            listener.call = connection.open(["createHistoryStream"], CallKind.SOURCE, [{"id": feed}], listener)
+            listener = Collector(connection)
+            listener.call = connection.open_stream(["createHistoryStream"], CallKind.SOURCE, [{"id": feed}], listener)
             await listener.ended
             return len(listener.items)
 
@@ -546,10 +548,10 @@ def test_what_is_nobodys_business(victim: Victim, tmp_path: Path) -> None:
 
     async def ebt(keypair: Keypair) -> list[bytes]:
         async with guest(victim.address, keypair) as connection:
-            listener = Listener(connection)
-            listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+            listener = Collector(connection)
+            listener.call = connection.open_stream(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
             await listener.wait(1)
-            connection.send(listener.call, json.dumps({str(victim.enemy.public): 0}).encode())
+            connection.send_item(listener.call, json.dumps({str(victim.enemy.public): 0}).encode())
             await asyncio.sleep(0.5)
             return [item for item in listener.items if b'"content"' in item]
 
@@ -570,20 +572,20 @@ def test_wants_of_strangers_are_not_ours(victim: Victim) -> None:
             def serve(request: Any) -> None:
                 if request.name != ("blobs", "createWants"):
                     raise CallRefused("no")
-                connection.attach(request.call, Listener(connection))
+                connection.attach_receiver(request.call, Collector(connection))
                 served.append(request.call)
 
             connection.on_request = serve
-            wants = Listener(connection)
-            wants.call = connection.open(["blobs", "createWants"], CallKind.SOURCE, [], wants)
+            wants = Collector(connection)
+            wants.call = connection.open_stream(["blobs", "createWants"], CallKind.SOURCE, [], wants)
             await wants.wait(1)
             assert wants.items == [b"{}"]
             while not served:
                 await asyncio.sleep(0.01)
             for _ in range(50):
                 body = json.dumps({str(BlobRef(os.urandom(32))): -1 for _ in range(4000)}).encode()
-                connection.send(served[0], body)
-                await connection.room()
+                connection.send_item(served[0], body)
+                await connection.wait_for_room()
             await asyncio.sleep(0.5)
             assert wants.items == [b"{}"]
 
@@ -605,17 +607,17 @@ def test_a_blob_that_is_another(victim: Victim) -> None:
             def serve(request: Any) -> None:
                 nonlocal asked
                 if request.name == ("blobs", "createWants"):
-                    connection.attach(request.call, Listener(connection))
-                    connection.send(request.call, json.dumps({str(blob): len(data)}).encode())
+                    connection.attach_receiver(request.call, Collector(connection))
+                    connection.send_item(request.call, json.dumps({str(blob): len(data)}).encode())
                 elif request.name == ("blobs", "get"):
                     asked += 1
-                    connection.attach(request.call, Listener(connection))
+                    connection.attach_receiver(request.call, Collector(connection))
 
                     async def send() -> None:
                         for _ in range(repeat):
-                            await connection.room()
-                            connection.send(request.call, answer, BodyKind.BINARY)
-                        connection.end(request.call)
+                            await connection.wait_for_room()
+                            connection.send_item(request.call, answer, BodyKind.BINARY)
+                        connection.end_call(request.call)
 
                     connection.spawn(send())
                 else:

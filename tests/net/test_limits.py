@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import NetworkError
-from sneaker.net import connection, scheduler
-from sneaker.net.greeting import dial
+from sneaker.net import dial_schedule, peer_session
+from sneaker.net.dial import dial
+from sneaker.net.dial_schedule import DialSchedule
 from sneaker.net.node import Node
-from sneaker.net.scheduler import Scheduler
 from sneaker.wire.address import Address, net_address
 from sneaker.wire.muxrpc.packets import encode_packet
 from tests.net.attackers import guest, plain_socket, reads_end, shake_hands, somebody
@@ -33,7 +33,7 @@ def test_two_who_dial_each_other_at_once_keep_one_connection(tmp_path: Path) -> 
 
     async def meet(node: Node, address: Address, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
-        await node.meet(await dial(address, node.home.keypair, node.home.caps))
+        await node.run_session(await dial(address, node.context.home.keypair, node.context.home.caps))
 
     async def main() -> None:
         async with running(one) as (left, left_address), running(two) as (right, right_address):
@@ -43,32 +43,36 @@ def test_two_who_dial_each_other_at_once_keep_one_connection(tmp_path: Path) -> 
                     asyncio.create_task(meet(left, right_address, chooser.choice([0, 0.001, 0.003]))),
                     asyncio.create_task(meet(right, left_address, chooser.choice([0, 0.001, 0.003]))),
                 ]
-                await until(lambda: left.meetings and right.meetings)
+                await until(lambda: left.peers and right.peers)
                 # The one that the lower key dialled stays, at both ends; the other one ends by itself.
                 lower = left.me < right.me
                 await until(
                     lambda lower=lower, tasks=tasks: (
-                        [meeting.connection.dialled for meeting in left.meetings.values()] == [lower]
-                        and [meeting.connection.dialled for meeting in right.meetings.values()] == [not lower]
+                        [peer.session.dialled for peer in left.peers.values()] == [lower]
+                        and [peer.session.dialled for peer in right.peers.values()] == [not lower]
                         and sum(task.done() for task in tasks) == 1
                     )
                 )
                 await asyncio.sleep(0.1)
-                assert len(left.meetings) == len(right.meetings) == 1
-                ends = [next(iter(node.meetings.values())).connection for node in (left, right)]
+                assert len(left.peers) == len(right.peers) == 1
+                ends = [next(iter(node.peers.values())).session for node in (left, right)]
                 assert not any(end.closing for end in ends)
                 assert (await ends[0].call(["whoami"])).value() == {"id": two.id}
-                await until(lambda: left.replicator.sequence(right.me) == right.replicator.sequence(left.me) == 1)
-                await ends[0].close()
+                await until(
+                    lambda: (
+                        left.context.replicator.sequence(right.me) == right.context.replicator.sequence(left.me) == 1
+                    )
+                )
+                await ends[0].hang_up()
                 await asyncio.wait(tasks)
-                await until(lambda: not left.meetings and not right.meetings)
+                await until(lambda: not left.peers and not right.peers)
 
     asyncio.run(main())
 
 
 def test_whoever_does_not_answer_is_dialled_ever_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "_FIRST_WAIT_S", 0.1)
-    monkeypatch.setattr(scheduler, "_LONGEST_WAIT_S", 0.8)
+    monkeypatch.setattr(dial_schedule, "_FIRST_WAIT_S", 0.1)
+    monkeypatch.setattr(dial_schedule, "_LONGEST_WAIT_S", 0.8)
     machine, other = Machine(tmp_path / "machine"), somebody()
     times: list[float] = []
     said: list[str] = []
@@ -78,13 +82,13 @@ def test_whoever_does_not_answer_is_dialled_ever_less(tmp_path: Path, monkeypatc
         raise NetworkError("nobody is there")
 
     async def main() -> None:
-        monkeypatch.setattr(scheduler, "dial", no_answer)
+        monkeypatch.setattr(dial_schedule, "dial", no_answer)
         with machine.home() as home:
-            node = Node(home, say=said.append)
+            node = Node(home, remark=said.append)
             await node.start()
-            dialler = Scheduler(node)
+            dialler = DialSchedule(node)
             dialler.start()
-            dialler.add(net_address("127.0.0.1", 1, other.public))
+            dialler.keep_connected(net_address("127.0.0.1", 1, other.public))
             await until(lambda: len(times) >= 7, 20)
             await dialler.stop()
             await node.stop()
@@ -98,9 +102,9 @@ def test_whoever_does_not_answer_is_dialled_ever_less(tmp_path: Path, monkeypatc
 
 def test_the_silent_and_the_stuck_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One says nothing when it is asked for a sign of life, one asks for much and takes nothing; a third just listens."""
-    monkeypatch.setattr(connection, "KEEPALIVE_S", 0.5)
-    monkeypatch.setattr(connection, "SILENCE_S", 2.0)
-    monkeypatch.setattr(connection, "STUCK_S", 2.0)
+    monkeypatch.setattr(peer_session, "KEEPALIVE_S", 0.5)
+    monkeypatch.setattr(peer_session, "SILENCE_S", 2.0)
+    monkeypatch.setattr(peer_session, "STUCK_S", 2.0)
     machine = Machine(tmp_path / "machine")
     blob = machine.add_blob(bytes(4_000_000))
 
@@ -127,11 +131,11 @@ def test_the_silent_and_the_stuck_are_left(tmp_path: Path, monkeypatch: pytest.M
 
     async def main() -> None:
         async with running(machine) as (node, address), guest(address) as polite:
-            started = node.now()
+            started = node.context.now()
             assert await asyncio.to_thread(silent, str(address))
-            assert 1.5 < node.now() - started < 10
+            assert 1.5 < node.context.now() - started < 10
             assert await asyncio.to_thread(stuck, str(address))
-            await until(lambda: len(node.meetings) == 1)
+            await until(lambda: len(node.peers) == 1)
             assert (await polite.call(["whoami"])).value() == {"id": machine.id}
 
     asyncio.run(main())

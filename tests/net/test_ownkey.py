@@ -12,16 +12,17 @@ import pytest
 
 from sneaker.errors import HandshakeError
 from sneaker.keys import Keypair
-from sneaker.net import discovery, ownkey
-from sneaker.net.discovery import Discovery
-from sneaker.net.greeting import dial
+from sneaker.net import dial as dial_module
+from sneaker.net import lan_discovery, own_key_elsewhere
+from sneaker.net.dial import dial
+from sneaker.net.listener import Listener
 from sneaker.net.node import Node
-from sneaker.net.server import Server
 from sneaker.wire.address import net_address
 from sneaker.wire.beacon import decode_legacy, encode_legacy, encode_normal
 from tests.net.attackers import somebody
 from tests.net.machines import Machine, wait_for
-from tests.net.test_limits import running, until
+from tests.net.nodes import running, until
+from tests.net.test_beacons import discovery
 from tests.net.test_netns import village
 
 pytestmark = pytest.mark.timeout(180)
@@ -32,7 +33,7 @@ ELSEWHERE = "127.0.0.2"
 
 @pytest.fixture
 def other_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (discovery, ownkey):
+    for module in (lan_discovery, own_key_elsewhere, dial_module):
         monkeypatch.setattr(module, "is_own_address", lambda host: host != ELSEWHERE)
 
 
@@ -85,9 +86,9 @@ def test_a_beacon_with_our_key_is_followed_up(signed: bool, tmp_path: Path) -> N
             node, twin = Node(home, warn=said.append), Node(twin_home)
             await node.start()
             await twin.start()
-            server = Server(twin, ELSEWHERE, 0)
-            await server.start()
-            finder = Discovery(node, lambda _: None, lambda *_: None)
+            server = Listener(twin, ELSEWHERE, 0)
+            await server.start_listening()
+            finder = discovery(node, lambda *_: None)
             address = net_address(ELSEWHERE, server.port, node.me)
             if signed:
                 packet = encode_normal((address,), one.caps.network_key, keypair)
@@ -97,8 +98,8 @@ def test_a_beacon_with_our_key_is_followed_up(signed: bool, tmp_path: Path) -> N
             await until(lambda: home.store.own_keys.own_key_elsewhere(node.me), 30)
             # What it says by EBT of our feed is our own word, and its messages come.
             await until(lambda: home.store.own_sequence_seen(node.me).held == 1, 30)
-            assert len(node._own_meetings) == 1
-            await server.stop()
+            assert len(node.own_key_peers) == 1
+            server.stop_listening()
             await node.stop()
             await twin.stop()
 
@@ -114,17 +115,17 @@ def test_a_stranger_who_broadcasts_our_key_stops_nothing(tmp_path: Path, monkeyp
     async def counting(*arguments: Any, **more: Any) -> Any:
         nonlocal dials
         dials += 1
-        return await dial(*arguments, **more)
+        return await dial_module.dial_from_home(*arguments, **more)
 
     async def main() -> None:
-        monkeypatch.setattr(ownkey, "dial", counting)
+        monkeypatch.setattr(own_key_elsewhere, "dial_from_home", counting)
         async with running(Machine(tmp_path / "eve")) as (eve, _):
-            server = Server(eve, ELSEWHERE, 0)
-            await server.start()
+            server = Listener(eve, ELSEWHERE, 0)
+            await server.start_listening()
             with machine.home() as home:
-                node = Node(home, say=said.append)
+                node = Node(home, remark=said.append)
                 await node.start()
-                finder = Discovery(node, lambda _: None, lambda *_: None)
+                finder = discovery(node, lambda *_: None)
                 for port in (server.port, 1, 2, 3) * 25:
                     packet = encode_legacy(net_address(ELSEWHERE, port, node.me))
                     finder.packet_received(packet, ELSEWHERE, decode_legacy)
@@ -134,7 +135,7 @@ def test_a_stranger_who_broadcasts_our_key_stops_nothing(tmp_path: Path, monkeyp
                 await asyncio.sleep(0.2)
                 assert home.store.own_keys.own_key_elsewhere(node.me) == []
                 await node.stop()
-            await server.stop()
+            server.stop_listening()
 
     asyncio.run(main())
     assert dials == 1
@@ -150,7 +151,7 @@ def test_a_stranger_who_leads_us_in_a_circle_proves_nothing(
 ) -> None:
     """Eve broadcasts our key and passes all that we send to her on to ourselves: both ends of the handshake hold our secret."""
     back = "127.0.0.3"
-    for module in (discovery, ownkey):
+    for module in (lan_discovery, own_key_elsewhere, dial_module):
         monkeypatch.setattr(module, "is_own_address", lambda host: host not in (ELSEWHERE, back))
     machine, said, relayed = Machine(tmp_path / "machine"), [], 0
 
@@ -161,7 +162,7 @@ def test_a_stranger_who_leads_us_in_a_circle_proves_nothing(
 
     async def main() -> None:
         async with running(machine) as (node, address):
-            node.warn = said.append
+            node.context.warn = said.append
 
             async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 nonlocal relayed
@@ -172,14 +173,14 @@ def test_a_stranger_who_leads_us_in_a_circle_proves_nothing(
             eve = await asyncio.start_server(relay, ELSEWHERE, 0)
             lie = net_address(ELSEWHERE, eve.sockets[0].getsockname()[1], node.me)
             if where == "the service":
-                finder = Discovery(node, lambda _: None, lambda *_: None)
+                finder = discovery(node, lambda *_: None)
                 finder.packet_received(encode_legacy(lie), ELSEWHERE, decode_legacy)
                 await until(lambda: node.own_key._patience[False].failures, 30)
             else:
                 with machine.home() as again, pytest.raises(HandshakeError):
-                    await ownkey.dial_from(again, lie)
+                    await dial_module.dial_from_home(again, lie)
             assert relayed == 1
-            assert (said, node._own_meetings, node.store.own_keys.own_key_elsewhere(node.me)) == ([], set(), [])
+            assert (said, node.own_key_peers, node.context.store.own_keys.own_key_elsewhere(node.me)) == ([], set(), [])
             eve.close()
 
     asyncio.run(main())
@@ -196,9 +197,9 @@ def test_programs_on_this_machine_may_use_our_key(tmp_path: Path) -> None:
                 connection = await dial(address, keypair, machine.caps)
                 task = asyncio.create_task(connection.run())
                 assert (await connection.call(["whoami"])).value() == {"id": machine.id}
-                await connection.close()
+                await connection.hang_up()
                 await task
-            assert node.store.own_keys.own_key_elsewhere(node.me) == []
+            assert node.context.store.own_keys.own_key_elsewhere(node.me) == []
 
     asyncio.run(main())
     with machine.peer() as peer:
@@ -209,23 +210,23 @@ def test_programs_on_this_machine_may_use_our_key(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("other_machine")
 def test_whoever_dials_us_with_our_key_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(tmp_path / "machine")
-    monkeypatch.setattr(ownkey, "is_own_address", lambda host: False)  # 127.0.0.1 is the other machine's now
+    monkeypatch.setattr(own_key_elsewhere, "is_own_address", lambda host: False)  # 127.0.0.1 is the other machine's now
 
     async def main() -> None:
         async with running(machine) as (node, address):
             connection = await dial(address, machine.keypair, machine.caps)
             task = asyncio.create_task(connection.run())
-            await until(lambda: node.store.own_keys.own_key_elsewhere(node.me), 30)
+            await until(lambda: node.context.store.own_keys.own_key_elsewhere(node.me), 30)
             # The person says that it is settled while the other machine is still there: it is not.
-            monkeypatch.setattr(ownkey, "_FIRST_WAIT_S", 0.1)
-            await connection.close()
+            monkeypatch.setattr(own_key_elsewhere, "_FIRST_WAIT_S", 0.1)
+            await connection.hang_up()
             await task
             again = await dial(address, machine.keypair, machine.caps)
             task = asyncio.create_task(again.run())
             await asyncio.sleep(0.3)
-            node.store.own_keys.settle_own_key(node.me)
-            await until(lambda: node.store.own_keys.own_key_elsewhere(node.me), 30)
-            await again.close()
+            node.context.store.own_keys.settle_own_key(node.me)
+            await until(lambda: node.context.store.own_keys.own_key_elsewhere(node.me), 30)
+            await again.hang_up()
             await task
 
     asyncio.run(main())

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,12 +16,12 @@ from sneaker.feed.classic.message import create_message
 from sneaker.feed.message import Head
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
-from sneaker.net.intake import Intake, Offer, Outcome
+from sneaker.net.dial_schedule import DialSchedule
+from sneaker.net.feeds_to_replicate import read_replication_policy
 from sneaker.net.interfaces import find_interfaces
+from sneaker.net.message_intake import MessageIntake, Offer, Outcome
 from sneaker.net.node import Node
-from sneaker.net.policy import read_policy
-from sneaker.net.scheduler import Scheduler
-from sneaker.net.server import parse_listen
+from sneaker.net.transports.tcp import parse_listen
 from sneaker.refs import FeedRef
 from sneaker.wire.address import Address, net_address
 from tests.net.attackers import somebody, with_another_place
@@ -56,20 +57,25 @@ def test_policy(tmp_path: Path) -> None:
             with Ingest(home.store, caps=me.caps, now_ms=now_ms, workers=1) as ingest:
                 for message in other.messages(other.id):
                     ingest.add_message(message)
-        policy = read_policy(home.store, me.keypair.public, 2)
+        policy = read_replication_policy(home.store, me.keypair.public, 2)
         assert policy.wanted == {machine.keypair.public for machine in (me, friend, far)}
         assert policy.blocked == {enemy.keypair.public}
         assert not policy.is_welcome(enemy.keypair.public)
         assert policy.is_welcome(farther.keypair.public)
         assert policy.withheld(farther.keypair.public) == {friend.keypair.public}
-        assert read_policy(home.store, me.keypair.public, 0).wanted == {me.keypair.public, friend.keypair.public}
-        assert farther.keypair.public not in read_policy(home.store, me.keypair.public, 3).wanted
+        assert read_replication_policy(home.store, me.keypair.public, 0).wanted == {
+            me.keypair.public,
+            friend.keypair.public,
+        }
+        assert farther.keypair.public not in read_replication_policy(home.store, me.keypair.public, 3).wanted
 
 
 class Sink:
-    """Collects what became of offers."""
+    """Somebody who offers; the intake never calls it."""
 
-    def settled(self, offers: list[Offer], outcome: Outcome) -> None:
+    session: Any
+
+    def offers_settled(self, offers: list[Offer], outcome: Outcome) -> None:
         raise AssertionError("the node calls this, not the intake")
 
 
@@ -106,7 +112,7 @@ def test_intake_commits_before_it_reports_and_lets_others_write(tmp_path: Path) 
                     assert found.sequence >= head, "reported before it was on the disk"
                 outcomes.append(outcome)
 
-            intake = Intake(
+            intake = MessageIntake(
                 home.store,
                 machine.caps,
                 now_ms=now_ms,
@@ -118,7 +124,7 @@ def test_intake_commits_before_it_reports_and_lets_others_write(tmp_path: Path) 
             intake.start()
             source = Sink()
             for sequence, text in enumerate(texts[:200], 1):
-                intake.offer(Offer(source, author.public, sequence, text))
+                intake.offer_message(Offer(source, author.public, sequence, text))
             while sum(len(outcome.offers) for outcome in outcomes) < 200:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)
@@ -129,12 +135,12 @@ def test_intake_commits_before_it_reports_and_lets_others_write(tmp_path: Path) 
             # Somebody else writes for a while: what comes meanwhile waits.
             with home.store.writer():
                 for sequence, text in enumerate(texts[200:], 201):
-                    intake.offer(Offer(source, author.public, sequence, text))
+                    intake.offer_message(Offer(source, author.public, sequence, text))
                 await asyncio.sleep(0.3)
                 assert sum(len(outcome.offers) for outcome in outcomes) == 200
             await asyncio.to_thread(intake.stop)
             for outcome in outcomes:
-                intake.reported(outcome)
+                intake.outcome_dealt_with(outcome)
             assert intake.is_idle
 
     asyncio.run(main())
@@ -152,7 +158,7 @@ def test_intake_says_why_and_goes_on(tmp_path: Path) -> None:
 
     async def main() -> None:
         with machine.home() as home:
-            intake = Intake(
+            intake = MessageIntake(
                 home.store,
                 machine.caps,
                 now_ms=now_ms,
@@ -163,8 +169,8 @@ def test_intake_says_why_and_goes_on(tmp_path: Path) -> None:
             )
             intake.start()
             for sequence in range(1, 21):
-                intake.offer(Offer(Sink(), bad.public, sequence, bads[sequence - 1]))
-                intake.offer(Offer(Sink(), good.public, sequence, goods[sequence - 1]))
+                intake.offer_message(Offer(Sink(), bad.public, sequence, bads[sequence - 1]))
+                intake.offer_message(Offer(Sink(), good.public, sequence, goods[sequence - 1]))
             await asyncio.to_thread(intake.stop)
 
     asyncio.run(main())
@@ -180,7 +186,7 @@ def take(machine: Machine, offers: list[tuple[FeedRef, int, bytes]], wanted: Cal
 
     async def main() -> None:
         with machine.home() as home:
-            intake = Intake(
+            intake = MessageIntake(
                 home.store,
                 machine.caps,
                 now_ms=now_ms,
@@ -191,7 +197,7 @@ def take(machine: Machine, offers: list[tuple[FeedRef, int, bytes]], wanted: Cal
             )
             intake.start()
             for feed, sequence, raw in offers:
-                intake.offer(Offer(Sink(), feed, sequence, raw))
+                intake.offer_message(Offer(Sink(), feed, sequence, raw))
             await asyncio.to_thread(intake.stop)
 
     asyncio.run(main())
@@ -231,7 +237,7 @@ def test_what_is_not_wanted_is_not_taken_whoever_offers_it(tmp_path: Path) -> No
     assert machine.clock() == {str(good.public): 3}
 
 
-def test_whom_the_scheduler_dials(tmp_path: Path) -> None:
+def test_whom_the_schedule_dials(tmp_path: Path) -> None:
     """Friends on the LAN and peers that a person named; a stranger never."""
     machine, friend = Machine(tmp_path / "machine"), Machine(tmp_path / "friend")
     machine.follow(friend.id)
@@ -243,29 +249,29 @@ def test_whom_the_scheduler_dials(tmp_path: Path) -> None:
             await node.start()
             server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
             port = server.sockets[0].getsockname()[1]
-            scheduler = Scheduler(node)
-            original = scheduler._dial
+            schedule = DialSchedule(node)
+            original = schedule._dial
 
-            async def dial(candidate: object, address: Address) -> None:
+            async def dial(candidate: Any, address: Address) -> None:
                 assert address.key is not None
                 dialled.append(address.key)
                 await original(candidate, address)
 
-            scheduler._dial = dial  # type: ignore[method-assign,assignment]
-            scheduler.start()
+            schedule._dial = dial  # type: ignore[method-assign,assignment]
+            schedule.start()
             named = somebody().public
-            scheduler.found(net_address("127.0.0.1", port, somebody().public))
-            scheduler.found(net_address("127.0.0.1", port, friend.keypair.public))
-            scheduler.found(net_address("127.0.0.1", port, machine.keypair.public))
-            scheduler.add(net_address("127.0.0.1", port, named))
+            schedule.beacon_heard(net_address("127.0.0.1", port, somebody().public))
+            schedule.beacon_heard(net_address("127.0.0.1", port, friend.keypair.public))
+            schedule.beacon_heard(net_address("127.0.0.1", port, machine.keypair.public))
+            schedule.keep_connected(net_address("127.0.0.1", port, named))
             for number in range(1000):
-                scheduler.found(net_address("127.0.0.1", port, FeedRef.classic(number.to_bytes(32, "big"))))
-            assert len(scheduler._candidates) <= 500
+                schedule.beacon_heard(net_address("127.0.0.1", port, FeedRef.classic(number.to_bytes(32, "big"))))
+            assert len(schedule._candidates) <= 500
             await asyncio.sleep(4)
             assert set(dialled) == {friend.keypair.public, named}
             # Ever less eagerly: a peer that refused us is not asked twice in four seconds.
             assert dialled.count(named) == 1
-            await scheduler.stop()
+            await schedule.stop()
             server.close()
             await node.stop()
 

@@ -128,18 +128,18 @@ def test_a_peer_that_only_claims_more_of_ours_stops_publishing(tmp_path: Path) -
     import asyncio
 
     from sneaker.wire.muxrpc.calls import CallKind
-    from tests.net.attackers import Listener, guest
+    from tests.net.attackers import Collector, guest
 
     one, friend = Machine(tmp_path / "one"), Machine(tmp_path / "friend")
     one.follow(friend.id)
 
     async def claim(address: str) -> None:
         async with guest(address, friend.keypair) as connection:
-            listener = Listener(connection)
-            listener.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
+            listener = Collector(connection)
+            listener.call = connection.open_stream(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], listener)
             notes = json.loads((await listener.wait(1))[0])
             assert notes[one.id] == 2, "we ask for our own feed like for any other"
-            connection.send(listener.call, json.dumps({one.id: 18}).encode())
+            connection.send_item(listener.call, json.dumps({one.id: 18}).encode())
             await asyncio.sleep(0.7)
             assert not [item for item in listener.items if f'"{one.id}":-1'.encode() in item]
 
@@ -202,7 +202,7 @@ def test_what_a_card_said_need_not_be_asked_on_the_lan(log: Path, tmp_path: Path
     import asyncio
 
     from sneaker.wire.muxrpc.calls import CallKind
-    from tests.net.attackers import Listener, guest
+    from tests.net.attackers import Collector, guest
 
     one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
     clock = clock_of(log)
@@ -212,8 +212,8 @@ def test_what_a_card_said_need_not_be_asked_on_the_lan(log: Path, tmp_path: Path
 
     async def first_notes(address: str) -> set[str]:
         async with guest(address, two.keypair) as connection:
-            stream = Listener(connection)
-            stream.call = connection.open(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], stream)
+            stream = Collector(connection)
+            stream.call = connection.open_stream(["ebt", "replicate"], CallKind.DUPLEX, [{"version": 3}], stream)
             return set(json.loads((await stream.wait(1))[0]))
 
     with one.peer() as peer:

@@ -11,8 +11,11 @@ import pytest
 
 from sneaker.errors import CallRefused
 from sneaker.wire.muxrpc.calls import CallKind
-from tests.net.attackers import Listener, guest
+from sneaker.wire.muxrpc.manifest import Permission, refusal_text
+from tests.net.attackers import Collector, guest, somebody
 from tests.net.machines import Machine
+from tests.net.nodes import running, until
+from tests.wire.vectors import transcript
 
 pytestmark = pytest.mark.timeout(100)
 
@@ -24,8 +27,8 @@ def test_blobs_whole_and_in_parts(tmp_path: Path) -> None:
 
     async def get(address: str, method: str, argument: object) -> bytes:
         async with guest(address) as connection:
-            listener = Listener(connection)
-            listener.call = connection.open(["blobs", method], CallKind.SOURCE, [argument], listener)
+            listener = Collector(connection)
+            listener.call = connection.open_stream(["blobs", method], CallKind.SOURCE, [argument], listener)
             async with asyncio.timeout(10):
                 error = await listener.ended
             if error is not None:
@@ -60,15 +63,86 @@ def test_blobs_whole_and_in_parts(tmp_path: Path) -> None:
 def test_pings_are_answered_with_the_time(tmp_path: Path) -> None:
     async def main(address: str) -> None:
         async with guest(address) as connection:
-            ping = Listener(connection)
-            ping.call = connection.open(["gossip", "ping"], CallKind.DUPLEX, [{"timeout": 300_000}], ping)
+            ping = Collector(connection)
+            ping.call = connection.open_stream(["gossip", "ping"], CallKind.DUPLEX, [{"timeout": 300_000}], ping)
             for count in (1, 2):
-                connection.send(ping.call, b"1700000000000")
+                connection.send_item(ping.call, b"1700000000000")
                 await ping.wait(count)
-            connection.end(ping.call)
+            connection.end_call(ping.call)
             async with asyncio.timeout(5):
                 assert await ping.ended is None
             assert all(json.loads(item) > 1_700_000_000_000 for item in ping.items)
 
     with Machine(tmp_path / "machine").peer() as peer:
         asyncio.run(main(peer.address))
+
+
+STRANGER: dict[str, object] = {
+    "manifest": "sync",
+    "whoami": "sync",
+    "gossip": {"ping": "duplex"},
+    "createHistoryStream": "source",
+    "ebt": {"replicate": "duplex"},
+    "blobs": {"get": "source", "getSlice": "source", "has": "async", "createWants": "source"},
+}
+
+
+def test_what_strangers_friends_and_our_own_programs_may_call(tmp_path: Path) -> None:
+    """The whole list: a service that serves more has to change it here."""
+    machine, friend = Machine(tmp_path / "machine"), somebody()
+    machine.follow(str(friend.public))
+    expected = {
+        somebody(): STRANGER,
+        friend: {**STRANGER, "ebt": {"replicate": "duplex", "clock": "async"}},
+        machine.keypair: {
+            **STRANGER,
+            "ebt": {"replicate": "duplex", "clock": "async"},
+            "blobs": {
+                "get": "source",
+                "getSlice": "source",
+                "has": "async",
+                "createWants": "source",
+                "size": "async",
+                "want": "async",
+            },
+            "status": "sync",
+        },
+    }
+
+    async def main() -> None:
+        async with running(machine) as (_, address):
+            for keypair, methods in expected.items():
+                async with guest(address, keypair) as connection:
+                    assert (await connection.call(["manifest"])).value() == methods
+
+    asyncio.run(main())
+
+
+def test_what_recorded_peers_asked_for_is_served_or_refused_with_the_text_they_got(tmp_path: Path) -> None:
+    requests = 0
+
+    async def main() -> None:
+        nonlocal requests
+        async with running(Machine(tmp_path / "machine")) as (node, address), guest(address):
+            await until(lambda: node.peers)
+            (peer,) = node.peers.values()
+            for name in ("db2-dials-ssb-server.seen-by-server.jsonl", "ssb-server-dials-server-without-ebt.jsonl"):
+                for row in transcript(name):
+                    body = row.get("body")
+                    if isinstance(body, dict) and isinstance(body.get("name"), list):
+                        requests += 1
+                        method = peer.served_methods.find(tuple(body["name"]))
+                        kind = CallKind(body.get("type", "async"))
+                        text = refusal_text(method, body["name"], kind, Permission.STRANGER)
+                        missing = body["name"] in (["room", "metadata"], ["tunnel", "isRoom"], ["ooo", "stream"])
+                        assert (text is not None) == missing
+
+    asyncio.run(main())
+    assert requests > 10
+
+
+def test_our_own_programs_get_blobs(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    blob = machine.add_blob(b"x" * 1000)
+    with machine.peer() as peer:
+        assert machine.run("call", peer.address, "blobs.get", blob).stdout == "x" * 1000

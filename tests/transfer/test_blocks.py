@@ -15,7 +15,7 @@ from sneaker.feed.message import Message
 from sneaker.home.home import Home
 from sneaker.ingest.ingest import Ingest
 from sneaker.ingest.rebuild_store import rebuild
-from sneaker.net.policy import read_policy
+from sneaker.net.feeds_to_replicate import read_replication_policy
 from sneaker.own_feed.publish import contact_content, publish
 from sneaker.refs import FeedRef
 from sneaker.stick.own_card import write_card
@@ -219,11 +219,11 @@ def test_own_bundles_that_carry_the_blocked_are_written_again(tmp_path: Path) ->
 def test_peers_get_nothing_of_it_as_soon_as_the_block_is_known(tmp_path: Path, me: Home, enemy: Home) -> None:
     take(me, tmp_path / "enemy.sneaker")
     say(me, contact_content(enemy.keypair.public, following=True))
-    policy = read_policy(me.store, me.keypair.public)
+    policy = read_replication_policy(me.store, me.keypair.public)
     replicator = Replicator(me.store.clock(), policy.wanted, carry=True, closed=policy.blocked)
     assert replicator.shares(enemy.keypair.public)
     block(me, enemy.keypair.public)
-    policy = read_policy(me.store, me.keypair.public)
+    policy = read_replication_policy(me.store, me.keypair.public)
     assert policy.blocked == {enemy.keypair.public}
     assert enemy.keypair.public not in policy.wanted
     replicator.closed.update(policy.blocked)

@@ -302,7 +302,7 @@ def test_a_feed_that_breaks_the_rules_is_refused_from_this_peer_alone() -> None:
     other = replicator.connect(CAROL, client=False, now=0)
     for link in (connection, other):
         link.receive(notes(bob=8), 0)
-    connection.refuse(BOB)
+    connection.refuse_feed(BOB)
     assert sent_notes(connection) == {BOB: -1}
     assert connection.receive(message(BOB, 2), 0) is None
     assert connection.receive(notes(bob=40), 0) == ClockReceived({BOB: 20})

@@ -44,7 +44,7 @@ class AcceptingServer(ServerHandshake):
     def next_event(self) -> Any:
         event = super().next_event()
         if isinstance(event, ClientAuthenticated):
-            self.accept()
+            self.accept_client()
         return event
 
 
@@ -75,7 +75,7 @@ def test_both_sides_send_and_learn_what_the_vectors_say(case: dict[str, Any]) ->
     assert server.next_event() == ClientAuthenticated(client_key, messages[0][:32])
     assert server.next_event() is NEED_DATA
     assert server.data_to_send() == b""
-    server.accept()
+    server.accept_client()
     assert server.data_to_send() == messages[3]
     assert server.next_event() == HandshakeDone(client_key, box_keys(case, "server"))
     client.receive_data(messages[3])
@@ -135,11 +135,11 @@ def test_a_refused_client_sees_the_end_and_nothing_else() -> None:
     client, server = pair()
     exchange(client, server)
     assert server.next_event() == ClientAuthenticated(seeded(1).public, client.opening)
-    server.refuse()
+    server.refuse_client()
     assert server.data_to_send() == b""
     assert server.next_event() is NEED_DATA
     with pytest.raises(LocalProtocolError):
-        server.accept()
+        server.accept_client()
     client.receive_data(b"")
     with pytest.raises(HandshakeError) as caught:
         client.next_event()
@@ -189,9 +189,9 @@ def test_a_server_address_with_a_key_of_nobody_is_our_mistake() -> None:
 def test_decisions_out_of_place_are_our_mistake() -> None:
     _, server = pair()
     with pytest.raises(LocalProtocolError):
-        server.accept()
+        server.accept_client()
     with pytest.raises(LocalProtocolError):
-        server.refuse()
+        server.refuse_client()
 
 
 @settings(max_examples=100, deadline=None)

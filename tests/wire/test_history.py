@@ -150,14 +150,14 @@ def test_any_order_comes_out_in_order(first: int, count: int, chooser: random.Ra
     mixed = sequences + chooser.sample(sequences, count // 3) + list(range(max(1, first - 3), first))
     chooser.shuffle(mixed)
     buffer = ReorderBuffer(first)
-    out = [raw for sequence in mixed for raw in buffer.add(sequence, numbered(sequence))]
+    out = [raw for sequence in mixed for raw in buffer.add_message(sequence, numbered(sequence))]
     assert out == [numbered(sequence) for sequence in sequences]
     assert (list(buffer.waiting), buffer.next_sequence) == ([], first + count)
 
 
 def test_the_order_measured_from_ssb_db2() -> None:
     buffer = ReorderBuffer(1)
-    steps = [len(buffer.add(sequence, b"x")) for sequence in (1, 2, 4, 3, 7, 9, 5, 8, 6, 10)]
+    steps = [len(buffer.add_message(sequence, b"x")) for sequence in (1, 2, 4, 3, 7, 9, 5, 8, 6, 10)]
     assert steps == [1, 1, 0, 2, 0, 0, 1, 0, 4, 1]
 
 
@@ -166,13 +166,13 @@ def test_holding_back_is_bounded(bounds: dict[str, Any]) -> None:
     room = ReorderRoom(**bounds)
     buffer, other = ReorderBuffer(1, room), ReorderBuffer(1, room)
     for sequence in (3, 4, 4):
-        assert buffer.add(sequence, bytes(10)) == []
+        assert buffer.add_message(sequence, bytes(10)) == []
     for each in (buffer, other):
         with pytest.raises(RemoteProtocolError):
-            each.add(5, bytes(10))
+            each.add_message(5, bytes(10))
     assert len(buffer.waiting) == 2
-    assert len(buffer.add(1, b"")) == 1
-    assert len(buffer.add(2, b"")) == 3
-    assert buffer.add(7, bytes(20)) == []  # the bytes of what left are free again
+    assert len(buffer.add_message(1, b"")) == 1
+    assert len(buffer.add_message(2, b"")) == 3
+    assert buffer.add_message(7, bytes(20)) == []  # the bytes of what left are free again
     buffer.clear()
-    assert other.add(7, bytes(20)) == []
+    assert other.add_message(7, bytes(20)) == []

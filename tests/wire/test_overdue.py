@@ -217,7 +217,7 @@ def test_a_fetch_may_outlive_its_stream() -> None:
 def test_what_is_not_wanted_any_more_is_not_missing() -> None:
     for change in (
         lambda replicator, connection: replicator.unfollow(FEED),
-        lambda replicator, connection: connection.refuse(FEED),
+        lambda replicator, connection: connection.refuse_feed(FEED),
         lambda replicator, connection: connection.withhold(FEED),
         lambda replicator, connection: say(connection, -1, now=1),
         lambda replicator, connection: say(connection, 2, now=1),

@@ -15,7 +15,6 @@ from sneaker.wire.boxstream import Boxer, Unboxer
 from sneaker.wire.ebt.connection import EbtConnection
 from sneaker.wire.ebt.notes import parse_replicate_arguments
 from sneaker.wire.handshake import ClientAuthenticated, ClientHandshake, HandshakeDone, ServerHandshake
-from sneaker.wire.muxrpc import manifest
 from sneaker.wire.muxrpc.calls import CallKind, EndReceived, ItemReceived, RequestReceived, SessionEnded
 from sneaker.wire.muxrpc.session import Session
 from sneaker.wire.stream_reader import GOODBYE, NEED_DATA
@@ -57,7 +56,7 @@ class Peer:
         while (event := self.handshake.next_event()) is not NEED_DATA:
             if isinstance(event, ClientAuthenticated):
                 assert isinstance(self.handshake, ServerHandshake)
-                self.handshake.accept()
+                self.handshake.accept_client()
             elif isinstance(event, HandshakeDone):
                 self._out += self.handshake.data_to_send()
                 self.peer = event.peer
@@ -78,7 +77,7 @@ class Peer:
 
     def _dispatch(self, event: Any) -> None:
         if isinstance(event, RequestReceived):
-            assert manifest.refusal(event.name, event.kind, manifest.Permission.ANONYMOUS) is None
+            assert (event.name, event.kind) == (("ebt", "replicate"), CallKind.DUPLEX)
             parse_replicate_arguments(event.arguments)
             self.call = event.call
             self._replicate()

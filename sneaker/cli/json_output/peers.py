@@ -8,7 +8,7 @@ from sneaker.cli.json_output.encoder import FeedId
 from sneaker.cli.json_output.events import Event
 
 if TYPE_CHECKING:
-    from sneaker.net.service import SyncReport
+    from sneaker.net.sync_with_peer import SyncReport
 
 __all__ = ["BlobsExchanged", "MessagesExchanged", "OnceJson", "PeerSyncJson", "RefusedFromPeer", "peer_sync_json"]
 
@@ -59,21 +59,21 @@ class OnceJson(TypedDict):
 
 def peer_sync_json(report: SyncReport) -> PeerSyncJson:
     """Return what ``connect --json`` prints, and ``once --json`` for each peer."""
-    tally = report.tally
+    counts = report.counts
     return {
         "peer": str(report.peer),
         "address": report.address,
         "level": report.level,
         "detail": report.detail,
         "messages": {
-            "accepted": tally.received,
-            "known": tally.known,
-            "refused": tally.refused,
-            "sent": tally.sent,
+            "accepted": counts.received,
+            "known": counts.known,
+            "refused": counts.refused,
+            "sent": counts.sent,
         },
-        "blobs": {"accepted": tally.blobs_received, "sent": tally.blobs_sent},
+        "blobs": {"accepted": counts.blobs_received, "sent": counts.blobs_sent},
         "refused": [
-            {"feed": str(feed), "sequence": sequence, "detail": reason} for feed, sequence, reason in tally.refusals
+            {"feed": str(feed), "sequence": sequence, "detail": reason} for feed, sequence, reason in counts.refusals
         ],
         "seconds": round(report.seconds, 2),
     }

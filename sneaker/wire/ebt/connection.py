@@ -11,14 +11,15 @@ speaks first, even if only ``{}``; the client waits for that, so that a peer wit
     our feed grows   they want it and have all before                   -> messages
                      they are behind and do not want it now             -> note "do not send", so that they may ask
 
-What all connections share (our clock, what we replicate, whom we ask for what) is in ``replicator.py``.
+What all connections share (our clock, what we replicate, whom we ask for what) is ``replicator.Replicator``; what a
+connection needs of it is ``SharedState``.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple, Protocol
 
 from sneaker.errors import LocalProtocolError, RemoteProtocolError
 from sneaker.limits import MAX_UNWANTED_FEEDS
@@ -26,10 +27,7 @@ from sneaker.refs import FeedRef
 from sneaker.wire.ebt.notes import MessageItem, Note, NotesItem, encode_note, format_notes, parse_item
 from sneaker.wire.ebt.overdue import OverdueFeeds
 
-if TYPE_CHECKING:
-    from sneaker.wire.ebt.replicator import Replicator
-
-__all__ = ["ClockReceived", "EbtConnection", "EbtEvent", "OwnMessageSeen", "Run"]
+__all__ = ["ClockReceived", "EbtConnection", "EbtEvent", "OwnMessageSeen", "Run", "SharedState"]
 
 
 class ClockReceived(NamedTuple):
@@ -77,12 +75,40 @@ class _Feed:
         self.gap = 0
 
 
+class SharedState(Protocol):
+    """What all connections share, as one of them sees it; ``Replicator`` says what each part means."""
+
+    me: FeedRef | None
+    wanted: Collection[FeedRef]
+    now: float
+    fetching: dict[FeedRef, int]
+    moved_at: dict[FeedRef, float]
+
+    def sequence(self, feed: FeedRef) -> int:
+        """Return how far our store is in ``feed``, 0 for nothing."""
+
+    def shares(self, feed: FeedRef) -> bool:
+        """Whether peers may have ``feed`` from us."""
+
+    def is_alive(self, connection: EbtConnection) -> bool:
+        """Whether a connection goes on."""
+
+    def receiver(self, feed: FeedRef) -> EbtConnection | None:
+        """Return the connection that is asked for ``feed``."""
+
+    def asked(self, feed: FeedRef, connection: EbtConnection, receive: bool) -> None:
+        """Remember that ``connection`` is asked for ``feed``, or was told not to send it."""
+
+    def released(self, feed: FeedRef, connection: EbtConnection) -> None:
+        """Ask somebody else for a feed that ``connection`` will not give."""
+
+
 class EbtConnection:
     """One ``ebt.replicate`` stream; made by ``Replicator.connect``."""
 
     def __init__(
         self,
-        shared: Replicator,
+        shared: SharedState,
         peer: FeedRef,
         *,
         client: bool,
@@ -146,7 +172,7 @@ class EbtConnection:
         """
         return self._clock
 
-    def refuse(self, feed: FeedRef) -> None:
+    def refuse_feed(self, feed: FeedRef) -> None:
         """Exchange nothing of ``feed`` with this peer any more: what it sent breaks the feed's rules or forks it."""
         self._refused.add(feed)
         self._deny(feed, self._feed(feed))
@@ -261,7 +287,7 @@ class EbtConnection:
 
     @property
     def _is_alive(self) -> bool:
-        return self._shared.connections.get(self.peer) is self
+        return self._shared.is_alive(self)
 
     def _is_missing(self, feed: FeedRef) -> bool:
         return self.started and self.claims(feed) > self._shared.sequence(feed) and self._wants(feed)

@@ -69,6 +69,10 @@ class Replicator:
         """The connections by peer: after every change look which of them ``wants_to_send``."""
         return self._connections
 
+    def is_alive(self, connection: EbtConnection) -> bool:
+        """Whether a connection goes on."""
+        return self._connections.get(connection.peer) is connection
+
     def sequence(self, feed: FeedRef) -> int:
         """Return how far our store is in ``feed``, 0 for nothing."""
         return self._clock.get(feed, 0)
@@ -101,7 +105,7 @@ class Replicator:
 
     def disconnect(self, connection: EbtConnection) -> None:
         """Forget a stream that ended; the feeds it was asked for are asked from others. Harmless the second time."""
-        if self._connections.get(connection.peer) is not connection:
+        if not self.is_alive(connection):
             return
         del self._connections[connection.peer]
         for feed in [feed for feed, receiver in self._receivers.items() if receiver is connection]:

@@ -1,7 +1,9 @@
-"""One authenticated connection: a socket, the box stream and a muxrpc session, and who is told what comes.
+"""One authenticated connection: a byte stream, the box stream and a muxrpc session, and who is told what comes.
+
+It knows no protocol: which calls there are, and what they mean, the services say.
 
 The reader hands every item to whoever has the call, at once and without waiting; the writer sends what has gathered.
-Whoever sends much waits for ``room`` first, and nothing is read while too much is unconsumed (here or, by ``may_read``,
+Whoever sends much waits for ``wait_for_room`` first, and nothing is read while too much is unconsumed (here or, by ``may_read``,
 in the whole program).  So what a peer can make us hold is bounded, whatever it does.
 """
 
@@ -10,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from sneaker.errors import CallRefused, ConnectionLost, LocalProtocolError, NetworkError, RemoteProtocolError
-from sneaker.net.receivers import Receiver
+from sneaker.net.transports.transport import ByteStream
 from sneaker.refs import FeedRef
 from sneaker.wire.boxstream import Boxer, Unboxer
 from sneaker.wire.handshake import BoxKeys
@@ -31,7 +33,7 @@ from sneaker.wire.muxrpc.packets import BodyKind
 from sneaker.wire.muxrpc.session import CLOSED_TEXT, Session
 from sneaker.wire.stream_reader import GOODBYE, NEED_DATA
 
-__all__ = ["Connection"]
+__all__ = ["PeerSession", "SendOnly", "StreamReceiver"]
 
 # What is read at once: a hundred messages or so, some milliseconds of work during which nobody else gets a turn.
 READ_BYTES = 128 * 1024
@@ -51,7 +53,27 @@ SILENCE_S = 240.0
 STUCK_S = 60.0
 
 
-class Connection:
+class StreamReceiver(Protocol):
+    """Who gets what the peer sends for a call.  Neither method may wait."""
+
+    def item_received(self, kind: BodyKind, body: bytes) -> None:
+        """Take an item, and see to it that ``PeerSession.consumed`` is called for it one day."""
+
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
+        """Nothing more comes; if ``still_open``, our side of the call may still send and has to be ended."""
+
+
+class SendOnly:
+    """The receiver of a stream on which only we send; whoever sends on it notices when it is gone."""
+
+    def item_received(self, kind: BodyKind, body: bytes) -> None:
+        """A source takes nothing."""
+
+    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
+        """Nothing is to be done."""
+
+
+class PeerSession:
     """A connection after its handshake.  ``run`` it once; the other methods are for the same event loop."""
 
     def __init__(
@@ -59,16 +81,15 @@ class Connection:
         peer: FeedRef,
         keys: BoxKeys,
         trailing_data: bytes,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        stream: ByteStream,
         *,
         dialled: bool,
-        session: Session | None = None,
+        muxrpc: Session | None = None,
     ) -> None:
         """``trailing_data`` of the handshake; ``dialled``: by us."""
         self.peer = peer
         self.dialled = dialled
-        self.session = session or Session()
+        self.muxrpc = muxrpc or Session()
         #: Why the connection broke, None if it ended in peace or goes on.
         self.error: Exception | None = None
         #: Whether more may be read now, beside what this connection knows itself.
@@ -81,14 +102,14 @@ class Connection:
         self.started_at = self._sent_at = self.heard_at
         self.bytes_received = self.bytes_sent = 0
         self._time = loop.time
-        self._reader = reader
-        self._writer = writer
+        self._reader = stream.reader
+        self._writer = stream.writer
         self._boxer = Boxer(keys.encrypt_key, keys.encrypt_nonce)
         self._unboxer = Unboxer(keys.decrypt_key, keys.decrypt_nonce)
         if trailing_data:
             self._unboxer.receive_data(trailing_data)
         self._answers: dict[int, asyncio.Future[AnswerReceived]] = {}
-        self._receivers: dict[int, Receiver] = {}
+        self._receivers: dict[int, StreamReceiver] = {}
         self._something_to_send = asyncio.Event()
         self._has_room = asyncio.Event()
         self._resumed = asyncio.Event()
@@ -96,11 +117,10 @@ class Connection:
         self._ended = asyncio.Event()
         self._asked_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        sock = writer.get_extra_info("peername")
         #: Where the other end is, for people: "host:port".
-        self.remote = f"{sock[0]}:{sock[1]}" if isinstance(sock, tuple) else ""
-        #: The IP address of the other end.
-        self.host = str(sock[0]) if isinstance(sock, tuple) else ""
+        self.remote = stream.remote
+        #: The IP address of the other end, "" if there is none.
+        self.host = stream.host
 
     # ------------------------------------------------------------------------------------------ life
 
@@ -112,11 +132,11 @@ class Connection:
         except asyncio.CancelledError:
             self.error = self.error or ConnectionLost("the connection was closed")
         except Exception as error:
-            self._note(error)
+            self._keep_reason(error)
         try:
             await self._wind_up(writing)
         except Exception as error:
-            self._note(error)
+            self._keep_reason(error)
         finally:
             self._writer.close()
             with contextlib.suppress(OSError, TimeoutError):
@@ -129,7 +149,7 @@ class Connection:
         self._has_room.set()
         writing.cancel()
         await asyncio.wait([writing])
-        self._say_goodbye()
+        self._send_goodbye()
         try:
             self._fail_calls()
         finally:
@@ -138,24 +158,24 @@ class Connection:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=5)
 
-    def fail(self, error: Exception) -> None:
+    def fail_with(self, error: Exception) -> None:
         """End now, because of ``error``: whatever goes wrong on behalf of a connection is the end of that connection."""
-        self._note(error)
+        self._keep_reason(error)
         self.abort()
 
-    def _note(self, error: Exception) -> None:
+    def _keep_reason(self, error: Exception) -> None:
         """Keep the first reason, but a bug or a broken protocol rather than that the connection was lost."""
         if self.error is None or (_is_loss(self.error) and not _is_loss(error)):
             self.error = error
 
-    async def close(self, reason: str | None = None) -> None:
+    async def hang_up(self, reason: str | None = None) -> None:
         """Say goodbye, wait a moment for the peer's, and end; ``reason`` becomes ``error``."""
         if reason is not None and self.error is None:
             self.error = ConnectionLost(reason)
         if not self._closing:
             self._closing = True
             self._fail_calls()
-            self.session.goodbye()
+            self.muxrpc.goodbye()
             self._something_to_send.set()
             self._has_room.set()
             self._resumed.set()
@@ -179,20 +199,21 @@ class Connection:
         """Whether nothing new can be done with this connection."""
         return self._closing
 
-    def tick(self) -> None:
+    def check_liveness(self) -> None:
         """To be called about once a second: notices peers that are gone or take nothing."""
         now = self._time()
-        if self.session.outgoing_bytes and now - self._sent_at > STUCK_S:
+        if self.muxrpc.outgoing_bytes and now - self._sent_at > STUCK_S:
             self.abort("the peer takes nothing any more")
         elif now - self.heard_at > SILENCE_S and not self._is_paused():
             self.abort("the peer is silent")
-        elif now - self.heard_at > KEEPALIVE_S and now - self._asked_at > KEEPALIVE_S and not self._closing:
-            self._asked_at = now
-            self.spawn(self._ask_for_life())
 
-    async def _ask_for_life(self) -> None:
-        with contextlib.suppress(CallRefused, NetworkError):
-            await self.call(["whoami"], timeout_s=SILENCE_S)
+    def sign_of_life_due(self) -> bool:
+        """Whether the peer has been silent so long that it should be asked something; True once for each silence."""
+        now = self._time()
+        if now - self.heard_at <= KEEPALIVE_S or now - self._asked_at <= KEEPALIVE_S or self._closing:
+            return False
+        self._asked_at = now
+        return True
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine that ends with the connection, and ends it if it raises anything but that it is lost."""
@@ -209,7 +230,7 @@ class Connection:
         except (NetworkError, CallRefused, LocalProtocolError):
             pass
         except Exception as error:
-            self.fail(error)
+            self.fail_with(error)
 
     # ------------------------------------------------------------------------------------------ calls of ours
 
@@ -231,7 +252,9 @@ class Connection:
         finally:
             self._answers.pop(number, None)
 
-    def open(self, name: Sequence[str], kind: CallKind, arguments: Sequence[object], receiver: Receiver) -> int:
+    def open_stream(
+        self, name: Sequence[str], kind: CallKind, arguments: Sequence[object], receiver: StreamReceiver
+    ) -> int:
         """Open a stream to the peer and return its number; raises ConnectionLost."""
         number = self._request(name, kind, arguments)
         self._receivers[number] = receiver
@@ -240,13 +263,13 @@ class Connection:
     def _request(self, name: Sequence[str], kind: CallKind, arguments: Sequence[object]) -> int:
         if self._closing:
             raise ConnectionLost("the connection has ended")
-        number = self.session.request(name, kind, arguments)
-        self.wake()
+        number = self.muxrpc.request(name, kind, arguments)
+        self.wake_writer()
         return number
 
     # ------------------------------------------------------------------------------------------ both kinds of calls
 
-    def attach(self, call: int, receiver: Receiver) -> None:
+    def attach_receiver(self, call: int, receiver: StreamReceiver) -> None:
         """Let ``receiver`` have a call that the peer opened."""
         self._receivers[call] = receiver
 
@@ -254,44 +277,44 @@ class Connection:
         """Whether a stream that somebody is attached to goes on."""
         return not self._closing and call in self._receivers
 
-    def send(self, call: int, body: bytes, kind: BodyKind = BodyKind.JSON) -> None:
+    def send_item(self, call: int, body: bytes, kind: BodyKind = BodyKind.JSON) -> None:
         """Send an item; nothing happens if the call is over."""
         if self.is_open(call):
-            self.session.send(call, body, kind)
-            self.wake()
+            self.muxrpc.send(call, body, kind)
+            self.wake_writer()
 
-    def answer(self, call: int, body: bytes, kind: BodyKind = BodyKind.JSON) -> None:
+    def answer_call(self, call: int, body: bytes, kind: BodyKind = BodyKind.JSON) -> None:
         """Answer an async call of the peer's; nothing happens if it is over."""
         if not self._closing:
             with contextlib.suppress(LocalProtocolError):
-                self.session.answer(call, body, kind)
-            self.wake()
+                self.muxrpc.answer(call, body, kind)
+            self.wake_writer()
 
-    def end(self, call: int, error: str | None = None) -> None:
+    def end_call(self, call: int, error: str | None = None) -> None:
         """End our side of a call, or refuse it; nothing happens if it is over."""
         if error is not None:
             self._receivers.pop(call, None)
         if not self._closing:
             with contextlib.suppress(LocalProtocolError):
-                self.session.end(call, error)
-            self.wake()
+                self.muxrpc.end(call, error)
+            self.wake_writer()
 
     def consumed(self, call: int, size: int) -> None:
         """Say that ``size`` bytes of a call are dealt with, so that more may be read."""
-        self.session.consumed(call, size)
+        self.muxrpc.consumed(call, size)
         self._resumed.set()
 
-    def wake(self) -> None:
+    def wake_writer(self) -> None:
         """Let the writer send what has gathered."""
         self._something_to_send.set()
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         """Say that ``may_read`` may have changed."""
         self._resumed.set()
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Wait until something large may be sent; raises ConnectionLost."""
-        while not self._closing and self.session.outgoing_bytes >= ROOM_BYTES:
+        while not self._closing and self.muxrpc.outgoing_bytes >= ROOM_BYTES:
             self._has_room.clear()
             await self._has_room.wait()
         if self._closing:
@@ -300,7 +323,7 @@ class Connection:
     # ------------------------------------------------------------------------------------------ reading
 
     def _is_paused(self) -> bool:
-        return not self._closing and (self.session.wants_pause or not self.may_read())
+        return not self._closing and (self.muxrpc.wants_pause or not self.may_read())
 
     async def _read(self) -> None:
         self._take_plain()  # what came along with the handshake
@@ -323,7 +346,7 @@ class Connection:
                 return
 
     def _take_plain(self) -> None:
-        unboxer, session = self._unboxer, self.session
+        unboxer, muxrpc = self._unboxer, self.muxrpc
         parts: list[bytes] = []
         ended = False
         try:
@@ -334,15 +357,15 @@ class Connection:
                 parts.append(plain)
         finally:
             if parts:
-                session.receive_data(b"".join(parts))
+                muxrpc.receive_data(b"".join(parts))
                 self._dispatch_all()
         if ended:
-            session.receive_data(b"")
+            muxrpc.receive_data(b"")
             self._dispatch_all()
-        self.wake()
+        self.wake_writer()
 
     def _dispatch_all(self) -> None:
-        next_event = self.session.next_event
+        next_event = self.muxrpc.next_event
         while (event := next_event()) is not NEED_DATA:
             self._dispatch(event)
 
@@ -350,14 +373,14 @@ class Connection:
         if isinstance(event, ItemReceived):
             receiver = self._receivers.get(event.call)
             if receiver is None:
-                self.session.consumed(event.call, len(event.body))
+                self.muxrpc.consumed(event.call, len(event.body))
             else:
                 receiver.item_received(event.kind, event.body)
         elif isinstance(event, RequestReceived):
             try:
                 self.on_request(event)
             except CallRefused as error:
-                self.end(event.call, error.message)
+                self.end_call(event.call, error.message)
         elif isinstance(event, AnswerReceived):
             answer = self._answers.pop(event.call, None)
             if answer is not None and not answer.done():
@@ -390,13 +413,13 @@ class Connection:
     # ------------------------------------------------------------------------------------------ writing
 
     async def _write(self) -> None:
-        writer, session = self._writer, self.session
+        writer, muxrpc = self._writer, self.muxrpc
         writer.transport.set_write_buffer_limits(high=ROOM_BYTES)
         while True:
             await self._something_to_send.wait()
             self._something_to_send.clear()
-            while session.outgoing_bytes:
-                data = self._boxer.box(session.data_to_send())
+            while muxrpc.outgoing_bytes:
+                data = self._boxer.box(muxrpc.data_to_send())
                 self._has_room.set()
                 self._resumed.set()
                 self.bytes_sent += len(data)
@@ -405,12 +428,12 @@ class Connection:
                 await writer.drain()
                 self._sent_at = self._time()
 
-    def _say_goodbye(self) -> None:
+    def _send_goodbye(self) -> None:
         """The last words, as far as the socket takes them."""
         with contextlib.suppress(OSError, RuntimeError, LocalProtocolError):
             if not self._writer.transport.is_closing() and self.error is None:
-                self.session.goodbye()
-                self._writer.write(self._boxer.box(self.session.data_to_send()) + self._boxer.goodbye())
+                self.muxrpc.goodbye()
+                self._writer.write(self._boxer.box(self.muxrpc.data_to_send()) + self._boxer.goodbye())
 
 
 def _is_loss(error: Exception) -> bool:

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from sneaker.errors import AddressError, LocalProtocolError, RemoteProtocolError, SneakerError
+from sneaker.net.context import NetContext
 from sneaker.net.interfaces import find_interfaces, is_own_address
-from sneaker.net.node import Node
-from sneaker.net.reasons import reason_of
+from sneaker.net.socket_errors import socket_error_words
 from sneaker.wire.address import Address, net_address
 from sneaker.wire.beacon import (
     LEGACY_PORT,
@@ -28,7 +28,7 @@ from sneaker.wire.beacon import (
     encode_normal,
 )
 
-__all__ = ["Discovery"]
+__all__ = ["LanDiscovery"]
 
 # What ssb-lan has; it forgets a peer after 10 s.
 _INTERVAL_S = 2.0
@@ -38,19 +38,26 @@ _MAX_PACKETS = 400
 _MAX_PACKETS_EACH = 24
 
 
-class Discovery:
+class LanDiscovery:
     """Announces this peer where it can be reached, and reports the addresses of others."""
 
     def __init__(
-        self, node: Node, port_at: Callable[[str], int | None], on_found: Callable[[Address, bool], None]
+        self,
+        context: NetContext,
+        port_at: Callable[[str], int | None],
+        *,
+        peer_heard: Callable[[Address, bool], None],
+        own_key_heard: Callable[[Address, bool], None],
     ) -> None:
         """``port_at``: where an address of ours is listened on, None if it is not.
 
-        ``on_found`` is called for every packet of somebody else: with the address, and whether its owner signed it.
+        ``peer_heard`` is called for every packet of somebody else: with the address, and whether its owner signed it.
+        ``own_key_heard`` for those that name our own key at another machine.
         """
-        self._node = node
+        self._context = context
         self._port_at = port_at
-        self._on_found = on_found
+        self._peer_heard = peer_heard
+        self._own_key_heard = own_key_heard
         self._transports: list[asyncio.DatagramTransport] = []
         self._task: asyncio.Task[None] | None = None
         self._packets: Counter[str] = Counter()
@@ -63,11 +70,11 @@ class Discovery:
             try:
                 sock = _listening_socket(port)
             except OSError as error:
-                self._node.say(f"cannot listen for peers on UDP port {port}: {reason_of(error)}")
+                self._context.remark(f"cannot listen for peers on UDP port {port}: {socket_error_words(error)}")
                 continue
             transport, _ = await loop.create_datagram_endpoint(lambda decode=decode: _Listener(self, decode), sock=sock)  # type: ignore[misc]
             self._transports.append(transport)
-        self._task = asyncio.create_task(self._node.go_on(self._run))
+        self._task = asyncio.create_task(self._context.background.repeat_for_ever(self._run))
 
     async def stop(self) -> None:
         """End."""
@@ -79,7 +86,7 @@ class Discovery:
             transport.close()
 
     def _decode_normal(self, data: bytes) -> Beacon:
-        return decode_normal(data, self._node.home.caps.network_key)
+        return decode_normal(data, self._context.home.caps.network_key)
 
     async def _run(self) -> None:
         while True:
@@ -93,10 +100,13 @@ class Discovery:
             if port is None:
                 continue  # nobody there could connect
             try:
-                address = net_address(interface.address, port, self._node.me)
+                address = net_address(interface.address, port, self._context.me)
                 packets = (
                     (encode_legacy(address), LEGACY_PORT),
-                    (encode_normal((address,), self._node.home.caps.network_key, self._node.home.keypair), NORMAL_PORT),
+                    (
+                        encode_normal((address,), self._context.home.caps.network_key, self._context.home.keypair),
+                        NORMAL_PORT,
+                    ),
                 )
             except (AddressError, LocalProtocolError):
                 continue
@@ -111,7 +121,7 @@ class Discovery:
             except OSError as error:
                 if not self._complained:
                     self._complained = True
-                    self._node.say(f"cannot announce this peer on {interface.name}: {reason_of(error)}")
+                    self._context.remark(f"cannot announce this peer on {interface.name}: {socket_error_words(error)}")
 
     def packet_received(self, data: bytes, host: str, decode: Callable[[bytes], Beacon]) -> None:
         """Look at a packet."""
@@ -120,19 +130,19 @@ class Discovery:
         self._packets[host] += 1
         try:
             beacon = decode(data)
-            places = [place for place in beacon.addresses if place.transport.name == "net" and place.port is not None]
-            here = [place for place in places if place.host == host]
-            if not places or (beacon.key == self._node.me and is_own_address(host)):
+            named = [each for each in beacon.addresses if each.transport.name == "net" and each.port is not None]
+            here = [each for each in named if each.host == host]
+            if not named or (beacon.key == self._context.me and is_own_address(host)):
                 return
-            address = net_address(host, (here or places)[0].port or 0, beacon.key)
-            heard = self._node.own_key.heard if beacon.key == self._node.me else self._on_found
+            address = net_address(host, (here or named)[0].port or 0, beacon.key)
+            heard = self._own_key_heard if beacon.key == self._context.me else self._peer_heard
             heard(address, beacon.verified and bool(here))
         except (RemoteProtocolError, SneakerError):
             return
 
 
 class _Listener(asyncio.DatagramProtocol):
-    def __init__(self, discovery: Discovery, decode: Callable[[bytes], Beacon]) -> None:
+    def __init__(self, discovery: LanDiscovery, decode: Callable[[bytes], Beacon]) -> None:
         self._discovery = discovery
         self._decode = decode
 

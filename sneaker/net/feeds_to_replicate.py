@@ -1,4 +1,4 @@
-"""Who gets what: the follow graph, read from the store and kept up to date.
+"""Which feeds are replicated over the network, and who gets what: computed from the follow graph in the store.
 
 What we replicate is our own feed and everybody within ``hops`` of it, explicit follows in any case; feeds that we hold
 besides (a stick brought them) are given to those who ask, and not asked for.  Whom we block gets nothing at all, and of
@@ -13,13 +13,13 @@ from sneaker.refs import FeedRef
 from sneaker.social import NEAR_HOPS, EdgeState, find_hops
 from sneaker.store.store import Store
 
-__all__ = ["DEFAULT_HOPS", "Policy", "read_policy"]
+__all__ = ["DEFAULT_HOPS", "ReplicationPolicy", "read_replication_policy"]
 
 DEFAULT_HOPS = NEAR_HOPS
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class ReplicationPolicy:
     """One state of the follow graph, seen from us.
 
     ``hops``: distance of the feeds to replicate; ``blocked`` by us; ``forked`` feeds, which take nothing more;
@@ -54,7 +54,7 @@ class Policy:
         return self.blockers.get(peer, frozenset())
 
 
-def read_policy(store: Store, me: FeedRef, hops: int = DEFAULT_HOPS) -> Policy:
+def read_replication_policy(store: Store, me: FeedRef, hops: int = DEFAULT_HOPS) -> ReplicationPolicy:
     """Read the follow graph; takes a while if it is large."""
     edges: dict[FeedRef, dict[FeedRef, int]] = {}
     blockers: dict[FeedRef, set[FeedRef]] = {}
@@ -65,7 +65,7 @@ def read_policy(store: Store, me: FeedRef, hops: int = DEFAULT_HOPS) -> Policy:
     distances = find_hops(edges, me, max(hops, 1))
     near = {feed: distance for feed, distance in distances.items() if distance >= 0}
     near[me] = 0
-    return Policy(
+    return ReplicationPolicy(
         me,
         near,
         frozenset(store.blocked(me)),

@@ -1,14 +1,14 @@
-"""Why the network does not do what we want, in the system's words and without asyncio's around them."""
+"""Why a socket does not do what we want, in the system's words and without asyncio's around them."""
 
 from __future__ import annotations
 
 import os
 import socket
 
-__all__ = ["reason_of"]
+__all__ = ["socket_error_words"]
 
 
-def reason_of(error: OSError) -> str:
+def socket_error_words(error: OSError) -> str:
     """Return the reason in lower case: "connection refused"."""
     if isinstance(error, socket.gaierror):
         return (error.strerror or "its name cannot be looked up").lower()

@@ -1,4 +1,4 @@
-"""The way of messages from all connections into the store: one thread in front of the one door in.
+"""Messages of all connections are gathered here and handed to the store: one thread in front of the one door in.
 
 It takes what has gathered, has it checked and committed, and only then says so.  While there is nothing to do it holds
 no lock, so that ``sneaker publish`` and others can write; while there is much, it lets go now and then.  A single
@@ -22,12 +22,12 @@ from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.message import Compact, Message
 from sneaker.ingest.ingest import Ingest
 from sneaker.ingest.reports import Code, Refusal
-from sneaker.net.connection import Connection
+from sneaker.net.peer_session import PeerSession
 from sneaker.refs import FeedRef
 from sneaker.signatures.pool import PROCESSES_FROM, Verifier
 from sneaker.store.store import Store
 
-__all__ = ["MAX_WAITING_BYTES", "Intake", "Offer", "Outcome", "Source"]
+__all__ = ["MAX_WAITING_BYTES", "MessageIntake", "Offer", "Outcome", "Source"]
 
 # Bytes of all connections together that may wait for the store: some seconds of work for a slow machine.
 MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -53,9 +53,9 @@ class Source(Protocol):
     """Who offers messages."""
 
     #: Where they come from: what goes wrong with them is the end of it.
-    connection: Connection
+    session: PeerSession
 
-    def settled(self, offers: list[Offer], outcome: Outcome) -> None:
+    def offers_settled(self, offers: list[Offer], outcome: Outcome) -> None:
         """Hear what became of offers; those beyond ``outcome.heads`` were refused, and ``outcome.reason`` says why."""
 
 
@@ -86,7 +86,7 @@ class Outcome(NamedTuple):
         return f"{named[0].code}: {named[0].detail}" if named else ""
 
 
-class Intake:
+class MessageIntake:
     """The thread, and what the event loop sees of it; ``on_outcome`` and the like are called in the thread."""
 
     def __init__(
@@ -120,7 +120,7 @@ class Intake:
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
     def start(self) -> None:
-        """Begin; ``offer`` and ``reported`` are to be called in the event loop that runs now."""
+        """Begin; ``offer_message`` and ``outcome_dealt_with`` are to be called in the event loop that runs now."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
@@ -142,14 +142,14 @@ class Intake:
         """Whether everything offered is committed and reported."""
         return self.waiting_bytes == 0
 
-    def expect(self, count: int) -> None:
+    def expect_messages(self, count: int) -> None:
         """Hear how many messages somebody has promised: what it takes to check many is made ready meanwhile."""
         if count >= PROCESSES_FROM:
             with self._changed:
                 self._much_is_promised = True
                 self._changed.notify()
 
-    def offer(self, offer: Offer) -> None:
+    def offer_message(self, offer: Offer) -> None:
         """Hand over a message; returns at once."""
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
@@ -162,7 +162,7 @@ class Intake:
             self._queue.extend(gathered)
             self._changed.notify()
 
-    def reported(self, outcome: Outcome) -> None:
+    def outcome_dealt_with(self, outcome: Outcome) -> None:
         """Say that an outcome has been dealt with."""
         self.waiting_bytes -= sum([len(offer.raw) for offer in outcome.offers])
 
@@ -217,7 +217,7 @@ class Intake:
                 now_ms=self._now_ms,
                 holds=True,
             ) as ingest:
-                self._sit(_Sitting(ingest, self._store, pending), batch, deadline)
+                self._take_in_while_locked(_LockedBatch(ingest, self._store, pending), batch, deadline)
         except StoreLocked:  # another process is writing
             with self._changed:
                 self._queue.extendleft(reversed(batch))
@@ -244,28 +244,28 @@ class Intake:
         for some in by_source.values():
             self._work(some)
 
-    def _sit(self, sitting: _Sitting, offers: list[Offer], deadline: float) -> None:
+    def _take_in_while_locked(self, locked: _LockedBatch, offers: list[Offer], deadline: float) -> None:
         """Take in offers for as long as there are any, but not longer than the lock may be held."""
         while True:
             if offers:
-                sitting.add(offers)
+                locked.add_offers(offers)
             in_time = time.monotonic() < deadline
             offers = self._take(0) if in_time else []
             # While something is being checked, others may come in time to be checked after it: nobody runs dry.
-            goes_on = bool(offers) or (in_time and sitting.poll(_POLL_S))
-            if goes_on and not sitting.is_commit_due:
+            goes_on = bool(offers) or (in_time and locked.poll(_POLL_S))
+            if goes_on and not locked.is_commit_due:
                 continue
-            outcome = sitting.settle(finish=not goes_on)
+            outcome = locked.settle(finish=not goes_on)
             self._on_outcome(outcome)
             if outcome.refusals:
-                return  # the next sitting has an account of its own
+                return  # the next batch has an account of its own
             if not goes_on:
                 offers = self._take(_LINGER_S) if in_time else []
                 if not offers:
                     return
 
 
-class _Sitting:
+class _LockedBatch:
     """The time for which the store's lock is held: which offers are taken in and not reported, how far feeds were."""
 
     def __init__(self, ingest: Ingest, store: Store, pending: list[Offer]) -> None:
@@ -280,7 +280,7 @@ class _Sitting:
     def is_commit_due(self) -> bool:
         return time.monotonic() >= self._commit_at
 
-    def add(self, offers: list[Offer]) -> None:
+    def add_offers(self, offers: list[Offer]) -> None:
         self._pending += offers
         for feed in {offer.feed for offer in offers}.difference(self._heads):
             self._heads[feed] = self._head(feed)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from sneaker.errors import CallRefused, LocalProtocolError, NetworkError
 from sneaker.escaping import escaped_json
 from sneaker.home.home import Home
-from sneaker.net.connection import Connection
-from sneaker.net.service import calling
+from sneaker.net.dial import dial_from_home
+from sneaker.net.own_key_elsewhere import proves_own_key_elsewhere
+from sneaker.net.peer_session import PeerSession
+from sneaker.net.services.admin import MANIFEST
 from sneaker.wire.address import Address
 from sneaker.wire.json_text import encode_json, parse_json
 from sneaker.wire.muxrpc.calls import CallKind, PeerError
@@ -35,17 +38,32 @@ async def call_peer(
     """
     name = method.split(".")
     values = [_parse_argument(text) for text in arguments]
-    async with calling(home, address) as connection:
+    async with _session_with(home, address) as session:
         if kind is None:
-            kind = await _find_kind(connection, name)
+            kind = await _find_kind(session, name)
         if kind is CallKind.ASYNC:
-            answer = await connection.call(name, values, timeout_s=600)
+            answer = await session.call(name, values, timeout_s=600)
             write(_printed(answer.kind, answer.body))
         else:
-            source = _Source(connection, write, limit)
-            source.call = connection.open(name, kind, values, source)
+            source = _Source(session, write, limit)
+            source.call = session.open_stream(name, kind, values, source)
             await source.over
     return True
+
+
+@asynccontextmanager
+async def _session_with(home: Home, address: Address) -> AsyncIterator[PeerSession]:
+    """Connect to a peer only to call it; raises AddressError, NetworkError or HandshakeError."""
+    session = await dial_from_home(home, address)
+    if proves_own_key_elsewhere(home.keypair.public, session):
+        home.store.own_keys.note_own_key(home.keypair.public, session.host)
+    running = asyncio.create_task(session.run())
+    try:
+        yield session
+        await session.hang_up()
+    finally:
+        session.abort()
+        await asyncio.wait([running])
 
 
 def _parse_argument(text: str) -> object:
@@ -57,10 +75,10 @@ def _parse_argument(text: str) -> object:
     return raw
 
 
-async def _find_kind(connection: Connection, name: list[str]) -> CallKind:
+async def _find_kind(session: PeerSession, name: list[str]) -> CallKind:
     """Ask the manifest; async if it does not say."""
     try:
-        level: object = (await connection.call(["manifest"])).value()
+        level: object = (await session.call(MANIFEST.name)).value()
     except (CallRefused, ValueError):
         return CallKind.ASYNC
     for part in name:
@@ -85,15 +103,15 @@ def _printed(kind: BodyKind, body: bytes) -> bytes:
 class _Source:
     """Writes the items of a source."""
 
-    def __init__(self, connection: Connection, write: Callable[[bytes], None], limit: int | None) -> None:
+    def __init__(self, session: PeerSession, write: Callable[[bytes], None], limit: int | None) -> None:
         self.call = 0
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._connection = connection
+        self._session = session
         self._write = write
         self._left = limit
 
     def item_received(self, kind: BodyKind, body: bytes) -> None:
-        self._connection.consumed(self.call, len(body))
+        self._session.consumed(self.call, len(body))
         if self.over.done():
             return
         try:
@@ -104,7 +122,7 @@ class _Source:
         if self._left is not None:
             self._left -= 1
             if self._left <= 0:
-                self._connection.end(self.call)
+                self._session.end_call(self.call)
                 self.over.set_result(None)
 
     def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
