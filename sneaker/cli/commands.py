@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from sneaker.cli import (
+    call,
     check,
     clock,
+    connect,
     demo,
     doctor,
     drive,
@@ -13,7 +15,8 @@ from sneaker.cli import (
     init_id,
     inspect_verify,
     log,
-    peer_connect,
+    once,
+    peer,
     publish,
     setup,
     status,
@@ -24,8 +27,10 @@ from sneaker.cli.app import app
 
 __all__ = [
     "app",
+    "call",
     "check",
     "clock",
+    "connect",
     "demo",
     "doctor",
     "drive",
@@ -34,7 +39,8 @@ __all__ = [
     "init_id",
     "inspect_verify",
     "log",
-    "peer_connect",
+    "once",
+    "peer",
     "publish",
     "setup",
     "status",

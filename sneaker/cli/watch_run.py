@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sneaker.cli.app import JsonOption, command, settings
-from sneaker.cli.peer_connect import TO_DO_ONCE, Done, Once, run_peer_service
+from sneaker.cli.peer import run_peer_service
 from sneaker.errors import ExitCode
 from sneaker.home.config import Config, load_config
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sneaker.devices.inbox import Inbox
     from sneaker.devices.watch import Watcher
 
-__all__: list[str] = []
+__all__ = ["DoneOnce", "sync_sticks_once"]
 
 InboxOption = Annotated[
     list[Path] | None,
@@ -149,8 +149,17 @@ def _attend_once(watching: _Watching) -> bool:
         watching.reporter.close()
 
 
-def _sync_sticks(asked: Once) -> Done | None:
-    """What 'once' does about sticks and inboxes."""
+@dataclass(frozen=True, slots=True)
+class DoneOnce:
+    """What came of one thing that 'once' does: for ``--json``, for people, and whether all of it worked."""
+
+    value: list[Any]
+    lines: list[str]
+    complete: bool
+
+
+def sync_sticks_once() -> DoneOnce | None:
+    """Sync the sticks that are plugged in and take in the inboxes, for 'once'; None if that was stopped."""
     watching = _prepare([], json=False)
     lines: list[str] = []
     values: list[Event] = []
@@ -162,10 +171,7 @@ def _sync_sticks(asked: Once) -> Done | None:
     watching.reporter.collect = collect
     if not _attend_once(watching):
         return None
-    return Done(values, lines or ["no enrolled stick is plugged in"], not watching.reporter.incomplete)
-
-
-TO_DO_ONCE.insert(0, ("drives", _sync_sticks))
+    return DoneOnce(values, lines or ["no enrolled stick is plugged in"], not watching.reporter.incomplete)
 
 
 @command()
