@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -11,11 +10,10 @@ from typing import Self
 from sneaker.caps import Caps
 from sneaker.errors import HomeMissing, KeysError
 from sneaker.files.atomic_write import new_file, output_errors
-from sneaker.home.copy_detection import read_note, write_note
 from sneaker.home.folder import make_home_folder
+from sneaker.home.origin import Origin, read_origin, write_origin
 from sneaker.home.secret_file import load_secret, save_secret
 from sneaker.keys import Keypair
-from sneaker.refs import FeedRef
 from sneaker.store.blobs import BlobStore
 from sneaker.store.store import Store
 
@@ -23,17 +21,13 @@ __all__ = [
     "SECRET_NAME",
     "STORE_NAME",
     "Home",
-    "Origin",
     "create_home",
     "open_home",
-    "read_origin",
     "reopen_store",
-    "write_origin",
 ]
 
 SECRET_NAME = "secret"  # noqa: S105 (the name of a file)
 STORE_NAME = "store.sqlite"
-_ORIGIN_NAME = "origin.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,42 +49,6 @@ class Home:
     def close(self) -> None:
         """Close the store."""
         self.store.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Whose home a folder is, and where it is at home; see ``own_feed.fork_guard``.
-
-    ``name`` is a random one, which this home and its copies have and no other.  ``adopted`` says that the identity comes
-    from elsewhere and may have published there.  ``is_here`` is that of the note.
-    """
-
-    feed: str
-    name: str
-    adopted: bool
-    is_here: bool | None
-
-
-def read_origin(path: Path) -> Origin | None:
-    """Return the origin of the home at ``path``; None if there is none, or it cannot be read."""
-    note = read_note(path / _ORIGIN_NAME)
-    if note is None:
-        return None
-    feed, name = note.fields.get("feed"), note.fields.get("name")
-    if not isinstance(feed, str) or not isinstance(name, str):
-        return None
-    return Origin(feed, name, note.fields.get("adopted") is not False, note.is_here)
-
-
-def write_origin(path: Path, feed: FeedRef, *, name: str | None = None, adopted: bool = False) -> str:
-    """Write down that the home at ``path`` is that of ``feed``, here; return its name, a new one if none is given.
-
-    Raises OutputError.
-    """
-    chosen = name if name is not None else secrets.token_hex(16)
-    with output_errors(path / _ORIGIN_NAME):
-        write_note(path / _ORIGIN_NAME, {"feed": str(feed), "name": chosen, "adopted": adopted})
-    return chosen
 
 
 def _open_store(path: Path, keypair: Keypair) -> Store:

@@ -35,7 +35,8 @@ from sneaker.errors import (
     UsageError,
 )
 from sneaker.feed.message import Head, Message
-from sneaker.home.home import Home, read_origin, write_origin
+from sneaker.home.home import Home
+from sneaker.home.origin import read_origin, write_origin
 from sneaker.ingest.ingest import Ingest
 from sneaker.limits import PUBLISH_WAIT_S
 from sneaker.own_feed.claims import contradicting

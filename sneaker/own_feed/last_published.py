@@ -20,7 +20,8 @@ from sneaker.feed.message import Head, Message
 from sneaker.files.atomic_write import check_may_replace, reason_of
 from sneaker.files.permissions import make_private_folder
 from sneaker.home.copy_detection import read_note, write_note
-from sneaker.home.home import Home, read_origin
+from sneaker.home.home import Home
+from sneaker.home.origin import read_origin
 from sneaker.limits import PUBLISH_WAIT_S
 from sneaker.refs import MessageRef
 from sneaker.store.database import WriterLock

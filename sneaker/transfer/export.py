@@ -20,9 +20,9 @@ from sneaker.home.home import Home
 from sneaker.own_feed.claims import note_card
 from sneaker.planning.send_order import Order, Range, joined, plan, slowest
 from sneaker.refs import BlobRef, FeedRef
+from sneaker.transfer.add_parity import append_parity, plain_limit
 from sneaker.transfer.export_readers import Reader, read_reader
 from sneaker.transfer.pack import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, Progress, pack
-from sneaker.transfer.parity_files import append_parity, plain_limit
 from sneaker.transfer.sources import BUNDLE_SUFFIX, ENCRYPTED_SUFFIX
 
 __all__ = [

@@ -23,7 +23,7 @@ from sneaker.own_feed.claims import Hearsay
 from sneaker.refs import encode_base64
 from sneaker.store.rows import Peer, PeerKind
 from sneaker.store.store import Store
-from sneaker.transfer.parity_files import repaired_file
+from sneaker.transfer.repair_from_parity import repaired_file
 from sneaker.transfer.sources import READ_BYTES, Kind, sniff
 from sneaker.transfer.staging import HeldRecords
 

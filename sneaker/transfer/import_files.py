@@ -21,7 +21,7 @@ from sneaker.ingest.incoming_blobs import IncomingBlobs
 from sneaker.ingest.ingest import Ingest
 from sneaker.ingest.reports import KNOWN, ImportReport, SourceReport
 from sneaker.own_feed.claims import Hearsay, NamedPlaces
-from sneaker.transfer.hops import Selection
+from sneaker.transfer.feeds_to_import import FeedSelection
 from sneaker.transfer.import_bundle import BundleImport
 from sneaker.transfer.read_log import LogEntry, LogTally, read_log
 from sneaker.transfer.sources import (
@@ -49,7 +49,7 @@ class ImportSession:
         home: Home,
         ingest: Ingest,
         *,
-        selection: Selection | None,
+        selection: FeedSelection | None,
         dry_run: bool,
         now_ms: Callable[[], int],
         progress: Callable[[int], None],
@@ -253,7 +253,7 @@ def importing(
 
     ``by_hand`` says that the person chose what is imported: then what a log names of our own feed counts as a claim.
     """
-    selection = Selection(home, hops) if hops is not None else None
+    selection = FeedSelection(home, hops) if hops is not None else None
     wanted = selection.takes if selection is not None else None
     with Ingest(home.store, caps=home.caps, wanted=wanted, workers=workers, now_ms=now_ms, dry_run=dry_run) as ingest:
         yield ImportSession(

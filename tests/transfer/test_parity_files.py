@@ -11,7 +11,7 @@ import pytest
 from sneaker.bundle import parity
 from sneaker.bundle.frames import FOOTER_BYTES, FRAME_BYTES
 from sneaker.bundle.parity import SECTOR_BYTES, Layout
-from sneaker.transfer.parity_files import repaired_file
+from sneaker.transfer.repair_from_parity import repaired_file
 from tests.command_line import sneaker
 from tests.homes import fixture_log, home, log_lines, pack, take
 

@@ -9,51 +9,16 @@ from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sneaker.bundle.frames import FOOTER_BYTES
 from sneaker.bundle.parity import (
     SECTOR_BYTES,
     Read,
     Repair,
     overlaid,
-    parity_bytes,
-    parity_footer,
-    parity_records,
     repair,
 )
 from sneaker.transfer.staging import NamelessFile
 
-__all__ = ["append_parity", "plain_limit", "repaired_file"]
-
-
-def append_parity(file: BinaryIO, tag: bytes, first_record_number: int, percent: int) -> None:
-    """Put parity records into a finished bundle, between its trailer and its footer.
-
-    ``file`` stands at its end and can be read; ``tag`` and ``first_record_number`` continue its records.
-    """
-    file.flush()
-    size = file.tell() - FOOTER_BYTES
-    descriptor = file.fileno()
-
-    def read(offset: int, length: int) -> bytes:
-        return os.pread(descriptor, length, offset)
-
-    # The protected bytes are not touched by what is written behind them, so both can go on at once.
-    file.seek(size)
-    for piece in parity_records(read, size, tag, first_record_number, percent):
-        file.write(piece)
-    file.write(parity_footer(size))
-
-
-def plain_limit(limit: int, percent: int) -> int:
-    """Return how large a bundle may be so that it is not larger than ``limit`` with its parity."""
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        if middle + parity_bytes(middle, percent) + FOOTER_BYTES <= limit:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+__all__ = ["repaired_file"]
 
 
 def repaired_file(file: BinaryIO, folder: Path) -> tuple[BinaryIO, Repair] | None:

@@ -6,10 +6,10 @@ from sneaker.home.home import Home
 from sneaker.refs import FeedRef
 from sneaker.social import replicated
 
-__all__ = ["Selection"]
+__all__ = ["FeedSelection"]
 
 
-class Selection:
+class FeedSelection:
     """The feeds within ``hops`` of us.  New contact messages may bring more feeds near; ``has_widened`` says that they did."""
 
     def __init__(self, home: Home, hops: int) -> None:
