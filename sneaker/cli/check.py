@@ -56,11 +56,11 @@ def check(
                 rebuilt = rebuild(opened.store, caps=opened.caps, now_ms=now_ms, progress=progress)
             report.repaired = True
             report.removed = max(0, rebuilt.before - rebuilt.messages)
-            output.say(f"the damaged file is kept at {rebuilt.kept}")
+            output.print_remark(f"the damaged file is kept at {rebuilt.kept}")
         report.blobs = sum(1 for _ in opened.blobs)
         with output.progress(report.blobs, "checking", " blobs") as progress:
             for problem in check_blobs(opened.blobs, repair=repair, now_ms=now_ms(), progress=progress):
-                report.add(problem)
+                report.note_problem(problem)
                 report.repaired = repair
     if json:
         from sneaker.cli.json_output.home import check_json

@@ -32,7 +32,7 @@ def clock(
         held = opened.store.clock()
         if card is not None:
             write_card(card, opened, now_ms=now_ms())
-            output.say(f"wrote {card}: {counted(len(held), 'feed')}")
+            output.print_remark(f"wrote {card}: {counted(len(held), 'feed')}")
     if json:
         output.print_json(held.as_json())
     elif card is None:

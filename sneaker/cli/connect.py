@@ -40,7 +40,7 @@ def connect(
             sync_with_peer(
                 opened,
                 target,
-                remark=lambda text: output.say(clean(text, 300)),
+                remark=lambda text: output.print_remark(clean(text, 300)),
                 hops=load_config(settings.home).peer.hops if hops is None else hops,
                 live=live,
                 progress=_progress(advance),

@@ -58,7 +58,7 @@ class _Demo:
     def sneaker(self, machine: str, *arguments: str, show: bool = True) -> str:
         """Run a command on machine A or B and return what it prints."""
         if show:
-            self.output.say(f"{machine}$ sneaker {shlex.join(arguments)}")
+            self.output.print_remark(f"{machine}$ sneaker {shlex.join(arguments)}")
         done = subprocess.run(
             [sys.executable, "-m", "sneaker", "--home", str(self.folder / machine), "-q", *arguments],
             cwd=self.folder,
@@ -72,30 +72,30 @@ class _Demo:
             raise SneakerError(f"the demo failed at 'sneaker {shlex.join(arguments)}': {done.stderr.strip()}")
         if show and done.stdout.strip():
             for line in done.stdout.strip().splitlines()[:8]:
-                self.output.say(f"   {line}")
+                self.output.print_remark(f"   {line}")
         return done.stdout
 
     def run(self, log: Path | None) -> DemoJson:
-        self.output.say("# two machines, each with an identity of its own")
+        self.output.print_remark("# two machines, each with an identity of its own")
         alice = self.sneaker("A", "init").strip()
         bob = self.sneaker("B", "init").strip()
         if log is not None:
-            self.output.say("# machine A takes in the log of an app it used before")
+            self.output.print_remark("# machine A takes in the log of an app it used before")
             self.sneaker("A", "import", str(log.resolve()))
         self.sneaker("A", "publish", "Hello from the island \N{SAILBOAT}")
         self.sneaker("A", "follow", bob)
-        self.output.say("# A packs everything; the stick travels; B takes it in")
+        self.output.print_remark("# A packs everything; the stick travels; B takes it in")
         self.sneaker("A", "export", "stick/from-a.sneaker")
         self.sneaker("B", "import", "stick/from-a.sneaker")
-        self.output.say("# B answers, and asks for no more than it lacks")
+        self.output.print_remark("# B answers, and asks for no more than it lacks")
         self.sneaker("B", "follow", alice)
         self.sneaker("B", "publish", "Hello back from the mainland")
         self.sneaker("A", "clock", "--card", "stick/a.card")
         self.sneaker("B", "export", "stick/from-b.sneaker", "--for", "stick/a.card")
         self.sneaker("A", "import", "stick/from-b.sneaker")
-        self.output.say("# a second time brings nothing, and loses nothing")
+        self.output.print_remark("# a second time brings nothing, and loses nothing")
         self.sneaker("A", "import", "stick")
-        self.output.say("# are they the same?")
+        self.output.print_remark("# are they the same?")
         logs = [self.sneaker(machine, "log", "--json", show=False) for machine in ("A", "B")]
         if logs[0] != logs[1]:
             raise SneakerError("the demo ended with two different logs; this is a bug")

@@ -74,7 +74,7 @@ def _print_stick(stick: StickRecord, words: str, json: bool) -> None:
 
 def _say_what_now(path: Path) -> None:
     """Say what syncs the stick from now on: a running watcher has seen it already, and waits until it is plugged in again."""
-    settings.output().say(
+    settings.output().print_remark(
         f"'sneaker sync {clean(str(path))}' syncs it now, 'sneaker watch' when it is plugged in again"
     )
 

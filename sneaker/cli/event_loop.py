@@ -34,7 +34,7 @@ def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
 
     async def guarded() -> Result | None:
         loop = asyncio.get_running_loop()
-        _contain(loop, settings.output().say)
+        _contain(loop, settings.output().print_remark)
         task = asyncio.ensure_future(work)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)

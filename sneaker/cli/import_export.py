@@ -115,7 +115,7 @@ def export_(
             progress=lambda total: stack.enter_context(output.progress(total, "exporting", " messages")),
         )
     if destination == "-" and not dry_run:
-        output.say(f"wrote {_exported_words(report)} to standard output")
+        output.print_remark(f"wrote {_exported_words(report)} to standard output")
         return
     if json:
         from sneaker.cli.json_output.import_export import export_json
@@ -229,4 +229,4 @@ def print_import(report: ImportReport, output: Output) -> None:
         where = f"{refusal.feed} {refusal.sequence}: " if refusal.feed is not None else ""
         print(f"refused: {where}{refusal.code}{': ' + clean(refusal.detail) if refusal.detail else ''}")
     if ingested.refused > 10:
-        output.say(f"... and {ingested.refused - 10:,} more; --json lists them")
+        output.print_remark(f"... and {ingested.refused - 10:,} more; --json lists them")

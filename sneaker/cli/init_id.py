@@ -63,9 +63,11 @@ def init(
         output.print_json(home_json(settings.home, keypair.public))
     else:
         print(keypair.public)
-    output.say(f"home made at {settings.home}; keep a copy of {settings.home / 'secret'} in a safe place")
+    output.print_remark(f"home made at {settings.home}; keep a copy of {settings.home / 'secret'} in a safe place")
     if secret is not None:
-        output.say("bring this identity's own messages here before you publish; 'sneaker doctor' says how to go on")
+        output.print_remark(
+            "bring this identity's own messages here before you publish; 'sneaker doctor' says how to go on"
+        )
 
 
 @command("id")

@@ -66,7 +66,9 @@ def _sync_peers(options: PeerOptions, timeout_s: float, output: Output) -> DoneO
 
     with home() as opened:
         reports = run_until_stopped(
-            sync_with_all(opened, options, remark=lambda text: output.say(clean(text, 300)), timeout_s=timeout_s)
+            sync_with_all(
+                opened, options, remark=lambda text: output.print_remark(clean(text, 300)), timeout_s=timeout_s
+            )
         )
     if reports is None:
         return None

@@ -74,4 +74,6 @@ def peer(
             print(address, flush=True)
 
     with home() as opened:
-        run_until_stopped(run_peer(opened, options, remark=lambda text: output.say(clean(text, 300)), ready=ready))
+        run_until_stopped(
+            run_peer(opened, options, remark=lambda text: output.print_remark(clean(text, 300)), ready=ready)
+        )

@@ -74,4 +74,4 @@ def sync_line(report: SyncReport) -> str:
 def say_refusals(output: Output, report: SyncReport) -> None:
     """Name the first messages that were refused."""
     for feed, sequence, reason in report.counts.refusals[:10]:
-        output.say(f"refused   message {sequence} of {feed}: {clean(reason, 200)}")
+        output.print_remark(f"refused   message {sequence} of {feed}: {clean(reason, 200)}")

@@ -83,7 +83,7 @@ class Output:
 
         print(encode(value))
 
-    def say(self, text: str) -> None:
+    def print_remark(self, text: str) -> None:
         """Print a remark to stderr, unless it shall be quiet."""
         if not self.quiet:
             with suppress(OSError):  # nobody may read it any more; a service goes on

@@ -131,7 +131,9 @@ def publish(
         message = publish_message(opened, body, json, wait, recipients, attachments)
         for blob in find_blobs(format_json(body).encode()):
             if not opened.blobs.has(blob):
-                settings.output(json).say(f"note: {blob} is not on this machine, so nobody can get it from here")
+                settings.output(json).print_remark(
+                    f"note: {blob} is not on this machine, so nobody can get it from here"
+                )
     print_message(message, json)
 
 
@@ -148,7 +150,9 @@ def publish_message(
     from sneaker.own_feed.publish import publish
 
     def on_wait() -> None:
-        settings.output(json).say(f"another sneaker is writing to the store; waiting up to {wait_s:g} s for it")
+        settings.output(json).print_remark(
+            f"another sneaker is writing to the store; waiting up to {wait_s:g} s for it"
+        )
 
     guard = ForkGuard(opened, default_memory())
     message = publish(

@@ -189,16 +189,18 @@ def _install(files: Sequence[_File], output: Output, *, root: Path | None, syste
         return [file.path for file in files]
     if system:
         _reload_udev(output)
-        output.say("done: people with a sneaker home get the service at login, and when a stick is plugged in")
-        output.say("to start it without a login, as on a hub: loginctl enable-linger PERSON")
+        output.print_remark("done: people with a sneaker home get the service at login, and when a stick is plugged in")
+        output.print_remark("to start it without a login, as on a hub: loginctl enable-linger PERSON")
     else:
         # It may be running with the old files.
         if _user_manager(["daemon-reload"], ["restart", _UNIT], output=output):
-            output.say(f"the service runs, and will from login on; 'journalctl --user -u {_UNIT}' shows what it does")
+            output.print_remark(
+                f"the service runs, and will from login on; 'journalctl --user -u {_UNIT}' shows what it does"
+            )
         else:
-            output.say("the service will run from your next login on")
+            output.print_remark("the service will run from your next login on")
         if not (Path("/etc/udev/rules.d") / _RULE).exists():
-            output.say("'sudo sneaker setup' also lets it start when a stick is plugged in")
+            output.print_remark("'sudo sneaker setup' also lets it start when a stick is plugged in")
     return [file.path for file in files]
 
 
@@ -211,7 +213,7 @@ def _remove(files: Sequence[_File], output: Output, *, root: Path | None, system
     for file in files:
         try:
             if _MARK not in file.path.read_text(encoding="utf-8", errors="replace"):
-                output.say(f"{clean(str(file.path))} was not made by sneaker and stays")
+                output.print_remark(f"{clean(str(file.path))} was not made by sneaker and stays")
                 continue
             file.path.unlink()
         except FileNotFoundError:
@@ -259,7 +261,7 @@ def _user_manager(*commands: list[str], output: Output) -> bool:
 
 def _reload_udev(output: Output) -> None:
     if not _run(["udevadm", "control", "--reload"], output):
-        output.say("the rule takes effect at the next start of the machine")
+        output.print_remark("the rule takes effect at the next start of the machine")
 
 
 def _run(arguments: list[str], output: Output, *, offline: bool = False) -> bool:
@@ -274,5 +276,5 @@ def _run(arguments: list[str], output: Output, *, offline: bool = False) -> bool
     except (OSError, subprocess.TimeoutExpired) as error:
         failure, failed = str(error), True
     if failed:
-        output.say(f"'{' '.join(arguments)}' did not work: {clean(failure)}")
+        output.print_remark(f"'{' '.join(arguments)}' did not work: {clean(failure)}")
     return not failed

@@ -112,7 +112,7 @@ class Reporter:
                 if hook is not None:
                     hook.run_hook(notification)
             except Exception as error:
-                self.output.say(clean(what_went_wrong(error), 300))
+                self.output.print_remark(clean(what_went_wrong(error), 300))
 
     def close(self, timeout_s: float = 10) -> None:
         """Wait until everything was told, within reason."""

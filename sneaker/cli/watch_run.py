@@ -65,7 +65,7 @@ def _prepare(inboxes: list[Path], json: bool) -> _Watching:
     manager = ServiceManager(os.environ.get("NOTIFY_SOCKET"), os.environ.get("WATCHDOG_USEC"))
     output, notify = settings.output(json), config.notify
     if notify.hook and (problem := hook_problem(settings.home, notify.hook)) is not None:
-        output.say("; ".join(problem))
+        output.print_remark("; ".join(problem))
         notify = replace(notify, hook=())
     reporter = Reporter(output, notify, manager)
     importer = HomeInbox(settings.home, config)
@@ -91,7 +91,10 @@ def _serve(watching: _Watching, more: Sequence[Service] = ()) -> None:
 
     try:
         run_services(
-            [*watching.services(), *more], watching.manager, watching.watcher.look_anew, watching.reporter.output.say
+            [*watching.services(), *more],
+            watching.manager,
+            watching.watcher.look_anew,
+            watching.reporter.output.print_remark,
         )
     finally:
         watching.reporter.close()
@@ -103,7 +106,7 @@ def _tell_ready(watching: _Watching, config: Config) -> None:
         words += f" and for files in {len(watching.inboxes)} inbox{'' if len(watching.inboxes) == 1 else 'es'}"
     if config.drives.mount:
         words += "; mounting them by udisks2"
-    watching.reporter.output.say(words)
+    watching.reporter.output.print_remark(words)
     watching.manager.status(words)
     watching.manager.ready()
 
@@ -129,7 +132,7 @@ def watch(
     if not _attend_once(watching):
         return 130
     if not reporter.events:
-        reporter.output.say("no enrolled stick is plugged in, and the inboxes hold nothing for us")
+        reporter.output.print_remark("no enrolled stick is plugged in, and the inboxes hold nothing for us")
     return ExitCode.PARTIAL if reporter.incomplete else ExitCode.DONE
 
 
@@ -178,4 +181,4 @@ def sync_sticks_once() -> DoneOnce | None:
 def run(inbox: InboxOption = None, json: JsonOption = False) -> None:
     """Run 'watch' and 'peer' together, as the user service does."""
     watching = _prepare(inbox or [], json)
-    _serve(watching, [lambda: run_peer_service(watching.reporter.output.say, watching.reporter.warn)])
+    _serve(watching, [lambda: run_peer_service(watching.reporter.output.print_remark, watching.reporter.warn)])

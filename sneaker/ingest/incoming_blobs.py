@@ -49,7 +49,7 @@ class IncomingBlobs:
             self.counts.known += 1
         elif self._store.blob_is_linked(blob):
             if not self._dry_run and not self._blobs.take_early(blob):
-                self._blobs.add(data, blob)
+                self._blobs.add_blob(data, blob)
             self.counts.accepted += 1
         elif blob in self._unwanted:
             return

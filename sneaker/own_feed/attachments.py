@@ -56,7 +56,7 @@ class Attachments:
     def store(self) -> None:
         """Store the files as blobs; raises StoreError."""
         for _, data in self.files:
-            self.blobs.add(data)
+            self.blobs.add_blob(data)
 
 
 def read_attachments(home: Home, paths: Sequence[Path]) -> Attachments:

@@ -102,7 +102,7 @@ class BlobStore:
         except OSError as error:
             raise StoreError(f"cannot read the blob {blob}: {error.strerror}") from None
 
-    def add(self, data: bytes, expected: BlobRef | None = None) -> tuple[BlobRef, bool]:
+    def add_blob(self, data: bytes, expected: BlobRef | None = None) -> tuple[BlobRef, bool]:
         """Store a blob and return its id, and whether it is new, once it is on the disk.
 
         Raises BlobError if it is too large for SSB or is not ``expected``, StoreFull or StoreError if it cannot be written.
@@ -190,10 +190,10 @@ class BlobStore:
 
     def __iter__(self) -> Iterator[BlobRef]:
         """Yield the blobs held, by id; files that are not blobs are left alone."""
-        for shelf in self._shelves():
-            with contextlib.suppress(OSError), os.scandir(shelf) as entries:
+        for folder in self._blob_folders():
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
                 for entry in sorted(entries, key=lambda item: item.name):
-                    name = shelf.name + entry.name
+                    name = folder.name + entry.name
                     if len(name) == 64 and entry.is_file(follow_symlinks=False):
                         with contextlib.suppress(ValueError):
                             yield BlobRef(bytes.fromhex(name))
@@ -206,15 +206,15 @@ class BlobStore:
     def sweep(self, before_s: float) -> int:
         """Remove what interrupted writes left behind before ``before_s``; return how many files that were."""
         removed = 0
-        for shelf in (*self._shelves(), self._early):
-            for path in shelf.glob(f"*{PART_SUFFIX}"):
+        for folder in (*self._blob_folders(), self._early):
+            for path in folder.glob(f"*{PART_SUFFIX}"):
                 with contextlib.suppress(OSError):
                     if path.stat().st_mtime < before_s:
                         path.unlink()
                         removed += 1
         return removed
 
-    def _shelves(self) -> list[Path]:
+    def _blob_folders(self) -> list[Path]:
         try:
             return sorted(path for path in self._path.iterdir() if path.is_dir() and len(path.name) == 2)
         except OSError:

@@ -93,7 +93,7 @@ class CheckReport:
         lost = f", {self.missing} that were noted are missing" if self.missing else ""
         return f"{text}; mended, {done}{lost}" + (": import them again" if self.removed or self.missing else "")
 
-    def add(self, problem: Problem) -> None:
+    def note_problem(self, problem: Problem) -> None:
         """Note a problem."""
         self.found += 1
         if len(self.problems) < _MAX_PROBLEMS:
@@ -177,7 +177,7 @@ class _Checker:
 
     def _file_damaged(self, detail: str) -> None:
         self.report.file_damaged = True
-        self.report.add(Problem("file-damaged", detail))
+        self.report.note_problem(Problem("file-damaged", detail))
 
     def _run(self) -> None:
         connection = self._connection
@@ -190,7 +190,7 @@ class _Checker:
             self._collect(wait=True)
         self._check_heads()
         for code, detail in compare_derived(connection, self.feeds, self._read_facts):
-            self.report.add(Problem(code, detail))
+            self.report.note_problem(Problem(code, detail))
         self._find_orphans()
 
     # -- messages
@@ -265,7 +265,7 @@ class _Checker:
 
     def _bad(self, feed: CheckedFeed, sequence: int, code: str, detail: str) -> None:
         feed.bad.add(sequence)
-        self.report.add(Problem(code, detail, feed.ref, sequence))
+        self.report.note_problem(Problem(code, detail, feed.ref, sequence))
 
     # -- signatures
 
@@ -326,19 +326,21 @@ class _Checker:
         self.report.waiting = size
         held = self._connection.execute("SELECT value FROM total WHERE name = 'waiting'").fetchone()
         if held is None or held[0] != size:
-            self.report.add(Problem("waiting-total", f"{size} messages are waiting, not the number that is noted"))
+            self.report.note_problem(
+                Problem("waiting-total", f"{size} messages are waiting, not the number that is noted")
+            )
 
     def _bad_waiting(self, row_id: int, code: str, detail: str) -> None:
         self.bad_waiting.append(row_id)
         feed = self.feeds.get(row_id >> SEQUENCE_BITS)
         ref = feed.ref if feed is not None else None
-        self.report.add(Problem(code, f"in the waiting room: {detail}", ref, row_id & SEQUENCE_MASK))
+        self.report.note_problem(Problem(code, f"in the waiting room: {detail}", ref, row_id & SEQUENCE_MASK))
 
     def _check_heads(self) -> None:
         for feed in self.feeds.values():
             if not feed.bad and (feed.sequence, feed.key) != (feed.last, feed.last_key):
                 detail = f"the feed is noted to end at {feed.sequence}, its last message is {feed.last}"
-                self.report.add(Problem("head-wrong", detail, feed.ref, feed.last))
+                self.report.note_problem(Problem("head-wrong", detail, feed.ref, feed.last))
 
     def _find_orphans(self) -> None:
         """Find messages of feeds that are not there, seeking from feed to feed."""
@@ -350,7 +352,7 @@ class _Checker:
             feed_id = found >> SEQUENCE_BITS
             if feed_id not in self.feeds:
                 self.orphans.append(feed_id)
-                self.report.add(Problem("orphan", f"messages of feed number {feed_id}, which is not there"))
+                self.report.note_problem(Problem("orphan", f"messages of feed number {feed_id}, which is not there"))
             at = feed_id + 1 << SEQUENCE_BITS
 
 

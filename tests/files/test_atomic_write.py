@@ -135,7 +135,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def blob_store(path: Path) -> None:
-    BlobStore(path.parent / "blobs").add(b"a blob")
+    BlobStore(path.parent / "blobs").add_blob(b"a blob")
 
 
 def early_blob(home: Path) -> None:

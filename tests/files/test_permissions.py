@@ -31,7 +31,7 @@ def open_umask() -> object:
 
 def test_blobs_are_their_owners_alone(tmp_path: Path) -> None:
     with home(tmp_path / "home", b"\x01" * 32) as opened:
-        blob, _ = opened.blobs.add(b"a letter")
+        blob, _ = opened.blobs.add_blob(b"a letter")
         opened.blobs.keep_early(blob, b"a letter")
         assert modes_in(tmp_path / "home" / "blobs") == {("folder", 0o700), ("file", 0o600)}
         (tmp_path / "home" / "blobs").chmod(0o755)

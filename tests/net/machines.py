@@ -184,7 +184,7 @@ class Machine:
 
     def add_blob(self, data: bytes) -> str:
         with self.home() as home:
-            return str(home.blobs.add(data)[0])
+            return str(home.blobs.add_blob(data)[0])
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "sneaker", "--home", str(self.path), *arguments]

@@ -280,7 +280,7 @@ def test_a_blob_that_waited_for_its_message_is_not_fetched(tmp_path: Path) -> No
     two.follow(one.id)
     data = b"came on a stick before its message"
     with one.home() as opened:
-        blob, _ = opened.blobs.add(data)
+        blob, _ = opened.blobs.add_blob(data)
     with two.home() as opened:
         assert opened.blobs.keep_early(blob, data)
     one.publish({"type": "post", "text": f"[look]({blob})", "mentions": [{"link": str(blob)}]})

@@ -155,7 +155,7 @@ def test_blobs_that_are_wanted(tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     (first, second) = machines(tmp_path, stick, "AB")
     with first.opened() as opened:
-        blob, _ = opened.blobs.add(b"a picture" * 1000)
+        blob, _ = opened.blobs.add_blob(b"a picture" * 1000)
         late = BlobRef.of(b"a late picture")
         from sneaker.own_feed.publish import publish
 
@@ -175,7 +175,7 @@ def test_blobs_that_are_wanted(tmp_path: Path) -> None:
         assert opened.blobs.has(blob)
         assert not opened.blobs.has(late)
     with first.opened() as opened:
-        opened.blobs.add(b"a late picture")
+        opened.blobs.add_blob(b"a late picture")
     report = first.sync(stick)
     assert report.exported is not None
     assert (report.exported.messages, report.exported.blobs) == (0, 1)

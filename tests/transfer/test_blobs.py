@@ -48,9 +48,9 @@ def files(folder: Path, *sizes: int) -> list[Path]:
 
 def test_store_keeps_blobs_as_other_programs_do(tmp_path: Path) -> None:
     store = BlobStore(tmp_path)
-    blob, new = store.add(b"hello")
+    blob, new = store.add_blob(b"hello")
     assert new
-    assert store.add(b"hello") == (blob, False)
+    assert store.add_blob(b"hello") == (blob, False)
     assert store.path_of(blob) == tmp_path / "sha256" / blob.hex()[:2] / blob.hex()[2:]
     assert store.read(blob) == b"hello"
     assert list(store) == [blob]
@@ -65,21 +65,21 @@ def test_the_empty_blob_is_always_there(tmp_path: Path) -> None:
 
 def test_a_rotten_blob_counts_as_missing_and_is_kept_aside(tmp_path: Path) -> None:
     store = BlobStore(tmp_path)
-    blob, _ = store.add(b"hello")
+    blob, _ = store.add_blob(b"hello")
     store.path_of(blob).write_bytes(b"hellO")
     assert store.read(blob) is None
     assert not store.has(blob)
-    assert store.add(b"hello")[1]
+    assert store.add_blob(b"hello")[1]
     assert store.read(blob) == b"hello"
 
 
 def test_limits(tmp_path: Path) -> None:
     store = BlobStore(tmp_path)
-    assert store.add(bytes(MAX_BLOB_BYTES))[1]
+    assert store.add_blob(bytes(MAX_BLOB_BYTES))[1]
     with pytest.raises(BlobError):
-        store.add(bytes(MAX_BLOB_BYTES + 1))
+        store.add_blob(bytes(MAX_BLOB_BYTES + 1))
     with pytest.raises(BlobError):
-        store.add(b"one", BlobRef.of(b"two"))
+        store.add_blob(b"one", BlobRef.of(b"two"))
     assert len(list(store)) == 1
 
 

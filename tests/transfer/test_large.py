@@ -73,7 +73,7 @@ def make_source(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[BlobRef]:
         patch.setattr(os, "fsync", lambda _: None)  # nobody's data, and minutes on slow disks
         for number in range(BLOBS):
             data[:8] = number.to_bytes(8, "big")
-            blobs.append(opened.blobs.add(bytes(data))[0])
+            blobs.append(opened.blobs.add_blob(bytes(data))[0])
         for first in range(0, BLOBS, BLOBS_IN_A_MESSAGE):
             links = [{"link": str(blob)} for blob in blobs[first : first + BLOBS_IN_A_MESSAGE]]
             content = {"type": "post", "text": f"blobs from {first}", "mentions": links}

@@ -199,7 +199,7 @@ class _Download:
         data = b"".join(self._parts)
         self._parts = []
         try:
-            await asyncio.to_thread(self._context.blob_store.add, data, self.fetch.blob)
+            await asyncio.to_thread(self._context.blob_store.add_blob, data, self.fetch.blob)
         except SneakerError as error:
             self._context.remark(error.message)
             self._finish(None)
