@@ -80,10 +80,12 @@ def available(folder: Path = JS) -> str | None:
 def install(folder: Path = JS) -> None:
     """Install the locked packages, unless they are there.
 
-    Raises FileNotFoundError without npm and CalledProcessError when npm fails.
+    Raises FileNotFoundError without npm, CalledProcessError when npm fails, OSError if the packages are behind a link.
     """
     if available(folder) is None:
         return
+    if (folder / "node_modules").is_symlink():
+        raise OSError(f"{folder / 'node_modules'} is a link: npm would empty the folder that it leads to")
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError("npm is not installed")
