@@ -15,6 +15,7 @@ from typing import Any
 
 from sneaker.caps import MAIN_CAPS, MAIN_NETWORK_KEY, Caps
 from sneaker.errors import SneakerError
+from sneaker.files.read_file import open_for_reading
 from sneaker.home.config import load_config
 from sneaker.home.home import Home
 from sneaker.home.home import open_home as _open_home
@@ -24,7 +25,6 @@ from sneaker.transfer.export import DEFAULT_VOLUME_BYTES, ExportOptions, ExportR
 from sneaker.transfer.export import export as _export
 from sneaker.transfer.import_files import import_sources
 from sneaker.transfer.read_bundle import bundle_messages
-from sneaker.transfer.sources import Source, open_source
 from sneaker.transfer.verify import VerifyReport
 from sneaker.transfer.verify import verify as _verify
 
@@ -124,7 +124,7 @@ def read_bundle(path: AnyPath, *, home: Home | None = None) -> Iterator[Message]
     and one of another network than the main one a home of that network.  Raises SourceError, NotABundle or DecryptionError.
     """
     caps, keypair = (home.caps, home.keypair) if home is not None else (MAIN_CAPS, None)
-    with open_source(Source(os.fspath(path), Path(path)), io.BytesIO()) as file:
+    with open_for_reading(Path(path)) as file:
         for message in bundle_messages(file, os.fspath(path), keypair=keypair, hmac_key=caps.hmac_key):
             yield Message(
                 key=str(message.key),
@@ -142,7 +142,7 @@ def verify(path: AnyPath, *, hmac_key: bytes | None = None) -> VerifyReport:
 
     ``hmac_key`` is for test networks that have one.  Raises SourceError, NotABundle, or StoreFull if there is no room to sort.
     """
-    with open_source(Source(os.fspath(path), Path(path)), io.BytesIO()) as file:
+    with open_for_reading(Path(path)) as file:
         return _verify(file, os.fspath(path), Caps(MAIN_NETWORK_KEY, hmac_key), progress=lambda done: None)
 
 

@@ -40,8 +40,8 @@ def print_message(message: Message, json: bool) -> None:
 
 
 def _read_content(text: str | None, content: str | None) -> dict[str, Any]:
+    from sneaker.files.read_file import open_for_reading
     from sneaker.own_feed.draft import parse_draft, read_text
-    from sneaker.transfer.sources import Source, open_source
 
     if (text is None) == (content is None):
         raise UsageError("publish takes either a text or --content")
@@ -51,7 +51,7 @@ def _read_content(text: str | None, content: str | None) -> dict[str, Any]:
         return parse_draft(_read_stdin())
     if not content.startswith("@"):
         return parse_draft(content)
-    with open_source(Source(content[1:], Path(content[1:])), sys.stdin.buffer) as file:
+    with open_for_reading(Path(content[1:]), content[1:]) as file:
         return parse_draft(_read_some(file, content[1:]))
 
 
@@ -61,7 +61,7 @@ def _read_stdin() -> bytes:
 
 def _read_some(file: BinaryIO, name: str) -> bytes:
     """Return all there is; raises PublishUnsafe if it is more than any message takes."""
-    from sneaker.transfer.sources import source_errors
+    from sneaker.files.read_file import reading_error
 
     parts = []
     left = MAX_JSON_LINE_BYTES + 1
@@ -70,7 +70,7 @@ def _read_some(file: BinaryIO, name: str) -> bytes:
             parts.append(data)
             left -= len(data)
     except OSError as error:
-        raise source_errors(name, error) from None
+        raise reading_error(name, error) from None
     if left <= 0:
         raise PublishUnsafe(f"{name} has more in it than any message takes", hint="attach it as a file: --attach FILE")
     return b"".join(parts)

@@ -5,7 +5,6 @@ A blob is public: whoever sees its id may ask anybody for it.  So it is stored o
 
 from __future__ import annotations
 
-import io
 import mimetypes
 import os
 from collections.abc import Sequence
@@ -14,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from sneaker.errors import BlobError, UsageError
+from sneaker.files.read_file import open_for_reading, reading_error
 from sneaker.home.home import Home
 from sneaker.home.secret_guard import check_file
 from sneaker.limits import MAX_BLOB_BYTES
 from sneaker.refs import BlobRef
 from sneaker.store.blobs import BlobStore
-from sneaker.transfer.sources import Source, open_source, source_errors
 
 __all__ = ["Attachments", "read_attachments"]
 
@@ -76,11 +75,11 @@ def _name(path: Path) -> str:
 
 
 def _read(path: Path) -> bytes:
-    with open_source(Source(str(path), path), io.BytesIO()) as file:
+    with open_for_reading(path) as file:
         try:
             data = file.read(MAX_BLOB_BYTES + 1)
         except OSError as error:
-            raise source_errors(str(path), error) from None
+            raise reading_error(str(path), error) from None
     if len(data) > MAX_BLOB_BYTES:
         raise BlobError(
             f"{path} is too large to attach", hint=f"other SSB programs take blobs of up to {MAX_BLOB_BYTES:,} bytes"

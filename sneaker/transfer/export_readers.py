@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +9,9 @@ from sneaker.bundle.card import CARD_MAGIC, MAX_CARD_BYTES, Card, decode_card
 from sneaker.caps import Caps
 from sneaker.clock import VectorClock
 from sneaker.errors import ClockError, NetworkKeyMismatch, RefError, SourceError, UsageError
+from sneaker.files.read_file import open_for_reading, reading_error
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.store import Store
-from sneaker.transfer.sources import Source, open_source, source_errors
 
 __all__ = ["Reader", "read_card", "read_reader"]
 
@@ -31,11 +30,11 @@ class Reader:
 
 
 def _read_small(path: Path) -> bytes:
-    with open_source(Source(str(path), path), io.BytesIO()) as file:
+    with open_for_reading(path) as file:
         try:
             data = file.read(MAX_CARD_BYTES + 1)
         except OSError as error:
-            raise source_errors(str(path), error) from None
+            raise reading_error(str(path), error) from None
     if len(data) > MAX_CARD_BYTES:
         raise SourceError(f"{path} is too large to be a card or a clock")
     return data

@@ -16,6 +16,7 @@ from sneaker.bundle.card import MAX_CARD_BYTES, decode_card
 from sneaker.bundle.events import Status
 from sneaker.bundle.indexed_file import IndexedBundle
 from sneaker.errors import NetworkKeyMismatch, NotABundle, SneakerError, StoreError
+from sneaker.files.read_file import reading_error
 from sneaker.home.home import Home
 from sneaker.ingest.incoming_blobs import IncomingBlobs
 from sneaker.ingest.ingest import Ingest
@@ -35,7 +36,6 @@ from sneaker.transfer.sources import (
     open_source,
     rejoined,
     sniff,
-    source_errors,
 )
 
 __all__ = ["ImportSession", "import_sources", "importing"]
@@ -108,7 +108,7 @@ class ImportSession:
                 self._take_file(file, report, seekable=seekable and file.seekable())
         except OSError as error:
             self._ingest.flush()
-            raise source_errors(report.path, error) from None
+            raise reading_error(report.path, error) from None
         self._ingest.flush()
         if roomless := self._blobs.without_room - roomless:
             report.detail = (
@@ -234,7 +234,7 @@ def _is_ours(file: BinaryIO, name: str) -> bool:
     except NotABundle:
         return False
     except OSError as error:
-        raise source_errors(name, error) from None
+        raise reading_error(name, error) from None
     return kind is not Kind.NDJSON or name.lower().endswith(LOG_SUFFIXES)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +14,7 @@ from sneaker.bundle.card import CARD_MAGIC
 from sneaker.bundle.frames import FOOTER_BYTES, MAGIC, SYNC, parse_footer
 from sneaker.errors import NotABundle, SourceError
 from sneaker.feed.json_stream import looks_like_objects
+from sneaker.files.read_file import open_for_reading, reading_error
 
 __all__ = [
     "AGE_ARMOR",
@@ -31,7 +30,6 @@ __all__ = [
     "open_source",
     "rejoined",
     "sniff",
-    "source_errors",
 ]
 
 READ_BYTES = 256 * 1024
@@ -46,15 +44,6 @@ ENCRYPTED_SUFFIX = ".sneaker.age"
 
 # A person chose this folder. A stick's folder is read by the visit, which is stricter.
 _MAX_FOLDER_ENTRIES = 100_000
-
-_REASONS = {
-    errno.ENOENT: "there is no such file",
-    errno.EACCES: "permission denied",
-    errno.EIO: "the device reports an error",
-    errno.ENODEV: "the device is gone",
-    errno.ENXIO: "the device is gone",
-    errno.EISDIR: "it is a folder",
-}
 
 
 class Kind(StrEnum):
@@ -78,32 +67,9 @@ class Source:
     found: bool = False
 
 
-def source_errors(name: str, error: OSError) -> SourceError:
-    """Return the SourceError for an OSError while reading ``name``."""
-    return SourceError(f"cannot read {name}: {_REASONS.get(error.errno or 0, error.strerror or 'it failed')}")
-
-
 def open_source(source: Source, stdin: BinaryIO) -> BinaryIO:
-    """Open a source for reading; raises SourceError for what is not a plain file.
-
-    Pipes are read where a shell made them (``<(...)``, ``/dev/stdin``) but not as named FIFOs, which would wait for a
-    writer that may never come.
-    """
-    if source.path is None:
-        return stdin
-    try:
-        descriptor = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise source_errors(source.name, error) from None
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISFIFO(mode) and str(source.path).startswith(("/dev/fd/", "/dev/stdin", "/proc/")):
-        os.set_blocking(descriptor, True)
-    elif not stat.S_ISREG(mode):
-        os.close(descriptor)
-        kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device" if not stat.S_ISDIR(mode) else "a folder"
-        hint = "use 'sneaker import -' to read a pipe" if stat.S_ISFIFO(mode) else None
-        raise SourceError(f"cannot read {source.name}: it is {kind}, not a file", hint=hint)
-    return os.fdopen(descriptor, "rb", buffering=0 if stat.S_ISFIFO(mode) else -1)
+    """Open a source for reading; raises SourceError for what is not a plain file."""
+    return stdin if source.path is None else open_for_reading(source.path, source.name)
 
 
 def expand_folder(path: Path) -> Iterator[Source]:
@@ -116,7 +82,7 @@ def expand_folder(path: Path) -> Iterator[Source]:
             with os.scandir(folder) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            raise source_errors(str(folder), error) from None
+            raise reading_error(str(folder), error) from None
         seen += len(found)
         if seen > _MAX_FOLDER_ENTRIES:
             raise SourceError(f"there are more than {_MAX_FOLDER_ENTRIES} files in {path}")
