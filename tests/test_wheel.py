@@ -24,6 +24,9 @@ def test_wheel_works_without_development_packages(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "sneaker/py.typed" in names
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sneaker").rglob("*.md")}
+    assert "sneaker/guide/sticks.md" in pages
+    assert pages <= set(names)
     assert not [name for name in names if name.startswith("tests") or "vectors" in name], "no test data in the wheel"
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
