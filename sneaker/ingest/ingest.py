@@ -1,6 +1,6 @@
 """The one door in: whatever brings a message, it enters a feed here or not at all.
 
-What comes is expanded, chained and hashed in the calling thread, its signatures are checked by others (``verification``),
+What comes is expanded, chained and hashed in the calling thread, its signatures are checked by others (``signatures.pool``),
 and what has proven itself is written to the store, some thousand messages to a transaction, while the next ones are
 being checked.
 

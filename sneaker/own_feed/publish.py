@@ -2,7 +2,7 @@
 
 A fork happens when a machine writes message n although the world has seen another n: after a restored backup, or with
 the same key on two machines.  So nothing is published while anybody has shown or claimed more of the own feed than we
-hold (``store.own_sequence_seen``), or while the home itself does not look like the one that published last (``fork_guard``).
+hold (``Store.own_sequence_seen``), or while the home itself does not look like the one that published last (``fork_guard``).
 """
 
 from __future__ import annotations

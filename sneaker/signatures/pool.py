@@ -149,7 +149,7 @@ class _Ticket:
 
 
 class _Worker:
-    """A process of ``signature_worker``; see there for what goes through its pipes."""
+    """A process of ``signatures.worker``; see there for what goes through its pipes."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         if process.stdin is None or process.stdout is None:

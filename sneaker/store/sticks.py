@@ -38,7 +38,7 @@ class FileState(StrEnum):
 
 
 class StickFile(NamedTuple):
-    """A file on a stick; ``exporter`` is empty if unknown, ``coverage`` is ``planning.send_order.Coverage`` encoded."""
+    """A file on a stick; ``exporter`` is empty if unknown, ``coverage`` is ``planning.coverage.Coverage`` encoded."""
 
     name: str
     size: int
