@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from sneaker import __version__
 from sneaker.cli.environment import default_home
 from sneaker.cli.printing import Output
-from sneaker.home.config import load_config
-from sneaker.home.home import Home, open_home
+
+if TYPE_CHECKING:
+    from sneaker.home.home import Home
 
 __all__ = ["FeedArgument", "JsonOption", "Settings", "StickArgument", "app", "command", "home", "now_ms", "settings"]
 
@@ -69,6 +70,9 @@ def now_ms() -> int:
 @contextmanager
 def home() -> Iterator[Home]:
     """Open the home for a command and close it afterwards."""
+    from sneaker.home.config import load_config
+    from sneaker.home.home import open_home
+
     with open_home(settings.home, load_config(settings.home).caps) as opened:
         yield opened
 

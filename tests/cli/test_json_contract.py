@@ -29,7 +29,8 @@ from sneaker.devices.events import (
     VisitSummary,
 )
 from sneaker.devices.inbox import InboxFailed, InboxTaken, Taken
-from sneaker.doctor.examine import Level, OwnState
+from sneaker.doctor.finding import Level
+from sneaker.doctor.own_feed import OwnState
 from sneaker.errors import StoreFull
 from sneaker.store.rows import PeerKind
 from sneaker.store.sticks import FileState

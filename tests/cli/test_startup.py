@@ -8,7 +8,19 @@ import sys
 import pytest
 
 # What takes longest of all that is installed with sneaker, and only some commands need.
-HEAVY = ["asyncio", "pydantic", "pyudev", "rich.markdown", "sneaker.net.node", "tqdm", "watchdog", "zfec"]
+HEAVY = [
+    "asyncio",
+    "pydantic",
+    "pyudev",
+    "rich.markdown",
+    "nacl",
+    "sneaker.net.node",
+    "sneaker.store.store",
+    "sqlite3",
+    "tqdm",
+    "watchdog",
+    "zfec",
+]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["sync", "--help"], ["status", "--home", "/nonexistent"]])
