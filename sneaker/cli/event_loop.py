@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,8 +19,6 @@ __all__ = ["AGAIN_S", "Service", "run_services", "run_until_stopped"]
 
 # How long a service that failed waits before it is started again.
 AGAIN_S = 60
-
-_SWITCH_INTERVAL_S = 0.0005
 
 #: Something that runs until it is cancelled.
 Service = Callable[[], Awaitable[None]]
@@ -43,7 +40,6 @@ def run_until_stopped(work: Coroutine[Any, Any, Result]) -> Result | None:
         except asyncio.CancelledError:
             return None
 
-    _share_the_interpreter()
     return asyncio.run(guarded())
 
 
@@ -59,16 +55,7 @@ def run_services(
     ``on_hangup`` is called for every SIGHUP: 'systemctl --user reload', or a person who has just trusted the stick that
     is plugged in.
     """
-    _share_the_interpreter()
     asyncio.run(_serve(services, manager, on_hangup, say))
-
-
-def _share_the_interpreter() -> None:
-    """Let threads that do much in Python beside calls into libsodium have their turn sooner.
-
-    With the usual 5 ms, every call that lets go of the interpreter would wait so long to get it back.
-    """
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
 async def _serve(

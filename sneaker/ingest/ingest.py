@@ -16,7 +16,6 @@ which order bundles arrive.
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Self
@@ -237,9 +236,6 @@ class Ingest:
             holds=holds,
             lock_timeout_s=max(self._lock_timeout_s, _LOCK_TIMEOUT_S),
         )
-        # What is in memory now will be there when we are done: the collector need not look through it for every few
-        # thousand messages that pass by. With a large heap that was 4 us per message.
-        gc.freeze()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
@@ -249,7 +245,6 @@ class Ingest:
             self._release()
 
     def _release(self) -> None:
-        gc.unfreeze()
         if not self._keeps_verifier or len(self._verifier):  # nobody will come for what is still being checked
             self._verifier.close()
         if self._opened is not None:

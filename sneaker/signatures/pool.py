@@ -14,6 +14,7 @@ import select
 import struct
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +24,15 @@ from pathlib import Path
 
 from sneaker.keys import verify_signature
 
-__all__ = ["PROCESSES_FROM", "Check", "Verifier", "available_cores", "check_signatures"]
+__all__ = [
+    "PROCESSES_FROM",
+    "Check",
+    "SignaturePool",
+    "Verifier",
+    "available_cores",
+    "check_signatures",
+    "process_pool",
+]
 
 #: (public key, signature, what was signed)
 Check = tuple[bytes, bytes, bytes]
@@ -34,6 +43,9 @@ PROCESSES_FROM = 1000
 # What a pipe should hold, so that its worker is busy while we are writing a batch to the disk.
 _PIPE_BYTES = 1024 * 1024
 _F_SETPIPE_SZ = 1031
+
+# How long one of several users waits before looking whether another has read what it waits for.
+_SHARED_WAIT_S = 0.01
 
 
 def available_cores() -> int:
@@ -49,17 +61,105 @@ def check_signatures(checks: Sequence[Check]) -> bytes:
     return bytes([verify_signature(*check) for check in checks])
 
 
-class Verifier:
-    """Takes chunks of signatures and gives back verdicts, chunk by chunk, in the order they came in.
+class SignaturePool:
+    """The threads and processes that check signatures, for all of a process that has some to check; for any thread.
 
-    Not for several threads at once.  ``workers`` is how many cores to use, all of them by default.
+    They are started when there is much to do, and end when nobody is left who uses the pool.
     """
 
     def __init__(self, workers: int | None = None) -> None:
+        """``workers`` is how many cores to use, all of them by default."""
         self._count = workers or available_cores()
-        self._submitted = 0
-        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.RLock()
+        self._users = 0
+        self._threads: ThreadPoolExecutor | None = None
         self._workers: list[_Worker] | None = None
+        #: Forked children have no part in their parent's pool.
+        self.process_id = os.getpid()
+
+    @property
+    def worker_processes(self) -> list[subprocess.Popen[bytes]]:
+        """The processes that run."""
+        return [worker.process for worker in self._workers or ()]
+
+    def join(self) -> None:
+        """Begin to use the pool."""
+        with self._lock:
+            self._users += 1
+
+    def leave(self) -> None:
+        """Use it no more; the last one turns off the light."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            for worker in self._workers or ():
+                worker.close()
+            self._workers = None
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(cancel_futures=True)
+
+    def prepare(self) -> None:
+        """Start the processes: many signatures will come."""
+        with self._lock:
+            if self._workers is None and self._count > 1:
+                self._workers = _start_workers(self._count)
+
+    def submit(self, checks: Sequence[Check]) -> Future[bytes] | _Ticket:
+        """Take a chunk, to be checked in the background: by a process if some run, else by a thread."""
+        with self._lock:
+            alive = [worker for worker in self._workers or () if worker.alive]
+            if alive:
+                return min(alive, key=lambda item: item.outstanding).submit(checks)
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="verify")
+            return self._threads.submit(check_signatures, checks)
+
+    def keep_busy(self) -> None:
+        """Hand on what did not fit into the pipes before."""
+        with self._lock:
+            for worker in self._workers or ():
+                worker.write()
+
+    def advance(self, ticket: _Ticket) -> None:
+        """Take in what the processes have found, until there are verdicts on a chunk or nothing more has come."""
+        with self._lock:
+            ticket.worker.read(ticket)
+
+    def wait(self, ticket: _Ticket, timeout_s: float) -> None:
+        """Wait until the process that has a chunk says something, or takes something."""
+        with self._lock:
+            busy = [item.target for item in self._workers or () if item.has_backlog]
+            if self._users > 1:  # somebody else may read what we wait for
+                timeout_s = min(timeout_s, _SHARED_WAIT_S)
+        with suppress(OSError, ValueError):
+            select.select([ticket.worker.source], busy, [], timeout_s)
+        self.keep_busy()
+
+
+def process_pool() -> SignaturePool:
+    """Return the one pool of this process, which import, check, verify and peers share."""
+    global _process_pool
+    if _process_pool is None or _process_pool.process_id != os.getpid():
+        _process_pool = SignaturePool()
+    return _process_pool
+
+
+_process_pool: SignaturePool | None = None
+
+
+class Verifier:
+    """Takes chunks of signatures and gives back verdicts, chunk by chunk, in the order they came in.
+
+    Not for several threads at once.  ``workers`` is how many cores to use; by default it is the pool of this process.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self._pool = SignaturePool(workers) if workers is not None else process_pool()
+        self._pool.join()
+        self._is_open = True
+        self._submitted = 0
         self._order: deque[Future[bytes] | _Ticket] = deque()
 
     def __len__(self) -> int:
@@ -68,29 +168,19 @@ class Verifier:
 
     def prepare(self) -> None:
         """Start the processes: many signatures will come."""
-        if self._workers is None and self._count > 1:
-            self._workers = _start_workers(self._count)
+        self._pool.prepare()
 
     def submit(self, checks: Sequence[Check]) -> int:
         """Take a chunk, to be checked in the background, and return its size in bytes."""
         self._submitted += len(checks)
         if self._submitted >= PROCESSES_FROM:
             self.prepare()
-        alive = [worker for worker in self._workers or () if worker.alive]
-        if alive:
-            worker = min(alive, key=lambda item: item.outstanding)
-            ticket = worker.submit(checks)
-            self._order.append(ticket)
-            return ticket.size
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="verify")
-        self._order.append(self._pool.submit(check_signatures, checks))
-        return sum(96 + len(signed) for _, _, signed in checks)
+        self._order.append(self._pool.submit(checks))
+        return sum([96 + len(signed) for _, _, signed in checks])
 
     def keep_busy(self) -> None:
         """Hand on what did not fit into the pipes before; to be called now and then while doing something else."""
-        for worker in self._workers or ():
-            worker.write()
+        self._pool.keep_busy()
 
     def collect(self, *, wait: bool) -> bytes | None:
         """Return the verdicts on the oldest chunk, a byte each, or None if there are none yet and ``wait`` is false."""
@@ -103,14 +193,14 @@ class Verifier:
                 return None
             verdicts = oldest.result()
         else:
-            answer = oldest.worker.answer()
-            while answer is None and oldest.worker.alive:
+            self._pool.advance(oldest)
+            while oldest.verdicts is None and oldest.worker.alive:
                 if not wait:
                     return None
                 self.wait(1.0)
-                answer = oldest.worker.answer()
+                self._pool.advance(oldest)
             # A worker that died (perhaps for want of memory) leaves its work to us.
-            verdicts = answer if answer is not None else check_signatures(oldest.checks)
+            verdicts = oldest.verdicts if oldest.verdicts is not None else check_signatures(oldest.checks)
         self._order.popleft()
         return verdicts
 
@@ -120,32 +210,32 @@ class Verifier:
         if isinstance(oldest, Future):
             with suppress(TimeoutError):
                 oldest.result(timeout_s)
-        elif oldest is not None:
-            busy = [item for item in self._workers or () if item.has_backlog]
-            with suppress(OSError, ValueError):
-                select.select([oldest.worker.source], [item.target for item in busy], [], timeout_s)
-            self.keep_busy()
+        elif oldest is not None and oldest.verdicts is None:
+            self._pool.wait(oldest, timeout_s)
 
     def close(self) -> None:
-        """End all workers; what has not been collected is lost."""
+        """Leave the pool; what has not been collected is lost."""
+        for item in self._order:
+            if isinstance(item, _Ticket):
+                item.checks = ()
+            else:
+                item.cancel()
         self._order.clear()
-        for worker in self._workers or ():
-            worker.close()
-        self._workers = None
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        if self._is_open:
+            self._is_open = False
+            self._pool.leave()
 
 
 class _Ticket:
-    """A chunk that a process works on; ``checks`` are kept until it has answered."""
+    """A chunk that a process works on; ``checks`` are kept until it has answered with ``verdicts``."""
 
-    __slots__ = ("checks", "size", "worker")
+    __slots__ = ("checks", "count", "verdicts", "worker")
 
-    def __init__(self, worker: _Worker, checks: Sequence[Check], size: int) -> None:
+    def __init__(self, worker: _Worker, checks: Sequence[Check]) -> None:
         self.worker = worker
         self.checks = checks
-        self.size = size
+        self.count = len(checks)
+        self.verdicts: bytes | None = None
 
 
 class _Worker:
@@ -154,13 +244,13 @@ class _Worker:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("a worker needs pipes")
-        self._process = process
+        self.process = process
         self.target = process.stdin.fileno()
         self.source = process.stdout.fileno()
         self.alive = True
         #: Signatures handed over and not answered.
         self.outstanding = 0
-        self._sizes: deque[int] = deque()
+        self._tickets: deque[_Ticket] = deque()
         self._backlog: deque[memoryview] = deque()
         self._received = bytearray()
         os.set_blocking(self.target, False)
@@ -180,10 +270,11 @@ class _Worker:
         parts = [part for check in checks for part in check]
         message = b"".join([struct.pack(f"<{count + 1}I", count, *lengths), *parts])
         self._backlog.append(memoryview(message))
-        self._sizes.append(count)
+        ticket = _Ticket(self, checks)
+        self._tickets.append(ticket)
         self.outstanding += count
         self.write()
-        return _Ticket(self, checks, len(message))
+        return ticket
 
     def write(self) -> None:
         """Write what the pipe takes without waiting."""
@@ -201,26 +292,26 @@ class _Worker:
             else:
                 self._backlog.popleft()
 
-    def answer(self) -> bytes | None:
-        """Return the verdicts on the oldest chunk not answered, or None if they are not there (yet)."""
-        size = self._sizes[0]
-        while len(self._received) < size and self.alive:
+    def read(self, wanted: _Ticket) -> None:
+        """Give out verdicts in the order of the chunks, until ``wanted`` has its own or no more are there (yet)."""
+        while True:
+            while self._tickets and len(self._received) >= self._tickets[0].count:
+                ticket = self._tickets.popleft()
+                ticket.verdicts = bytes(self._received[: ticket.count])
+                ticket.checks = ()
+                del self._received[: ticket.count]
+                self.outstanding -= ticket.count
+            if wanted.verdicts is not None or not self.alive:
+                return
             try:
                 data = os.read(self.source, 65536)
             except BlockingIOError:
-                return None
+                return
             except OSError:
                 data = b""
             if not data:
                 self._fail()
             self._received += data
-        if len(self._received) < size:
-            return None
-        answer = bytes(self._received[:size])
-        del self._received[:size]
-        self._sizes.popleft()
-        self.outstanding -= size
-        return answer
 
     def _fail(self) -> None:
         self.alive = False
@@ -228,9 +319,9 @@ class _Worker:
 
     def close(self) -> None:
         self._fail()
-        self._process.kill()
+        self.process.kill()
         # Leaving the context closes the pipes and waits for the end.
-        with suppress(OSError), self._process:
+        with suppress(OSError), self.process:
             pass
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -14,11 +13,12 @@ from sneaker.bundle.reader import BundleReader
 from sneaker.caps import Caps
 from sneaker.errors import BundleDamaged, InvalidMessage, NotABundle
 from sneaker.feed.classic.compact import expand, expand_run
-from sneaker.feed.classic.validate import verify_message_signature
+from sneaker.feed.classic.message import signed_bytes
 from sneaker.feed.message import Message
 from sneaker.feed.run import Run
 from sneaker.need_data import NeedData
 from sneaker.refs import FeedRef
+from sneaker.signatures.pool import Verifier
 from sneaker.transfer.message_places import SignedMessages
 from sneaker.transfer.read_log import LogTally, read_log
 from sneaker.transfer.sources import READ_BYTES, Kind, chunks, rejoined, sniff
@@ -63,10 +63,10 @@ class VerifyReport:
 @dataclass(slots=True)
 class _Session:
     hmac_key: bytes | None
-    pool: ThreadPoolExecutor
+    verifier: Verifier
     report: VerifyReport
     signed: SignedMessages
-    pending: deque[tuple[list[Message], Future[list[bool]]]] = field(default_factory=deque)
+    pending: deque[list[Message]] = field(default_factory=deque)
     batch: list[Message] = field(default_factory=list)
 
     def add(self, message: Message) -> None:
@@ -76,7 +76,10 @@ class _Session:
 
     def submit(self) -> None:
         if self.batch:
-            self.pending.append((self.batch, self.pool.submit(self._check, self.batch)))
+            self.verifier.submit(
+                [(item.author.key, item.signature, signed_bytes(item.text, self.hmac_key)) for item in self.batch]
+            )
+            self.pending.append(self.batch)
             self.batch = []
         while len(self.pending) > 64:
             self._collect()
@@ -107,12 +110,9 @@ class _Session:
                 report.valid -= 1
                 self.refuse(feed, sequence, "it does not follow the message before it")
 
-    def _check(self, messages: list[Message]) -> list[bool]:
-        return [verify_message_signature(message, self.hmac_key) for message in messages]
-
     def _collect(self) -> None:
-        messages, future = self.pending.popleft()
-        for message, good in zip(messages, future.result(), strict=True):
+        verdicts = self.verifier.collect(wait=True) or b""
+        for message, good in zip(self.pending.popleft(), verdicts, strict=True):
             if not good:
                 self.refuse(message.author, message.sequence, "the signature is not its author's")
                 continue
@@ -148,11 +148,8 @@ def verify(
             hint="'sneaker inspect' does",
         )
     progress(len(start))
-    with (
-        ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="verify") as pool,
-        SignedMessages() as signed,
-    ):
-        session = _Session(caps.hmac_key, pool, report, signed)
+    with contextlib.closing(Verifier(workers)) as verifier, SignedMessages() as signed:
+        session = _Session(caps.hmac_key, verifier, report, signed)
         if kind is Kind.NDJSON:
             _verify_log(session, chunks(start, file, progress))
         else:

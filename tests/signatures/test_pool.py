@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -11,11 +12,11 @@ import pytest
 
 from sneaker.feed.classic.message import signed_bytes
 from sneaker.signatures import pool as verification
-from sneaker.signatures.pool import Check, Verifier
+from sneaker.signatures.pool import Check, Verifier, process_pool
 from tests.store.worlds import feed
 
 MESSAGES = feed(0, 60)
-GOOD: list[Check] = [(item.author, item.signature, signed_bytes(item.text)) for item in MESSAGES]
+GOOD: list[Check] = [(item.author.key, item.signature, signed_bytes(item.text)) for item in MESSAGES]
 
 
 def chunk(number: int) -> tuple[list[Check], bytes]:
@@ -40,7 +41,7 @@ def verifier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(verification, "PROCESSES_FROM", 1 if request.param == "processes" else 10**9)
     with closing(Verifier(2)) as made:
         yield made
-        assert (made._workers is not None) is (request.param == "processes")
+        assert bool(made._pool.worker_processes) is (request.param == "processes")
 
 
 def test_verdicts_come_in_order(verifier: Verifier) -> None:
@@ -83,7 +84,7 @@ def test_nothing_is_lost_if_workers_die(monkeypatch: pytest.MonkeyPatch) -> None
         for number, (checks, _) in enumerate(chunks):
             verifier.submit(checks)
             if number in (30, 60):
-                os.kill(verifier._workers[number // 60]._process.pid, signal.SIGKILL)
+                os.kill(verifier._pool.worker_processes[number // 60].pid, signal.SIGKILL)
         while len(verifier):
             answers.append(verifier.collect(wait=True))
     assert answers == [verdicts for _, verdicts in chunks]
@@ -102,8 +103,70 @@ def test_workers_end_with_the_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "PROCESSES_FROM", 1)
     verifier = Verifier(2)
     verifier.submit(GOOD)
-    processes = [worker._process for worker in verifier._workers or ()]
+    processes = verifier._pool.worker_processes
     assert len(processes) == 2
     verifier.close()
     assert all(process.poll() is not None for process in processes)
     verifier.close()
+
+
+def test_all_of_a_process_share_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import, check and peers in one process take turns with the same workers, and each gets its own verdicts."""
+    monkeypatch.setattr(verification, "PROCESSES_FROM", 1)
+    monkeypatch.setattr(verification, "available_cores", lambda: 2)
+    monkeypatch.setattr(verification, "_process_pool", None)
+    chunks = [chunk(number) for number in range(60)]
+    expected = [verdicts for _, verdicts in chunks]
+    with closing(Verifier()) as one, closing(Verifier()) as other:
+        answers: tuple[list[bytes | None], list[bytes | None]] = ([], [])
+        for checks, _ in chunks:
+            one.submit(checks)
+            other.submit(checks)
+        processes = process_pool().worker_processes
+        assert len(processes) == 2
+        while len(one) or len(other):
+            for verifier, found in zip((other, one), answers, strict=True):
+                if len(verifier):
+                    found.append(verifier.collect(wait=True))
+        assert answers == (expected, expected)
+        one.close()
+        assert [process.poll() for process in processes] == [None, None], "the other one is not done"
+    assert all(process.poll() is not None for process in processes)
+
+
+def test_threads_share_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "PROCESSES_FROM", 1)
+    monkeypatch.setattr(verification, "available_cores", lambda: 2)
+    monkeypatch.setattr(verification, "_process_pool", None)
+    chunks = [chunk(number) for number in range(100)]
+    answers: dict[int, list[bytes | None]] = {number: [] for number in range(4)}
+
+    def work(number: int) -> None:
+        with closing(Verifier()) as verifier:
+            for checks, _ in chunks:
+                verifier.submit(checks)
+                if len(verifier) > 10 + number:
+                    answers[number].append(verifier.collect(wait=True))
+            while len(verifier):
+                answers[number].append(verifier.collect(wait=True))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in answers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(found == [verdicts for _, verdicts in chunks] for found in answers.values())
+
+
+def test_what_one_leaves_behind_is_nothing_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "PROCESSES_FROM", 1)
+    monkeypatch.setattr(verification, "available_cores", lambda: 2)
+    monkeypatch.setattr(verification, "_process_pool", None)
+    checks, verdicts = chunk(3)
+    with closing(Verifier()) as other:
+        leaving = Verifier()
+        for _ in range(20):
+            leaving.submit(checks)
+        other.submit(checks)
+        leaving.close()
+        assert other.collect(wait=True) == verdicts
