@@ -147,7 +147,6 @@ class ConnectedPeer:
 
     def tick(self) -> None:
         """To be called about once a second."""
-        self.session.check_liveness()
         for service in self._services:
             service.tick()
 

@@ -21,6 +21,7 @@ from sneaker.net.message_intake import MessageIntake, Offer, Outcome, Source
 from sneaker.net.own_key_elsewhere import OwnKeyWatch
 from sneaker.net.peer_clocks import PeerClocks
 from sneaker.net.peer_session import PeerSession
+from sneaker.net.policy_refresh import PolicyRefresh
 from sneaker.net.services.admin import AdminService
 from sneaker.net.services.blob_fetching import BlobFetching
 from sneaker.net.services.blobs import BlobService
@@ -35,10 +36,6 @@ __all__ = ["Node"]
 _WATCH_S = 0.2
 # The same for feeds other than our own while messages pour in from peers.
 _BUSY_WATCH_S = 2.0
-# The follow graph is read again so long after it changed, so that a burst of follows counts as one change; and in a long
-# burst not so often that it takes more than a tenth of the time.
-_POLICY_DELAY_S = 0.25
-_POLICY_SHARE = 10
 # How often what peers said is written down during long connections.
 _SAVE_S = 60.0
 
@@ -56,7 +53,6 @@ class Node:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         """``remark`` is told, in a line each, what a person may want to know; ``warn`` what a person has to know."""
-        self._hops = hops
         self._loop = asyncio.get_running_loop()
         me = home.keypair.public
         policy = read_replication_policy(home.store, me, hops)
@@ -90,6 +86,7 @@ class Node:
             replicator_timer_changed=self._set_replicator_timer,
         )
         self.blob_fetching = BlobFetching(self.context)
+        self._policy_refresh = PolicyRefresh(self.context, hops, self._set_policy)
         self.own_key = OwnKeyWatch(self.context, self.run_session)
         #: What every peer that connects finds here.
         self.services: tuple[ServiceFactory, ...] = (
@@ -107,10 +104,6 @@ class Node:
         self.listeners: list[Callable[[], None]] = []
         self._for_ever: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._policy_due: asyncio.TimerHandle | None = None
-        self._policy_not_before = 0.0
-        self._reading_policy = False
-        self._stopping = False
         self._seen_version = home.store.data_version()
 
     # ------------------------------------------------------------------------------------------ life
@@ -124,13 +117,12 @@ class Node:
 
     async def stop(self) -> None:
         """Say goodbye to everybody, write down what they said, and commit what came."""
-        self._stopping = True
+        self._policy_refresh.stop()
         for task in self._for_ever:
             task.cancel()
         await asyncio.gather(*(peer.session.hang_up() for peer in self._all_peers()))
-        for handle in (self._timer, self._policy_due):
-            if handle is not None:
-                handle.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         await self.context.background.wait_for_tasks(5)
         await asyncio.to_thread(self.context.intake.stop)
         await asyncio.sleep(0)  # what the thread reported last
@@ -276,7 +268,7 @@ class Node:
         for feed in outcome.forked:
             self.context.remark(f"the feed {feed} is forked: its author signed two different messages for one place")
         if contacts:
-            self.refresh_policy()
+            self._policy_refresh.request()
         self.wake_peers()
         self._with_each_peer(lambda peer: peer.session.resume_reading())
         self._tell_listeners()
@@ -307,7 +299,7 @@ class Node:
                 self._drop_blocked()
                 self._feeds_appended({self.me: head.sequence})
                 self.wake_peers()
-                self.refresh_policy()
+                self._policy_refresh.request()
             if not context.intake.is_idle and context.now() < busy_look:
                 continue  # what changes is most likely what we commit ourselves
             self._seen_version = current
@@ -315,7 +307,7 @@ class Node:
             clock = await context.background.with_store(lambda store: store.clock())
             if self._feeds_appended(clock):
                 self.wake_peers()
-                self.refresh_policy()
+                self._policy_refresh.request()
             # A large store is not read again and again while an import goes on.
             next_look = context.now() + 20 * (context.now() - started)
             busy_look = context.now() + _BUSY_WATCH_S
@@ -337,36 +329,7 @@ class Node:
     @property
     def is_settled(self) -> bool:
         """Whether all that came is committed, and the follow graph is up to date."""
-        return (
-            self.context.intake.is_idle
-            and self._policy_due is None
-            and not self._reading_policy
-            and not self.blob_fetching.is_fetching
-        )
-
-    def refresh_policy(self) -> None:
-        """Read the follow graph again, soon."""
-        if self._policy_due is None and not self._stopping:
-            when = max(self.context.now() + _POLICY_DELAY_S, self._policy_not_before)
-            self._policy_due = self._loop.call_at(when, self._start_reading_policy)
-
-    def _start_reading_policy(self) -> None:
-        self._policy_due = None
-        if self._reading_policy:
-            self.refresh_policy()
-            return
-        self._reading_policy = True
-        self.context.background.spawn(self._read_policy())
-
-    async def _read_policy(self) -> None:
-        context = self.context
-        started = context.now()
-        try:
-            read = context.background.with_store
-            self._set_policy(await read(lambda store: read_replication_policy(store, self.me, self._hops)))
-        finally:
-            self._reading_policy = False
-            self._policy_not_before = context.now() + _POLICY_SHARE * (context.now() - started)
+        return self.context.intake.is_idle and self._policy_refresh.is_idle and not self.blob_fetching.is_fetching
 
     def _set_policy(self, policy: ReplicationPolicy) -> None:
         newly_near = policy.hops.keys() - self.context.policy.hops.keys()

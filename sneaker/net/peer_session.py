@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from sneaker.errors import CallRefused, ConnectionLost, LocalProtocolError, NetworkError, RemoteProtocolError
+from sneaker.net.stream_receivers import StreamReceiver
 from sneaker.net.transports.transport import ByteStream
 from sneaker.refs import FeedRef
 from sneaker.wire.boxstream import Boxer, Unboxer
@@ -33,7 +34,7 @@ from sneaker.wire.muxrpc.packets import BodyKind
 from sneaker.wire.muxrpc.session import CLOSED_TEXT, Session
 from sneaker.wire.stream_reader import GOODBYE, NEED_DATA
 
-__all__ = ["PeerSession", "SendOnly", "StreamReceiver"]
+__all__ = ["PeerSession"]
 
 # What is read at once: a hundred messages or so, some milliseconds of work during which nobody else gets a turn.
 READ_BYTES = 128 * 1024
@@ -43,34 +44,6 @@ ROOM_BYTES = 256 * 1024
 
 # How long the other side has to answer our goodbye.
 _GOODBYE_TIMEOUT_S = 1.0
-
-# Silence after which the peer is asked something, and after which it counts as gone. JavaScript peers drop connections
-# that are silent for 600 s and ping every 300.
-KEEPALIVE_S = 100.0
-SILENCE_S = 240.0
-
-# A peer that takes nothing for so long is not worth the memory.
-STUCK_S = 60.0
-
-
-class StreamReceiver(Protocol):
-    """Who gets what the peer sends for a call.  Neither method may wait."""
-
-    def item_received(self, kind: BodyKind, body: bytes) -> None:
-        """Take an item, and see to it that ``PeerSession.consumed`` is called for it one day."""
-
-    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
-        """Nothing more comes; if ``still_open``, our side of the call may still send and has to be ended."""
-
-
-class SendOnly:
-    """The receiver of a stream on which only we send; whoever sends on it notices when it is gone."""
-
-    def item_received(self, kind: BodyKind, body: bytes) -> None:
-        """A source takes nothing."""
-
-    def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
-        """Nothing is to be done."""
 
 
 class PeerSession:
@@ -99,7 +72,8 @@ class PeerSession:
         loop = asyncio.get_running_loop()
         #: When the peer last sent anything, on the loop's clock.
         self.heard_at = loop.time()
-        self.started_at = self._sent_at = self.heard_at
+        #: When bytes last went out, and when the connection was made.
+        self.sent_at = self.started_at = self.heard_at
         self.bytes_received = self.bytes_sent = 0
         self._time = loop.time
         self._reader = stream.reader
@@ -115,7 +89,6 @@ class PeerSession:
         self._resumed = asyncio.Event()
         self._closing = False
         self._ended = asyncio.Event()
-        self._asked_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         #: Where the other end is, for people: "host:port".
         self.remote = stream.remote
@@ -198,22 +171,6 @@ class PeerSession:
     def closing(self) -> bool:
         """Whether nothing new can be done with this connection."""
         return self._closing
-
-    def check_liveness(self) -> None:
-        """To be called about once a second: notices peers that are gone or take nothing."""
-        now = self._time()
-        if self.muxrpc.outgoing_bytes and now - self._sent_at > STUCK_S:
-            self.abort("the peer takes nothing any more")
-        elif now - self.heard_at > SILENCE_S and not self._is_paused():
-            self.abort("the peer is silent")
-
-    def sign_of_life_due(self) -> bool:
-        """Whether the peer has been silent so long that it should be asked something; True once for each silence."""
-        now = self._time()
-        if now - self.heard_at <= KEEPALIVE_S or now - self._asked_at <= KEEPALIVE_S or self._closing:
-            return False
-        self._asked_at = now
-        return True
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine that ends with the connection, and ends it if it raises anything but that it is lost."""
@@ -322,13 +279,15 @@ class PeerSession:
 
     # ------------------------------------------------------------------------------------------ reading
 
-    def _is_paused(self) -> bool:
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is read now, because too much waits to be dealt with."""
         return not self._closing and (self.muxrpc.wants_pause or not self.may_read())
 
     async def _read(self) -> None:
         self._take_plain()  # what came along with the handshake
         while not self._ended.is_set():
-            while self._is_paused():
+            while self.is_paused:
                 self._resumed.clear()
                 await self._resumed.wait()
                 self.heard_at = self._time()
@@ -423,10 +382,10 @@ class PeerSession:
                 self._has_room.set()
                 self._resumed.set()
                 self.bytes_sent += len(data)
-                self._sent_at = self._time()
+                self.sent_at = self._time()
                 writer.write(data)
                 await writer.drain()
-                self._sent_at = self._time()
+                self.sent_at = self._time()
 
     def _send_goodbye(self) -> None:
         """The last words, as far as the socket takes them."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import NetworkError
-from sneaker.net import dial_schedule, peer_session
+from sneaker.net import dial_schedule, keep_alive
 from sneaker.net.dial import dial
 from sneaker.net.dial_schedule import DialSchedule
 from sneaker.net.node import Node
@@ -102,9 +102,9 @@ def test_whoever_does_not_answer_is_dialled_ever_less(tmp_path: Path, monkeypatc
 
 def test_the_silent_and_the_stuck_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One says nothing when it is asked for a sign of life, one asks for much and takes nothing; a third just listens."""
-    monkeypatch.setattr(peer_session, "KEEPALIVE_S", 0.5)
-    monkeypatch.setattr(peer_session, "SILENCE_S", 2.0)
-    monkeypatch.setattr(peer_session, "STUCK_S", 2.0)
+    monkeypatch.setattr(keep_alive, "KEEPALIVE_S", 0.5)
+    monkeypatch.setattr(keep_alive, "SILENCE_S", 2.0)
+    monkeypatch.setattr(keep_alive, "STUCK_S", 2.0)
     machine = Machine(tmp_path / "machine")
     blob = machine.add_blob(bytes(4_000_000))
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 
 from sneaker.errors import CallRefused, NetworkError
 from sneaker.net.connected_peer import ConnectedPeer, Service
+from sneaker.net.keep_alive import SILENCE_S, KeepAlive
 from sneaker.net.method_permissions import Handler
-from sneaker.net.peer_session import SILENCE_S, PeerSession
+from sneaker.net.peer_session import PeerSession
 from sneaker.wire.json_text import encode_json
 from sneaker.wire.muxrpc.calls import CallKind, PeerError, RequestReceived
 from sneaker.wire.muxrpc.manifest import Method, Permission
@@ -35,6 +36,7 @@ class AdminService(Service):
         """``status`` says what goes on, as a JSON object."""
         super().__init__(peer)
         self._status = status
+        self._keep_alive = KeepAlive(self.session, lambda: ask_whoami(self.session, SILENCE_S))
 
     def handlers(self) -> Mapping[Method, Handler]:
         """Return the methods that are served, and what serves each."""
@@ -46,9 +48,8 @@ class AdminService(Service):
         }
 
     def tick(self) -> None:
-        """Ask a peer that has been silent for long whether it is there."""
-        if self.session.sign_of_life_due():
-            self.session.spawn(ask_whoami(self.session, SILENCE_S))
+        """Ask a peer that has been silent for long whether it is there, and leave one that is not."""
+        self._keep_alive.check(self.context.now())
 
     def _serve_manifest(self, request: RequestReceived) -> None:
         self.session.answer_call(request.call, encode_json(self.peer.served_methods.manifest(self.peer.permission)))

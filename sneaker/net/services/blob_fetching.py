@@ -9,7 +9,7 @@ from typing import Protocol
 from sneaker.errors import ConnectionLost, RemoteProtocolError, SneakerError
 from sneaker.net.connected_peer import ConnectedPeer
 from sneaker.net.context import NetContext
-from sneaker.net.peer_session import StreamReceiver
+from sneaker.net.stream_receivers import StreamReceiver
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.store import Store
 from sneaker.wire.blobs import BlobExchange, BlobReceiver, Fetch

@@ -13,8 +13,8 @@ from sneaker.errors import CallRefused, ConnectionLost, RefError
 from sneaker.limits import MAX_BLOB_CHUNK_BYTES
 from sneaker.net.connected_peer import ConnectedPeer, Service
 from sneaker.net.method_permissions import Handler
-from sneaker.net.peer_session import SendOnly, StreamReceiver
 from sneaker.net.services.blob_fetching import BlobFetching
+from sneaker.net.stream_receivers import SendOnly, StreamReceiver
 from sneaker.refs import BlobRef
 from sneaker.wire.blobs import (
     NO_BLOB_TEXT,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from sneaker.errors import StoreDamaged
 from sneaker.net.connected_peer import ConnectedPeer, Service
 from sneaker.net.method_permissions import Handler
-from sneaker.net.peer_session import SendOnly
 from sneaker.net.services.read_messages import read_messages
+from sneaker.net.stream_receivers import SendOnly
 from sneaker.refs import FeedRef
 from sneaker.wire.history import (
     HistoryQuery,
