@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import Any
 
+from sneaker.errors import RefError
 from sneaker.refs import FeedRef
 
-__all__ = ["NEAR_HOPS", "EdgeState", "find_hops", "replicated"]
+__all__ = ["NEAR_HOPS", "EdgeState", "contact_edge", "find_hops", "linked_feed", "replicated"]
 
 #: Who is so far from us, or less, is near: what ssb-config and Manyverse replicate.
 NEAR_HOPS = 2
@@ -27,6 +29,37 @@ class EdgeState(IntEnum):
 
 
 Edges = Mapping[FeedRef, Mapping[FeedRef, int]]
+
+
+def contact_edge(content: Any) -> tuple[FeedRef, EdgeState] | None:
+    """Return whom a contact message is about, and what it says, as ssb-friends reads it.
+
+    ``blocking`` or ``flagged`` count if JavaScript takes them for true, ``following`` only if it is true.  Works on
+    decrypted content too.  None if it is no contact message about a classic feed.
+    """
+    if not isinstance(content, dict) or content.get("type") != "contact":
+        return None
+    contact = linked_feed(content.get("contact"))
+    if contact is None:
+        return None
+    if _is_truthy(content.get("blocking")) or _is_truthy(content.get("flagged")):
+        return contact, EdgeState.BLOCK
+    return contact, EdgeState.FOLLOW if content.get("following") is True else EdgeState.NEITHER
+
+
+def linked_feed(value: object) -> FeedRef | None:
+    """Return the classic feed that a field of content names, None if it names none."""
+    if not isinstance(value, str) or not value.startswith("@"):
+        return None
+    try:
+        return FeedRef.parse_classic(value)
+    except RefError:
+        return None
+
+
+def _is_truthy(value: object) -> bool:
+    """Say what JavaScript's ``if (value)`` says; unlike in Python, empty arrays and objects count."""
+    return isinstance(value, dict | list) or bool(value)
 
 
 def find_hops(edges: Edges, start: FeedRef, limit: int) -> dict[FeedRef, int]:

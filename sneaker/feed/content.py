@@ -10,16 +10,14 @@ from binascii import a2b_base64
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sneaker.errors import RefError
 from sneaker.feed.message import Content, Message
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.social import EdgeState
+from sneaker.social import EdgeState, contact_edge, linked_feed
 
 __all__ = [
     "Facts",
     "FactsReader",
     "about_name",
-    "contact_edge",
     "content_type",
     "facts_in",
     "find_blobs",
@@ -69,22 +67,6 @@ def content_type(content: Content) -> str | None:
     return str(content["type"]) if isinstance(content, dict) else None
 
 
-def contact_edge(content: Any) -> tuple[FeedRef, EdgeState] | None:
-    """Return whom a contact message is about, and what it says, as ssb-friends reads it.
-
-    ``blocking`` or ``flagged`` count if JavaScript takes them for true, ``following`` only if it is true.  Works on
-    decrypted content too.  None if it is no contact message about a classic feed.
-    """
-    if not isinstance(content, dict) or content.get("type") != "contact":
-        return None
-    contact = _feed(content.get("contact"))
-    if contact is None:
-        return None
-    if _is_truthy(content.get("blocking")) or _is_truthy(content.get("flagged")):
-        return contact, EdgeState.BLOCK
-    return contact, EdgeState.FOLLOW if content.get("following") is True else EdgeState.NEITHER
-
-
 def about_name(content: Any) -> tuple[FeedRef, str] | None:
     """Return the feed and the name that an about message gives it, or None.
 
@@ -93,7 +75,7 @@ def about_name(content: Any) -> tuple[FeedRef, str] | None:
     if not isinstance(content, dict) or content.get("type") != "about":
         return None
     name = content.get("name")
-    about = _feed(content.get("about"))
+    about = linked_feed(content.get("about"))
     return (about, name) if about is not None and isinstance(name, str) and name else None
 
 
@@ -104,17 +86,3 @@ def find_blobs(text: bytes) -> tuple[BlobRef, ...]:
     150 of them, which bounds the answer.
     """
     return tuple(dict.fromkeys(_new_bytes(BlobRef, a2b_base64(found)) for found in _BLOB.findall(text)))
-
-
-def _feed(value: object) -> FeedRef | None:
-    if not isinstance(value, str) or not value.startswith("@"):
-        return None
-    try:
-        return FeedRef.parse_classic(value)
-    except RefError:
-        return None
-
-
-def _is_truthy(value: object) -> bool:
-    """Say what JavaScript's ``if (value)`` says; unlike in Python, empty arrays and objects count."""
-    return isinstance(value, dict | list) or bool(value)

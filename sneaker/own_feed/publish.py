@@ -21,8 +21,9 @@ from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.limits import PUBLISH_WAIT_S
 from sneaker.own_feed.attachments import Attachments
-from sneaker.own_feed.draft import check_meaning, recipients
+from sneaker.own_feed.draft import check_meaning
 from sneaker.own_feed.fork_guard import ForkGuard, check_may_publish
+from sneaker.own_feed.recipients import find_recipients
 from sneaker.refs import FeedRef
 from sneaker.store.store import Store
 
@@ -52,7 +53,7 @@ def publish(
     with ``guard``, may go on elsewhere, and StoreError: StoreLocked if others write for more than ``wait_s`` seconds.
     ``on_wait`` is called once if it has to wait for long.
     """
-    readers = recipients(content, private_to, keypair.public)
+    readers = find_recipients(content, private_to, keypair.public)
     if attachments is not None:
         if readers:
             raise PublishUnsafe(

@@ -15,12 +15,12 @@ from sneaker.refs import BlobRef, FeedRef
 from sneaker.stick.bundles import StickBundles
 from sneaker.stick.layout import BUNDLE_NAME, BUNDLES, MAX_STICK_BUNDLE_BYTES
 from sneaker.stick.safe_folder import Entry, Folder
+from sneaker.stick.staging import StagedFile
 from sneaker.stick.stick import Stick
 from sneaker.store.sticks import FileState, StickFile
 from sneaker.transfer.import_files import ImportSession
 from sneaker.transfer.pack import MIN_VOLUME_BYTES
 from sneaker.transfer.sources import Kind, sniff
-from sneaker.transfer.staging import StagedFile
 
 __all__ = ["BundleReceiver", "is_gone"]
 

@@ -192,7 +192,7 @@ def _check_blocks(home: Home, feeds: Iterable[FeedRef], readers: Iterable[Reader
     blocked = home.store.blocked(home.keypair.public)
     named = [*feeds, *(reader.ref for reader in readers)]
     if recipients:
-        from sneaker.transfer.age import recipients_among
+        from sneaker.transfer.age_encryption import recipients_among
 
         named += recipients_among(blocked, recipients)
     for feed in named:
@@ -277,7 +277,7 @@ class _Files:
     def _encrypted(self, file: BinaryIO) -> AbstractContextManager[BinaryIO]:
         if not self.options.recipients:
             return contextlib.nullcontext(file)
-        from sneaker.transfer.age import encrypting
+        from sneaker.transfer.age_encryption import encrypting
 
         return encrypting(file, self.options.recipients)
 

@@ -23,9 +23,9 @@ from sneaker.own_feed.claims import Hearsay
 from sneaker.refs import encode_base64
 from sneaker.store.rows import Peer, PeerKind
 from sneaker.store.store import Store
+from sneaker.transfer.held_records import HeldRecords
 from sneaker.transfer.repair_from_parity import repaired_file
 from sneaker.transfer.sources import READ_BYTES, Kind, sniff
-from sneaker.transfer.staging import HeldRecords
 
 __all__ = ["BundleImport"]
 
@@ -115,7 +115,7 @@ class BundleImport:
                     if has_header:
                         self._take_record(event, report)
                     else:
-                        held.add(event)
+                        held.hold(event)
                 elif isinstance(event, ClockRead) and not event.prerequisites:
                     clock = event.clock
                 elif isinstance(event, End):
@@ -133,7 +133,7 @@ class BundleImport:
 
     def take_encrypted(self, file: BinaryIO, report: SourceReport) -> None:
         """Take an encrypted bundle; raises DecryptionFailed if it is not for us, NotABundle if something else is in it."""
-        from sneaker.transfer.age import decrypting
+        from sneaker.transfer.age_encryption import decrypting
 
         with decrypting(file, self._home.keypair) as plain:
             start = plain.file.read(READ_BYTES)

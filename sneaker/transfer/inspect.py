@@ -155,7 +155,7 @@ def _inspect_encrypted(
     keypair: Keypair | None,
     progress: Callable[[int], None],
 ) -> None:
-    from sneaker.transfer.age import decrypting
+    from sneaker.transfer.age_encryption import decrypting
 
     if keypair is None:
         report.detail = "encrypted; there is no identity here to open it with"

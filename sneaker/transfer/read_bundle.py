@@ -29,7 +29,7 @@ def bundle_messages(
     if kind is Kind.ENCRYPTED:
         if keypair is None:
             raise DecryptionError(f"{name} is encrypted, and there is no identity to open it with")
-        from sneaker.transfer.age import decrypting
+        from sneaker.transfer.age_encryption import decrypting
 
         with decrypting(rejoined(start, file), keypair) as plain:
             yield from _messages(plain.file, hmac_key)

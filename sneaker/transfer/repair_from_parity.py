@@ -16,7 +16,7 @@ from sneaker.bundle.parity import (
     overlaid,
     repair,
 )
-from sneaker.transfer.staging import NamelessFile
+from sneaker.files.nameless_file import NamelessFile
 
 __all__ = ["repaired_file"]
 

@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from sneaker.feed.classic.message import create_message
 from sneaker.feed.content import (
     about_name,
-    contact_edge,
     content_type,
     find_blobs,
     read_facts,
 )
 from sneaker.feed.private import box
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.social import EdgeState
+from sneaker.social import EdgeState, contact_edge
 from tests.feed.forge import seeded
 from tests.feed.test_canonical import JSON
 

@@ -24,7 +24,7 @@ from sneaker.home.secret_file import load_secret
 from sneaker.keys import Keypair, format_secret
 from sneaker.refs import FeedRef, Ref, parse_ref
 from sneaker.stick.marker import Marker, format_marker, parse_marker
-from sneaker.transfer.age import decrypting, encrypting
+from sneaker.transfer.age_encryption import decrypting, encrypting
 from sneaker.transfer.read_log import LogTally, read_log
 from tests.bundle.bundles import keypair
 from tests.bundle.vectors import ROOT

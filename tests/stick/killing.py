@@ -154,7 +154,7 @@ def main() -> None:
     """Answer each line on standard input."""
     import sneaker.stick.visit
     import sneaker.store.store
-    import sneaker.transfer.age  # noqa: F401
+    import sneaker.transfer.age_encryption  # noqa: F401
 
     for line in sys.stdin:
         home, stick, now_ms, kill = json.loads(line)

@@ -384,12 +384,12 @@ def test_reach() -> None:
 
 def test_home_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's disk is full: said so, and taken in when there is room again."""
-    from sneaker.transfer import staging
+    from sneaker.files import nameless_file
 
     stick = tmp_path / "stick"
     (first, second) = machines(tmp_path, stick, "AB")
     first.sync(stick)
-    monkeypatch.setattr(staging, "MIN_FREE_HOME_BYTES", 1 << 60)
+    monkeypatch.setattr(nameless_file, "MIN_FREE_HOME_BYTES", 1 << 60)
     report = second.sync(stick)
     assert not report.complete
     assert "no room on this machine" in report.imported.sources[0].detail

@@ -19,7 +19,7 @@ from sneaker.net.feeds_to_replicate import read_replication_policy
 from sneaker.own_feed.publish import contact_content, publish
 from sneaker.refs import FeedRef
 from sneaker.stick.own_card import write_card
-from sneaker.transfer.age import format_recipient
+from sneaker.transfer.age_encryption import format_recipient
 from sneaker.wire.ebt.replicator import Replicator
 from tests.homes import NOW_MS, home, log_lines, pack, take
 from tests.sticks import SMALL, Machine
