@@ -17,7 +17,7 @@ __all__: list[str] = []
 def clock(
     card: Annotated[
         Path | None,
-        typer.Option("--card", metavar="FILE", help="Write a signed card: give it to who exports for you."),
+        typer.Option("--card", metavar="FILE", help="Write it as a signed card, for whoever exports for you."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help='Print {"feed": sequence, ...}.')] = False,
 ) -> None:

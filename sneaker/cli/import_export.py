@@ -72,7 +72,10 @@ def export_(
     parity: Annotated[
         int,
         typer.Option(
-            "--parity", metavar="PERCENT", min=0, help="Add recovery records: so much may go bad and all comes back."
+            "--parity",
+            metavar="PERCENT",
+            min=0,
+            help="Add recovery records: so much of the file may go bad without loss.",
         ),
     ] = 0,
     volume_size: Annotated[

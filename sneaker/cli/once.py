@@ -14,6 +14,7 @@ from sneaker.errors import ExitCode
 from sneaker.home.config import load_config
 
 if TYPE_CHECKING:
+    from sneaker.cli.json_output.peers import OnceJson
     from sneaker.net.run_peer import PeerOptions
 
 __all__: list[str] = []
@@ -52,7 +53,8 @@ def once(
     if sticks is None or peers is None:
         return 130
     if json:
-        output.print_json({"drives": sticks.value, "peers": peers.value})
+        value: OnceJson = {"drives": sticks.value, "peers": peers.value}
+        output.print_json(value)
     else:
         print("\n".join([*sticks.lines, *peers.lines]))
     return ExitCode.DONE if sticks.complete and peers.complete else ExitCode.PARTIAL

@@ -22,7 +22,7 @@ HopsOption = Annotated[
         "--hops",
         metavar="N",
         min=0,
-        help="Replicate feeds up to this distance in the follow graph. [default: 2, or as in the settings]",
+        help="Replicate feeds up to this distance in the follow graph. [default: as in the settings]",
         show_default=False,
     ),
 ]

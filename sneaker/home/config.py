@@ -16,9 +16,12 @@ from sneaker.caps import MAIN_NETWORK_KEY, Caps, parse_cap
 from sneaker.errors import CapsError, ConfigError, UsageError
 from sneaker.refs import encode_base64
 from sneaker.sizes import parse_size
+from sneaker.social import NEAR_HOPS
 
 __all__ = [
     "CONFIG_NAME",
+    "DEFAULT_MIN_FREE_BYTES",
+    "DEFAULT_STALE_DAYS",
     "Config",
     "DriveSettings",
     "InboxSettings",
@@ -30,6 +33,12 @@ __all__ = [
 ]
 
 CONFIG_NAME = "config.toml"
+
+# A machine whose card did not change for this long no longer counts on the stick.
+DEFAULT_STALE_DAYS = 90
+# What stays free on a stick: FAT behaves badly when it is full, and cards must always fit.
+DEFAULT_MIN_FREE_BYTES = 4 * 1024 * 1024
+
 # Room for all settings and many remarks. For a key with thousands of dots, tomllib takes quadratic time.
 _MAX_CONFIG_BYTES = 64 * 1024
 _MAX_CONFIG_LINE_BYTES = 4096
@@ -72,7 +81,7 @@ class PeerSettings:
     #: Find peers on the LAN, and be found.
     discovery: bool = True
     #: How far in the follow graph feeds are replicated.
-    hops: int = 2
+    hops: int = NEAR_HOPS
     #: Addresses to stay connected to.
     connect: tuple[str, ...] = ()
 
@@ -82,9 +91,9 @@ class StickSettings:
     """Section ``sticks``: how visits treat sticks; sizes in bytes, in the file also as texts like "500M"."""
 
     #: A machine whose card has not changed for so many days no longer counts on the stick.
-    stale_days: int = 90
+    stale_days: int = DEFAULT_STALE_DAYS
     #: What stays free on a stick.
-    min_free_bytes: int = 4 * 1024 * 1024
+    min_free_bytes: int = DEFAULT_MIN_FREE_BYTES
     #: The most that one visit writes; None for what there is room for.
     max_bytes: int | None = None
 

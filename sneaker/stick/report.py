@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sneaker.clock import VectorClock
+from sneaker.home.config import DEFAULT_MIN_FREE_BYTES, DEFAULT_STALE_DAYS
 from sneaker.ingest.reports import ImportReport
 from sneaker.planning.send_order import Order, Range
 from sneaker.store.sticks import StickRecord
 from sneaker.transfer.pack import Packed
 
-__all__ = ["DAY_MS", "DEFAULT_MIN_FREE_BYTES", "DEFAULT_STALE_DAYS", "VisitOptions", "VisitReport", "add_packed"]
+__all__ = ["DAY_MS", "VisitOptions", "VisitReport", "add_packed"]
 
 DAY_MS = 24 * 60 * 60 * 1000
-
-# A machine whose card did not change for this long no longer counts on the stick.
-DEFAULT_STALE_DAYS = 90
-# What stays free on a stick: FAT behaves badly when it is full, and cards must always fit.
-DEFAULT_MIN_FREE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
