@@ -40,8 +40,8 @@ class VectorClock(dict[FeedRef, int]):
 
     def merged(self, other: VectorClock) -> VectorClock:
         """Return the clock of somebody who has all that either has."""
-        if not other:
-            return self
+        if not other or not self:
+            return self or other
         merged = VectorClock(self)
         for feed, sequence in other.items():
             if sequence > merged.get(feed, -1):

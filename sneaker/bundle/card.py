@@ -16,7 +16,7 @@ from sneaker.errors import BundleDamaged, NotABundle
 from sneaker.keys import Keypair, verify_signature
 from sneaker.refs import BlobRef, FeedRef, MessageRef
 
-__all__ = ["CARD_MAGIC", "MAX_CARD_BYTES", "MAX_UNREADABLE", "Card", "decode_card", "encode_card"]
+__all__ = ["CARD_MAGIC", "MAX_CARD_BYTES", "MAX_UNREADABLE", "Card", "decode_card", "encode_card", "read_card_clock"]
 
 CARD_MAGIC = b"\x89SNC\r\n\x1a\n"
 _HAS_HEAD = 1
@@ -97,3 +97,11 @@ def decode_card(data: bytes) -> Card:
     unreadable = frozenset(cursor.take(_ID_BYTES) for _ in range(number))
     cursor.finish()
     return Card(FeedRef.classic(machine), network_id, counter, time_ms, clock, wants, head, unreadable)
+
+
+def read_card_clock(data: bytes) -> VectorClock:
+    """Return the clock in a card whose signature was checked before; raises BundleDamaged."""
+    if len(data) < _HEAD.size:
+        raise BundleDamaged("the card has an impossible length")
+    clock_bytes = _HEAD.unpack_from(data)[-1]
+    return decode_clock(Cursor(data[_HEAD.size : -64]).take(clock_bytes))

@@ -29,7 +29,7 @@ def status(
     with home() as opened:
         counts = opened.store.counts()
         clock = opened.store.clock()
-        peers = opened.store.peers.known_peers()
+        peers = opened.store.known_clocks.known_peers()
         forked = opened.store.forked()
         me = opened.keypair.public
         blobs = opened.blobs.counts()
@@ -47,7 +47,9 @@ def status(
             "forked": sorted(map(str, forked)),
             "bytes": counts.bytes,
             "blobs": {"count": blobs.count, "bytes": blobs.bytes, "missing": len(links), "waiting": early},
-            "peers": [{"id": str(peer.ref), "kind": str(peer.kind), "last": peer.met_at_ms or None} for peer in peers],
+            "peers": [
+                {"id": str(peer.ref), "kind": str(peer.source), "last": peer.met_at_ms or None} for peer in peers
+            ],
             "drives": [
                 {"id": base32(item.id), "label": item.label, "last": item.visited_at_ms or None} for item in sticks
             ],
@@ -73,7 +75,7 @@ def status(
     lines += [f"forked    {feed}" for feed in sorted(forked)]
     for peer in peers[:20]:
         when = _when(peer.met_at_ms)
-        lines.append(f"peer      {peer.ref}  {when}, by {peer.kind}")
+        lines.append(f"peer      {peer.ref}  {when}, by {peer.source}")
     for item in sticks[:20]:
         lines.append(f"stick     {clean(item.label, 40) or base32(item.id)}  {_when(item.visited_at_ms)}")
     if missing:

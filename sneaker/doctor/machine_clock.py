@@ -34,8 +34,8 @@ def find_clock_problems(home: Home, now_ms: int) -> Iterator[Finding]:
             f"your last message is of {day(last.timestamp)}, and this machine's clock says {day(now_ms)}",
             f"one of them is wrong; {hint}",
         )
-    ahead = [peer for peer in home.store.peers.known_peers() if now_ms + DAY_MS < peer.time_ms < _LATEST_MS]
-    known = [peer for peer in home.store.peers.known_peers() if peer.time_ms]
+    ahead = [peer for peer in home.store.known_clocks.known_peers() if now_ms + DAY_MS < peer.time_ms < _LATEST_MS]
+    known = [peer for peer in home.store.known_clocks.known_peers() if peer.time_ms]
     # One other machine with another time proves nothing: its clock may be wrong.
     if len(ahead) >= 2 and 2 * len(ahead) > len(known):
         yield Finding(

@@ -32,10 +32,9 @@ __all__ = ["Rebuilt", "rebuild"]
 # Tables that are taken over row by row; all others come out of the messages.
 _COPIED = (
     "peer",
-    "peer_clock",
-    "drive",
-    "drive_file",
-    "card",
+    "known_clock",
+    "stick",
+    "stick_file",
     "own_card",
     "own_claim",
     "own_key",

@@ -204,7 +204,7 @@ class Node:
         if peer.has_our_key or not (peer.is_near or peer.session.dialled):
             return
         try:
-            await self.context.peer_clocks.save_notes(peer.key, peer.service(EbtService).take_unsaved_notes())
+            await self.context.peer_clocks.save_notes(peer.service(EbtService).take_unsaved_notes())
         except SneakerError as error:
             self.context.remark(error.message)
 

@@ -1,19 +1,19 @@
-"""What peers said they have: written into the clock store, and read from it when they come back."""
+"""What peers said they have: written into the store, and read from it when they come back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from sneaker.net.background import BackgroundWork
+from sneaker.planning.others import ClockSource, Statement, counted_on, is_questioned
 from sneaker.refs import FeedRef
-from sneaker.store.rows import Note, Peer, PeerKind
 from sneaker.store.store import Store
 
 __all__ = ["PeerClocks"]
 
-# A saved clock makes us skip feeds in which we were level. After a restored backup both sides would skip the same feeds
-# wrongly, so clocks older than this are not believed.
-_CLOCK_MAX_AGE_MS = 24 * 3600 * 1000
+# A known clock makes us skip feeds in which we were level. After a restored backup both sides would skip the same feeds
+# wrongly, so after this many sessions everything is said once more.
+_RESUMED_SESSIONS = 8
 
 
 class PeerClocks:
@@ -25,32 +25,30 @@ class PeerClocks:
         self._background = background
         self._now_ms = now_ms
 
-    def saved_clock(self, peer: FeedRef) -> dict[FeedRef, int]:
-        """Return what a peer said it had, here or on a card, if that was lately; -1 for feeds that it does not replicate.
+    def begin_session(self, peer: FeedRef) -> dict[FeedRef, int]:
+        """Return what a peer is known to have, -1 for feeds that it does not replicate; nothing if it is time to say all.
 
         Our own feed is never in it: whether others have more of it than we do is worth asking every time.
         """
-        record = next((record for record in self._store.peers.known_peers() if record.ref == peer), None)
-        if record is None:
-            return {}
-        now_ms = self._now_ms()
-        # When a card was written its author says; one from the future would stay new for long.
-        said_at_ms = max(record.met_at_ms, record.time_ms if record.time_ms <= now_ms else 0)
-        if now_ms - said_at_ms > _CLOCK_MAX_AGE_MS:
-            return {}
-        notes = self._store.peers.peer_clock(peer)
-        return {feed: note.sequence if note.replicate else -1 for feed, note in notes.items() if feed != self._me}
+        known = self._store.known_clocks.known(peer)
+        clock: dict[FeedRef, int] = {}
+        if not is_questioned(known) and self._store.known_clocks.resumed_sessions(peer) < _RESUMED_SESSIONS:
+            notes = known.get(ClockSource.EBT)
+            clock = {**counted_on(known), **dict.fromkeys(notes.declined if notes is not None else (), -1)}
+            clock.pop(self._me, None)
+        if clock or known:
+            self._background.spawn(self._count_session(peer, resumed=bool(clock)))
+        return clock
 
-    async def save_notes(self, peer: FeedRef, notes: Mapping[FeedRef, Note]) -> None:
+    async def _count_session(self, peer: FeedRef, *, resumed: bool) -> None:
+        await self._background.with_store(lambda store: store.known_clocks.count_session(peer, resumed=resumed))
+
+    async def save_notes(self, said: Statement) -> None:
         """Write down that a peer is here, and what it said; raises StoreError."""
-        record = Peer(peer, PeerKind.EBT, met_at_ms=self._now_ms())
-
-        def write(store: Store) -> None:
-            store.peers.set_peer(record)
-            if notes:
-                store.peers.update_peer_clock(peer, notes)
-
-        await self._background.with_store(write)
+        now_ms = self._now_ms()
+        await self._background.with_store(
+            lambda store: store.known_clocks.learn_clocks([said], now_ms=now_ms, met=True)
+        )
 
     async def save_claim(self, peer: FeedRef, sequence: int) -> None:
         """Write down how far a peer says that our own feed goes; raises StoreError."""

@@ -9,14 +9,17 @@ say stops nothing (``store.claims``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sneaker.bundle.card import Card
 from sneaker.clock import VectorClock
 from sneaker.home.home import Home
+from sneaker.planning.others import ClockSource, Statement
 from sneaker.refs import FeedRef
-from sneaker.store.rows import Claim, Note, Peer, PeerKind
+from sneaker.store.rows import Claim
 from sneaker.store.store import Store
 
-__all__ = ["Hearsay", "NamedPlaces", "contradicting", "note_card"]
+__all__ = ["Hearsay", "NamedPlaces", "card_statement", "contradicting", "note_card"]
 
 
 def note_card(home: Home, card: Card) -> None:
@@ -30,6 +33,13 @@ def note_card(home: Home, card: Card) -> None:
     if card.machine == me:
         held = store.head(me)
         store.sticks.meet_own_card(me, card.counter, ahead=sequence > (held.sequence if held is not None else 0))
+
+
+def card_statement(card: Card, signed: bytes) -> Statement:
+    """Return what a card says of its machine; ``signed`` is the card itself."""
+    return Statement(
+        card.machine, ClockSource.CARD, card.clock, counter=card.counter, time_ms=card.time_ms, signed=signed
+    )
 
 
 def contradicting(store: Store, me: FeedRef) -> list[Claim]:
@@ -51,10 +61,11 @@ class Hearsay:
     remembered.
     """
 
-    def __init__(self, home: Home, *, dry_run: bool) -> None:
+    def __init__(self, home: Home, *, now_ms: Callable[[], int], dry_run: bool) -> None:
         self._home = home
         self._store = home.store
         self._me = home.keypair.public
+        self._now_ms = now_ms
         self._dry_run = dry_run
 
     def learn_sequence(self, source: FeedRef | None, sequence: int) -> None:
@@ -62,21 +73,18 @@ class Hearsay:
         if sequence and not self._dry_run:
             self._store.claims.note_claim(self._me, source, sequence)
 
-    def learn_clock(self, peer: Peer, clock: VectorClock) -> None:
-        """Remember what somebody has; our own old words say only how far our own feed went."""
-        if not clock or self._dry_run:
-            return
-        if peer.ref == self._me:
-            self._store.claims.note_claim(self._me, self._me, clock.get(self._me, 0))
-            return
-        self._store.peers.set_peer(peer)
-        self._store.peers.update_peer_clock(peer.ref, {feed: Note(sequence) for feed, sequence in clock.items()})
+    def learn_bundle(self, exporter: FeedRef, clock: VectorClock) -> None:
+        """Remember what the exporter of a signed bundle had; our own old words say only how far our own feed went."""
+        if clock and not self._dry_run:
+            self._store.known_clocks.learn_clocks(
+                [Statement(exporter, ClockSource.BUNDLE, clock)], now_ms=self._now_ms()
+            )
 
-    def learn_card(self, card: Card) -> None:
-        """Remember what a machine's newest card says; our own says what this machine once knew."""
+    def learn_card(self, card: Card, signed: bytes) -> None:
+        """Remember what a card says that was handed to us; our own says what this machine once knew."""
         self.learn_old_card(card)
-        if card.machine != self._me:
-            self.learn_clock(Peer(card.machine, PeerKind.CARD, card.counter, card.time_ms), card.clock)
+        if card.machine != self._me and not self._dry_run:
+            self._store.known_clocks.learn_clocks([card_statement(card, signed)], now_ms=self._now_ms())
 
     def learn_old_card(self, card: Card) -> None:
         """Note what an outdated card says of our own feed: it may have seen more of it than its machine does now."""

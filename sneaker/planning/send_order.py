@@ -1,6 +1,6 @@
-"""The planner: what to send, computed from clocks in one place for sticks and peers alike.
+"""In which order to send what a reader lacks.
 
-A plan is ranges of feeds without gaps.  Near feeds come first; among equals the order is that of scuttlebutt
+What is sent are ranges of feeds without gaps.  Near feeds come first; among equals the order is that of scuttlebutt
 reconciliation (van Renesse, Dumitriu, Gough and Thomas, LADIS 2008): *depth* sends the feeds with the largest backlog
 first and drains them, *breadth* deals a few messages of every feed in turn.  Both keep its invariant, that of one feed
 nothing is sent before all that precedes it.
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sneaker.clock import VectorClock
 from sneaker.refs import FeedRef
 
-__all__ = ["BREADTH_CHUNK", "Order", "Range", "joined", "plan", "slowest"]
+__all__ = ["BREADTH_CHUNK", "Order", "Range", "joined", "order_ranges", "slowest"]
 
 # What breadth order deals of each feed in one round.  The paper deals single messages; ours cost 64 bytes more for each
 # run that is not continued (author and previous), which for 16 ordinary messages is 2 %.
@@ -54,18 +54,20 @@ def slowest(clocks: Iterable[VectorClock], feeds: Iterable[FeedRef]) -> VectorCl
     return VectorClock({feed: min((clock.get(feed, 0) for clock in given), default=0) for feed in feeds})
 
 
-def plan(
+def order_ranges(
     ours: VectorClock,
     theirs: VectorClock,
     *,
     wanted: Callable[[FeedRef], bool] | None = None,
     hops: Mapping[FeedRef, int] | None = None,
+    given: VectorClock | None = None,
     order: Order = Order.DEPTH,
 ) -> list[Range]:
     """Return what a reader at ``theirs`` lacks of ``ours``, the most important first.
 
     ``theirs`` is a hint and may claim anything; a feed of which they say to have more than we do is left out.
-    ``hops`` is the distance of feeds from us (feeds that are not in it come last).  In depth order each feed is one range.
+    ``hops`` is the distance of feeds from us (feeds that are not in it come last); of equally near feeds those come last of
+    which everything was ``given`` to the reader before.  In depth order each feed is one range.
     In breadth order it is dealt out in ranges of BREADTH_CHUNK messages: of equally near feeds the first range of each,
     then the second of each, and so on.  Within a round the order is a shuffle that differs from plan to plan, or the same
     feeds would come too late in every round that a budget cuts short.
@@ -76,16 +78,16 @@ def plan(
         if wanted is None or wanted(feed)
     ]
 
-    def distance(feed: FeedRef) -> int:
-        found = hops.get(feed, _FAR) if hops is not None else 0
-        return found if found >= 0 else _FAR
+    def rank(feed: FeedRef) -> tuple[int, bool]:
+        distance = hops.get(feed, _FAR) if hops is not None else 0
+        return distance if distance >= 0 else _FAR, given is not None and given.get(feed, 0) >= ours[feed]
 
     if order is Order.DEPTH:
-        return sorted(ranges, key=lambda item: (distance(item.feed), -item.messages, item.feed))
+        return sorted(ranges, key=lambda item: (rank(item.feed), -item.messages, item.feed))
     salt = sum(item.messages for item in ranges).to_bytes(8, "big")
-    dealt: list[tuple[int, int, bytes, Range]] = []
+    dealt: list[tuple[tuple[int, bool], int, bytes, Range]] = []
     for item in ranges:
-        near, shuffled = distance(item.feed), blake2b(salt + item.feed, digest_size=16).digest()
+        near, shuffled = rank(item.feed), blake2b(salt + item.feed, digest_size=16).digest()
         for first in range(item.first, item.last + 1, BREADTH_CHUNK):
             piece = Range(item.feed, first, min(first + BREADTH_CHUNK - 1, item.last))
             dealt.append((near, first - item.first, shuffled, piece))

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from sneaker.bundle.card import MAX_CARD_BYTES, Card, decode_card
 from sneaker.errors import BundleError, SourceError
 from sneaker.home.home import Home
+from sneaker.own_feed.claims import card_statement
+from sneaker.planning.others import Statement
 from sneaker.refs import FeedRef
 from sneaker.stick.layout import CARD_NAME, CARDS, card_name, from_base32
 from sneaker.stick.own_card import current_card, decode_known
 from sneaker.stick.safe_folder import Entry, Folder
 from sneaker.stick.stick import Stick
-from sneaker.store.sticks import KnownCard
 from sneaker.transfer.import_files import ImportSession
 
 __all__ = ["StickCards"]
@@ -45,7 +46,7 @@ class StickCards:
         self._stick = stick
         self._now_ms = now_ms
         self._me = home.keypair.public
-        self._known = home.store.sticks.cards()
+        self._known = home.store.known_clocks.cards()
         self._names: dict[FeedRef, list[_Named]] = {}
         self._left_bytes = _MAX_READ_BYTES
         self._own_here: Card | None = None
@@ -54,7 +55,7 @@ class StickCards:
         #: When a card that is no news now was seen for the first time.
         self.unchanged_since: dict[FeedRef, int] = {}
         #: Those that were new to us: to be remembered once what came with them is safe.
-        self.learnt: list[KnownCard] = []
+        self.learnt: list[Statement] = []
         self.foreign = 0
         self.problems: list[str] = []
 
@@ -123,10 +124,8 @@ class StickCards:
                 self._own_here = card
             if newest is None and (mine is None or card.counter > mine.counter):
                 newest = card
-                session.hearsay.learn_card(card)
-                self.learnt.append(KnownCard(machine, card.counter, self._now_ms(), data))
-            else:
-                session.hearsay.learn_old_card(card)
+                self.learnt.append(card_statement(card, data))
+            session.hearsay.learn_old_card(card)
         if newest is not None or mine is None or not is_here:
             return newest
         self.unchanged_since[machine] = mine.seen_at_ms
@@ -162,7 +161,9 @@ class StickCards:
         # Names that our card cannot have, because something else has them.
         taken = {named.counter for named in self._names.get(self._me, []) if named.counter != own}
         current = current_card(self._home, now_ms=self._now_ms(), seen=self._own_here, taken=taken)
-        newest = {machine: card for machine, card in self._home.store.sticks.cards().items() if machine in self.cards}
+        newest = {
+            machine: card for machine, card in self._home.store.known_clocks.cards().items() if machine in self.cards
+        }
         newest[self._me] = current
         for machine, known in newest.items():
             names = self._names.get(machine, [])

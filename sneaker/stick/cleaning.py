@@ -31,7 +31,7 @@ def remove_unneeded(context: VisitContext) -> None:
     if not context.round.cards:
         return
     own = context.bundles.own()
-    lowest = slowest(context.round.clocks, {item.feed for bundle in own for item in bundle.coverage.ranges})
+    lowest = slowest(context.round.confirmed, {item.feed for bundle in own for item in bundle.coverage.ranges})
     remove_bundles(
         context,
         [

@@ -16,8 +16,8 @@ from sneaker.files.atomic_write import new_file, output_errors
 from sneaker.home.home import Home
 from sneaker.refs import BlobRef
 from sneaker.stick.layout import from_base32
+from sneaker.store.known_clocks import KnownCard
 from sneaker.store.rows import BlobLink
-from sneaker.store.sticks import KnownCard
 
 __all__ = ["current_card", "decode_known", "make_card", "missing_blobs", "wanted_blobs", "write_card"]
 
@@ -105,7 +105,7 @@ def current_card(
     head = home.store.key_at(me, sequence) if sequence else None
     unreadable = _unreadable_bundles(home)
     while True:
-        known = home.store.sticks.card(me)
+        known = home.store.known_clocks.card(me)
         mine = decode_known(known)
         wants = wanted_blobs(home, mine, clock)
         counters = [card.counter for card in (known, seen) if card is not None]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from sneaker.bundle.indexed_file import open_indexed
 from sneaker.clock import VectorClock
 from sneaker.errors import StickError
 from sneaker.limits import MAX_MESSAGE_BYTES
-from sneaker.planning.coverage import index_coverage, reach
-from sneaker.planning.send_order import Range, joined, plan, slowest
-from sneaker.refs import BlobRef
+from sneaker.planning.coverage import index_coverage
+from sneaker.planning.plan import make_plan
+from sneaker.planning.send_order import Range, joined
+from sneaker.refs import BlobRef, FeedRef
 from sneaker.stick.cleaning import remove_bundles
 from sneaker.stick.compaction import find_replaceable
 from sneaker.stick.free_space import full_stick_problem, is_full_error, writable_bytes
@@ -56,22 +57,27 @@ class BundleSender:
     def make_plan(self, ignored: Iterable[str] = ()) -> StickPlan:
         """Return what the others lack and could not get from the bundles here that are not ``ignored``."""
         context = self._context
-        store, me = context.home.store, context.home.keypair.public
         coverages = [bundle.coverage for bundle in context.bundles.useful(ignored)]
-        ours = self._undisputed(store.clock())
-        lowest = slowest(context.round.clocks, ours)
-        behind = VectorClock({feed: held for feed, held in lowest.items() if held < ours[feed]})
-        theirs = reach(behind, coverages)
-        lacked = VectorClock({feed: ours[feed] for feed, held in theirs.items() if held < ours[feed]})
-        ranges: list[Range] = []
-        if lacked:
-            # The follow graph is only walked if something may have to stay behind.
-            worst = sum(last - theirs[feed] for feed, last in lacked.items()) * MAX_MESSAGE_BYTES
-            is_tight = context.options.max_bytes is not None or worst > context.stick.free_bytes() // 2
-            distance = {**store.hops(me, DEFAULT_HOPS), me: 0} if is_tight else None
-            ranges = plan(lacked, theirs, wanted=sendable(context.home), hops=distance, order=context.options.order)
+        plan = make_plan(
+            self._undisputed(context.home.store.clock()),
+            context.round.clocks,
+            lying_there=coverages,
+            given=context.round.given,
+            wanted=sendable(context.home),
+            hops=self._distances,
+            order=context.options.order,
+        )
         there = frozenset().union(*(item.blobs for item in coverages))
-        return StickPlan(ranges, self._blobs_to_send(ranges, there), theirs)
+        return StickPlan(plan.ranges, self._blobs_to_send(plan.ranges, there), plan.reached)
+
+    def _distances(self, messages: int) -> Mapping[FeedRef, int] | None:
+        """Return how far feeds are from us; the follow graph is only walked if something may have to stay behind."""
+        context = self._context
+        worst = messages * MAX_MESSAGE_BYTES
+        if context.options.max_bytes is None and worst <= context.stick.free_bytes() // 2:
+            return None
+        me = context.home.keypair.public
+        return {**context.home.store.hops(me, DEFAULT_HOPS), me: 0}
 
     def _undisputed(self, clock: VectorClock) -> VectorClock:
         """Return a clock without what comes after a fork: of that, only the proof is carried."""
@@ -95,6 +101,9 @@ class BundleSender:
     def send(self) -> None:
         """Write what the others lack; many small own bundles become one."""
         context = self._context
+        if context.round.unconfirmed and context.options.writes:
+            ours = self._undisputed(context.home.store.clock())
+            context.home.store.known_clocks.count_visit(context.round.unconfirmed, ours)
         replaced = find_replaceable(context, lambda ignored: self.make_plan(ignored).messages)
         needed = self.make_plan(replaced)
         if needed.ranges or needed.blobs:

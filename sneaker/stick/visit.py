@@ -194,7 +194,9 @@ class _Visit:
         gone = [] if self._has_ended else bundles.gone_files()
         if not (bundles.learnt or gone or cards.learnt or self._is_new_visit):
             return
-        self._home.store.sticks.remember(self._record, files=bundles.learnt.values(), gone=gone, cards=cards.learnt)
+        if cards.learnt:
+            self._home.store.known_clocks.learn_clocks(cards.learnt, now_ms=self._now_ms())
+        self._home.store.sticks.remember(self._record, files=bundles.learnt.values(), gone=gone)
         self._is_new_visit = False
         cards.learnt.clear()
         if not self._has_ended:

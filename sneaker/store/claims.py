@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from sneaker.clock import VectorClock
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.social import NEAR_HOPS, replicated
 from sneaker.store.database import Database
-from sneaker.store.rows import SEQUENCE_BITS, Claim, Note
+from sneaker.store.rows import SEQUENCE_BITS, Claim
 
 __all__ = ["MAX_CLAIMS", "Hops", "OwnClaims", "may_be_wrong", "superfluous", "weigh", "write_claim"]
 
@@ -93,11 +94,10 @@ class OwnClaims:
         with self._database.transaction():
             self._write(feed, source, sequence, key)
 
-    def write_note(self, source: FeedRef, notes: Mapping[FeedRef, Note]) -> None:
-        """Remember, in the transaction that is open, what a peer's clock claims about the feed the store is kept for."""
-        note = notes.get(self._own) if self._own is not None else None
-        if note is not None and self._own is not None and self._is_news(self._own, note.sequence, None):
-            self._write(self._own, source, note.sequence, None)
+    def write_clock(self, source: FeedRef, clock: VectorClock) -> None:
+        """Remember, in the transaction that is open, what a machine's clock claims about the feed the store is kept for."""
+        if self._own is not None and self._is_news(self._own, clock.get(self._own, 0), None):
+            self._write(self._own, source, clock[self._own], None)
 
     def claims_about(self, feed: FeedRef) -> list[Claim]:
         """Return what was claimed about a feed, the farthest first, each weighed by who said it."""

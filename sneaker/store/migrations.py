@@ -199,8 +199,34 @@ _SIXTH = tuple(
     for table, column in _FEED_COLUMNS
 )
 
+_SEVENTH = (
+    # What others have, as each source says: a card as it was signed, else a clock. Visits and alone: see planning.others.
+    """CREATE TABLE known_clock (
+        source TEXT NOT NULL,
+        machine BLOB NOT NULL,
+        counter INTEGER NOT NULL,
+        learnt_at_ms INTEGER NOT NULL,
+        visits INTEGER NOT NULL,
+        alone INTEGER NOT NULL,
+        statement BLOB NOT NULL,
+        declined BLOB NOT NULL,
+        PRIMARY KEY (source, machine)
+    ) STRICT""",
+    "INSERT INTO known_clock SELECT 'card', machine, counter, seen_at_ms, 0, 0, data, x'' FROM card",
+    "DROP TABLE card",
+    # Hints: without them some messages are sent once more.
+    "DROP TABLE peer_clock",
+    # EBT sessions since the last one in which everything was said.
+    "ALTER TABLE peer ADD COLUMN resumed INTEGER NOT NULL DEFAULT 0",
+    "DROP INDEX drive_file_unusable",
+    "ALTER TABLE drive RENAME TO stick",
+    "ALTER TABLE drive_file RENAME TO stick_file",
+    "ALTER TABLE stick_file RENAME COLUMN drive TO stick",
+    "CREATE INDEX stick_file_unusable ON stick_file (name) WHERE state IN ('damaged', 'foreign', 'partly')",
+)
+
 #: Statements that lead from version n to n + 1.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import NamedTuple
 
 from sneaker.feed.content import Facts
 from sneaker.feed.message import Compact
+from sneaker.planning.others import ClockSource
 from sneaker.refs import BlobRef, FeedRef, MessageRef
 from sneaker.social import EdgeState
 
@@ -26,11 +26,9 @@ __all__ = [
     "ForkRow",
     "MessageRow",
     "Name",
-    "Note",
     "OwnKeyElsewhere",
     "OwnSeen",
     "Peer",
-    "PeerKind",
     "Row",
     "WaitingRow",
 ]
@@ -100,27 +98,12 @@ class Fork:
     seen_at_ms: int
 
 
-class PeerKind(StrEnum):
-    """How we last learnt what a peer has."""
-
-    EBT = "ebt"
-    CARD = "card"
-    BUNDLE = "bundle"
-
-
-class Note(NamedTuple):
-    """What a peer said about one feed: the last sequence it has, and whether it wants the feed at all."""
-
-    sequence: int
-    replicate: bool = True
-
-
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another machine; ``counter`` and ``time_ms`` are what its newest card claims, ``met_at_ms`` is our own time."""
+    """Another machine, and how we last learnt what it has; ``counter`` and ``time_ms`` are what its newest card claims, ``met_at_ms`` is our own time."""
 
     ref: FeedRef
-    kind: PeerKind
+    source: ClockSource
     counter: int = 0
     time_ms: int = 0
     met_at_ms: int = 0

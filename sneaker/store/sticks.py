@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from sneaker.refs import FeedRef
 from sneaker.store.database import Database
+from sneaker.store.known_clocks import KnownCard, KnownClocks
 
-__all__ = ["CardState", "FileState", "KnownCard", "StickFile", "StickRecord", "StickTables"]
+__all__ = ["CardState", "FileState", "StickFile", "StickRecord", "StickTables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +61,8 @@ class CardState(StrEnum):
     FORGIVEN = "forgiven"
 
 
-class KnownCard(NamedTuple):
-    """The newest card of a machine that we have seen anywhere, as its bytes."""
-
-    machine: FeedRef
-    counter: int
-    seen_at_ms: int
-    data: bytes
-
-
-_PUT_FILE = "INSERT OR REPLACE INTO drive_file VALUES (?, ?, ?, ?, ?, ?, ?)"
-_DROP_FILE = "DELETE FROM drive_file WHERE drive = ? AND name = ?"
+_PUT_FILE = "INSERT OR REPLACE INTO stick_file VALUES (?, ?, ?, ?, ?, ?, ?)"
+_DROP_FILE = "DELETE FROM stick_file WHERE stick = ? AND name = ?"
 
 
 def _file_row(stick_id: bytes, file: StickFile) -> tuple[object, ...]:
@@ -80,43 +72,44 @@ def _file_row(stick_id: bytes, file: StickFile) -> tuple[object, ...]:
 class StickTables:
     """The part of the store that remembers sticks; each write is a small transaction of its own."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, known_clocks: KnownClocks) -> None:
         self._database = database
+        self._known_clocks = known_clocks
 
     # -- sticks
 
     def sticks(self) -> list[StickRecord]:
         """Return the enrolled sticks, those visited last first."""
         rows = self._database.all(
-            "SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive ORDER BY visited_at_ms DESC, id"
+            "SELECT id, label, enrolled_at_ms, visited_at_ms FROM stick ORDER BY visited_at_ms DESC, id"
         )
         return [StickRecord(*row) for row in rows]
 
     def stick(self, stick_id: bytes) -> StickRecord | None:
         """Return an enrolled stick."""
-        rows = self._database.all("SELECT id, label, enrolled_at_ms, visited_at_ms FROM drive WHERE id = ?", stick_id)
+        rows = self._database.all("SELECT id, label, enrolled_at_ms, visited_at_ms FROM stick WHERE id = ?", stick_id)
         return StickRecord(*rows[0]) if rows else None
 
     def put_stick(self, stick: StickRecord) -> None:
         """Enrol a stick, or update it."""
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO drive VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO stick VALUES (?, ?, ?, ?)",
                 (stick.id, stick.label, stick.enrolled_at_ms, stick.visited_at_ms),
             )
 
     def forget_stick(self, stick_id: bytes) -> None:
         """Forget a stick and what was on it; the stick itself is not touched."""
         with self._database.transaction() as connection:
-            connection.execute("DELETE FROM drive WHERE id = ?", (stick_id,))
-            connection.execute("DELETE FROM drive_file WHERE drive = ?", (stick_id,))
+            connection.execute("DELETE FROM stick WHERE id = ?", (stick_id,))
+            connection.execute("DELETE FROM stick_file WHERE stick = ?", (stick_id,))
 
     # -- files on sticks
 
     def files(self, stick_id: bytes) -> dict[str, StickFile]:
         """Return what is known of the files on a stick, by name."""
         rows = self._database.all(
-            "SELECT name, size, mtime_ns, state, exporter, coverage FROM drive_file WHERE drive = ?", stick_id
+            "SELECT name, size, mtime_ns, state, exporter, coverage FROM stick_file WHERE stick = ?", stick_id
         )
         return {
             name: StickFile(name, size, mtime_ns, FileState(state), exporter, coverage)
@@ -126,27 +119,17 @@ class StickTables:
     def unusable_files(self, limit: int) -> list[str]:
         """Return the names of files on any stick that could not be read as they should, by name."""
         rows = self._database.all(
-            "SELECT DISTINCT name FROM drive_file WHERE state IN ('damaged', 'foreign', 'partly') ORDER BY name LIMIT ?",
+            "SELECT DISTINCT name FROM stick_file WHERE state IN ('damaged', 'foreign', 'partly') ORDER BY name LIMIT ?",
             limit,
         )
         return [name for (name,) in rows]
 
-    # -- cards
-
-    def cards(self) -> dict[FeedRef, KnownCard]:
-        """Return the newest card of each machine."""
-        rows = self._database.all("SELECT machine, counter, seen_at_ms, data FROM card")
-        return {FeedRef(row[0]): KnownCard(FeedRef(row[0]), *row[1:]) for row in rows}
-
-    def card(self, machine: FeedRef) -> KnownCard | None:
-        """Return the newest card of a machine."""
-        rows = self._database.all("SELECT counter, seen_at_ms, data FROM card WHERE machine = ?", machine)
-        return KnownCard(machine, *rows[0]) if rows else None
+    # -- own cards
 
     def put_own_card(self, card: KnownCard) -> bool:
         """Remember a card that this home made; False if it is not newer than the one known."""
         with self._database.transaction():
-            if not self._put_cards([card]):
+            if not self._known_clocks.write_own_card(card):
                 return False
             self._put_own_state(card.machine, card.counter, CardState.MADE)
         return True
@@ -178,21 +161,11 @@ class StickTables:
             (bytes(me), counter, str(state)),
         )
 
-    def _put_cards(self, cards: Iterable[KnownCard]) -> int:
-        return self._database.connection.executemany(
-            "INSERT INTO card VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET counter = excluded.counter,"
-            " seen_at_ms = excluded.seen_at_ms, data = excluded.data WHERE excluded.counter > counter",
-            [(bytes(card.machine), card.counter, card.seen_at_ms, card.data) for card in cards],
-        ).rowcount
-
     # -- a visit
 
-    def remember(
-        self, stick: StickRecord, *, files: Iterable[StickFile], gone: Iterable[str], cards: Iterable[KnownCard]
-    ) -> None:
+    def remember(self, stick: StickRecord, *, files: Iterable[StickFile], gone: Iterable[str]) -> None:
         """Write down what a visit learnt, in one transaction; files are those that are new and those that are gone."""
         with self._database.transaction() as connection:
-            self._put_cards(cards)
             connection.executemany(_PUT_FILE, [_file_row(stick.id, file) for file in files])
             connection.executemany(_DROP_FILE, [(stick.id, name) for name in gone])
-            connection.execute("UPDATE drive SET visited_at_ms = ? WHERE id = ?", (stick.visited_at_ms, stick.id))
+            connection.execute("UPDATE stick SET visited_at_ms = ? WHERE id = ?", (stick.visited_at_ms, stick.id))

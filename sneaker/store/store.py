@@ -25,9 +25,9 @@ from sneaker.refs import BlobRef, FeedRef, MessageRef
 from sneaker.social import EdgeState, find_hops
 from sneaker.store.claims import OwnClaims
 from sneaker.store.database import Database
+from sneaker.store.known_clocks import KnownClocks
 from sneaker.store.merge_feeds import Stamp, merge_feeds
 from sneaker.store.own_keys import OwnKeyTables
-from sneaker.store.peers import PeerTables
 from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK, BlobLink, Counts, Edge, Fork, Name, OwnSeen, Row
 from sneaker.store.sticks import StickTables
 from sneaker.store.writer import Writer
@@ -54,7 +54,7 @@ _new_tuple = tuple.__new__
 class Store:
     """Everything that reads; and small writes that do not extend feeds.  May be used from several threads.
 
-    ``peers``, ``claims``, ``own_keys`` and ``sticks`` are its parts: what others have, what is claimed about the own feed,
+    ``known_clocks``, ``claims``, ``own_keys`` and ``sticks`` are its parts: what others have, what is claimed about the own feed,
     who else holds our secret, and what lies on sticks.
     """
 
@@ -72,9 +72,9 @@ class Store:
         #: Reads what a message says, for what is derived from messages.
         self.read_facts = facts_reader
         self.claims = OwnClaims(database, own, self.hops)
-        self.peers = PeerTables(database, self.claims)
+        self.known_clocks = KnownClocks(database, self.claims, own)
         self.own_keys = OwnKeyTables(database)
-        self.sticks = StickTables(database)
+        self.sticks = StickTables(database, self.known_clocks)
         self._feed_ids: dict[FeedRef, int] = {}
 
     def writer(

@@ -17,9 +17,12 @@ from sneaker.clock import VectorClock
 from sneaker.errors import OutputError, UsageError
 from sneaker.files.atomic_write import new_file, output_errors
 from sneaker.home.home import Home
-from sneaker.own_feed.claims import note_card
-from sneaker.planning.send_order import Order, Range, joined, plan, slowest
+from sneaker.own_feed.claims import card_statement, note_card
+from sneaker.planning.others import ClockSource, Statement
+from sneaker.planning.plan import make_plan
+from sneaker.planning.send_order import Order, Range, joined
 from sneaker.refs import BlobRef, FeedRef
+from sneaker.store.store import Store
 from sneaker.transfer.add_parity import append_parity, plain_limit
 from sneaker.transfer.export_readers import Reader, read_reader
 from sneaker.transfer.pack import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, Progress, pack
@@ -157,13 +160,22 @@ def export(
             # If a card or clock shows more of our own feed than is here, that is noted, whatever the card was given for.
             if reader.card is not None:
                 note_card(home, reader.card)
+                if reader.ref != me:
+                    store.known_clocks.learn_clocks([card_statement(reader.card, reader.signed)], now_ms=now_ms)
             else:
                 store.claims.note_claim(me, reader.ref, reader.clock.get(me, 0))
     _check_blocks(home, options.feeds or (), readers, options.recipients)
-    theirs = slowest([reader.clock for reader in readers], clock)
     distance = {**store.hops(me, options.hops if options.hops is not None else DEFAULT_HOPS), me: 0}
     wanted = sendable(home, options.feeds, distance if options.hops is not None else None)
-    ranges = plan(clock, theirs, wanted=wanted, hops=distance, order=options.order)
+    plan = make_plan(
+        clock,
+        [reader.clock for reader in readers],
+        given=_given_before(store, readers),
+        wanted=wanted,
+        hops=lambda messages: distance,
+        order=options.order,
+    )
+    ranges = plan.ranges
     wants = frozenset(blob for reader in readers for blob in reader.wants)
     files = _Files(destination, options, stdout)
     job = Job(
@@ -181,10 +193,23 @@ def export(
     )
     done = progress(sum(item.messages for item in ranges)) if progress is not None else None
     packed = pack(store, home.blobs, job, files.open_volume, done)
-    after = VectorClock({feed: sequence for feed, sequence in theirs.items() if sequence})
-    for item in packed.sent:
-        after[item.feed] = max(after.get(item.feed, 0), item.last)
+    sent = VectorClock({item.feed: item.last for item in packed.sent})
+    if not options.dry_run and sent:
+        given = [Statement(reader.ref, ClockSource.EXPORT, sent) for reader in readers if reader.ref is not None]
+        store.known_clocks.learn_clocks(given, now_ms=now_ms)
+    after = VectorClock({feed: sequence for feed, sequence in plan.lowest.items() if sequence}).merged(sent)
     return ExportReport(packed, tuple(files.written), after)
+
+
+def _given_before(store: Store, readers: Iterable[Reader]) -> list[VectorClock]:
+    """Return what each reader was sent and has not confirmed, with what it is known to have; nothing if none was sent any."""
+    given = [
+        (reader, store.known_clocks.known(reader.ref).get(ClockSource.EXPORT) if reader.ref is not None else None)
+        for reader in readers
+    ]
+    if not any(sent is not None for _, sent in given):
+        return []
+    return [reader.clock.merged(sent.clock) if sent is not None else reader.clock for reader, sent in given]
 
 
 def _check_blocks(home: Home, feeds: Iterable[FeedRef], readers: Iterable[Reader], recipients: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from sneaker.caps import Caps
 from sneaker.clock import VectorClock
 from sneaker.errors import ClockError, NetworkKeyMismatch, RefError, SourceError, UsageError
 from sneaker.files.read_file import open_for_reading, reading_error
+from sneaker.planning.others import ClockSource, counted_on
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.store import Store
 
@@ -20,13 +21,14 @@ __all__ = ["Reader", "read_card", "read_reader"]
 class Reader:
     """Somebody to write for: what they have, and which blobs they want; ``card`` where they gave us one.
 
-    ``ref`` is who they are; an unsigned list does not say.
+    ``ref`` is who they are; an unsigned list does not say.  ``signed`` is the card itself.
     """
 
     clock: VectorClock
     wants: frozenset[BlobRef] = frozenset()
     card: Card | None = None
     ref: FeedRef | None = None
+    signed: bytes = b""
 
 
 def _read_small(path: Path) -> bytes:
@@ -58,7 +60,7 @@ def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
         data = _read_small(path)
         if data.startswith(CARD_MAGIC):
             card = read_card(path, caps)
-            return Reader(card.clock, card.wants, card, card.machine)
+            return Reader(card.clock, card.wants, card, card.machine, signed=data)
         try:
             return Reader(VectorClock.parse(data))
         except ClockError as error:
@@ -67,10 +69,11 @@ def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
         peer = FeedRef.parse_classic(spec)
     except RefError:
         raise UsageError(f"--for: there is no file {spec}, and it is not a feed id") from None
-    notes = store.peers.peer_clock(peer)
-    if not notes:
+    known = store.known_clocks.known(peer)
+    clock = counted_on(known)
+    if not clock and ClockSource.CARD not in known:
         raise UsageError(
             f"--for: {peer} has not told this machine what it has",
             hint="ask for its card: 'sneaker clock --card FILE' on that machine",
         )
-    return Reader(VectorClock({feed: note.sequence for feed, note in notes.items() if note.sequence > 0}), ref=peer)
+    return Reader(clock, ref=peer)

@@ -21,7 +21,6 @@ from sneaker.ingest.reports import SourceReport
 from sneaker.need_data import NeedData
 from sneaker.own_feed.claims import Hearsay
 from sneaker.refs import encode_base64
-from sneaker.store.rows import Peer, PeerKind
 from sneaker.store.store import Store
 from sneaker.transfer.held_records import HeldRecords
 from sneaker.transfer.repair_from_parity import repaired_file
@@ -126,7 +125,7 @@ class BundleImport:
                         self._take_record(record, report)
                     if trailer is not None and event.signed:
                         # until the signature is checked, anybody may have written the exporter's name
-                        self._hearsay.learn_clock(Peer(trailer.exporter, PeerKind.BUNDLE), clock)
+                        self._hearsay.learn_bundle(trailer.exporter, clock)
                     if event.status is not Status.OK:
                         report.status, report.detail = event.status, event.detail
                     return
@@ -174,7 +173,7 @@ class BundleImport:
                 payload = bundle.read(entry)
                 self._take_blob(BlobRead(payload, entry.offset), report)
                 self._progress(len(payload))
-        self._hearsay.learn_clock(Peer(bundle.header.exporter, PeerKind.BUNDLE), bundle.clock(RecordType.CLOCK))
+        self._hearsay.learn_bundle(bundle.header.exporter, bundle.clock(RecordType.CLOCK))
 
     def _needed(self, bundle: IndexedBundle) -> list[RecordEntry]:
         needed = {entry.offset: entry for entry in bundle.advancing(self._store.clock())}

@@ -59,7 +59,7 @@ class ImportSession:
         self.store = home.store
         self.dry_run = dry_run
         self.reports: list[SourceReport] = []
-        self.hearsay = Hearsay(home, dry_run=dry_run)
+        self.hearsay = Hearsay(home, now_ms=now_ms, dry_run=dry_run)
         self._ingest = ingest
         self._selection = selection
         self._now_ms = now_ms
@@ -186,7 +186,7 @@ class ImportSession:
         report.exporter = str(card.machine)
         if card.network_id != self.home.caps.network_id:
             raise NetworkKeyMismatch(f"the card {report.path} belongs to another network")
-        self.hearsay.learn_card(card)
+        self.hearsay.learn_card(card, data)
 
     def _take_log(self, start: bytes, file: BinaryIO, report: SourceReport) -> None:
         tally, me = LogTally(), self.home.keypair.public

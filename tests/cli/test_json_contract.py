@@ -32,7 +32,7 @@ from sneaker.devices.inbox import InboxFailed, InboxTaken, Taken
 from sneaker.doctor.finding import Level
 from sneaker.doctor.own_feed import OwnState
 from sneaker.errors import StoreFull
-from sneaker.store.rows import PeerKind
+from sneaker.planning.others import ClockSource
 from sneaker.store.sticks import FileState
 from tests.cli.contract import problems
 from tests.command_line import sneaker, start
@@ -240,7 +240,7 @@ def test_words_of_the_contract_are_those_of_the_code() -> None:
 
     assert values(home.OwnFeedState, "state") == {str(state) for state in OwnState}
     assert values(home.DoctorFinding, "level") == {str(level) for level in Level}
-    assert values(home.KnownPeer, "kind") == {str(kind) for kind in PeerKind}
+    assert values(home.KnownPeer, "kind") == {str(source) for source in ClockSource} - {ClockSource.EXPORT}
     assert values(sticks.BundleOnStick, "state") == {"new", *map(str, FileState)}
 
 

@@ -25,12 +25,13 @@ from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import create_home
 from sneaker.keys import Keypair
 from sneaker.own_feed.fork_guard import ForkGuard
+from sneaker.planning.others import ClockSource
 from sneaker.stick.enrolment import enrol
 from sneaker.store.check import check
-from sneaker.store.rows import Note, Peer, PeerKind
 from tests.command_line import Done
 from tests.command_line import sneaker as run_sneaker
 from tests.homes import NOW_MS, home, pack, take
+from tests.known_clocks import tell
 
 ADA = Keypair.from_seed(b"a" * 32)
 BEN = Keypair.from_seed(b"b" * 32)
@@ -104,7 +105,7 @@ def test_no_home(tmp_path: Path) -> None:
 def test_others_claim_more_and_the_person_knows_better(ada: Path) -> None:
     assert sneaker(ada, "follow", str(BEN.public)).code == 0
     with home(ada) as opened:
-        opened.store.peers.update_peer_clock(BEN.public, {ADA.public: Note(9)})
+        tell(opened.store, BEN.public, {ADA.public: 9})
     code, found = doctor(ada)
     assert code == 3
     assert found["own_feed"]["state"] == "behind"
@@ -147,7 +148,7 @@ def test_what_we_signed_or_noted_is_never_dismissed(ada: Path, tmp_path: Path, c
             held.store.claims.note_claim(ADA.public, ADA.public, 7, last.key)
         else:
             held.store.claims.note_claim(ADA.public, ADA.public, 3, last.key)
-        held.store.peers.update_peer_clock(BEN.public, {ADA.public: Note(9)})
+        tell(held.store, BEN.public, {ADA.public: 9})
         assert held.store.claims.dismiss_claims(ADA.public) == 1
     done = sneaker(ada, "doctor", "--dismiss", "--yes")
     assert done.code == 3
@@ -356,10 +357,10 @@ def test_a_clock_that_cannot_be_right(ada: Path, now_ms: int) -> None:
 def test_a_clock_that_is_behind(ada: Path) -> None:
     assert codes(ada, NOW_MS - 3 * DAY_MS) == {"clock-behind": "problem"}
     with home(ada) as opened:
-        opened.store.peers.set_peer(Peer(BEN.public, PeerKind.CARD, 1, NOW_MS + 9 * DAY_MS))
+        tell(opened.store, BEN.public, {}, ClockSource.CARD, counter=1, time_ms=NOW_MS + 9 * DAY_MS)
     assert codes(ada) == {}
     with home(ada) as opened:
-        opened.store.peers.set_peer(Peer(EVE.public, PeerKind.CARD, 1, NOW_MS + 9 * DAY_MS))
+        tell(opened.store, EVE.public, {}, ClockSource.CARD, counter=1, time_ms=NOW_MS + 9 * DAY_MS)
     assert codes(ada) == {"clock-behind": "problem"}
 
 

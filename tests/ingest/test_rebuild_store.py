@@ -13,9 +13,10 @@ from sneaker.caps import MAIN_CAPS
 from sneaker.errors import StoreDamaged, StoreLocked
 from sneaker.ingest.ingest import Ingest
 from sneaker.ingest.rebuild_store import rebuild
+from sneaker.planning.others import ClockSource
 from sneaker.store.check import check
-from sneaker.store.rows import Note, Peer, PeerKind
 from sneaker.store.store import Store
+from tests.known_clocks import has, tell
 from tests.store.worlds import NOW_MS, contents, feed, keypair, run
 
 LENGTH = 400
@@ -36,8 +37,8 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "store.sqlite"
     with Store(path, ME) as store:
         fill(store)
-        store.peers.set_peer(Peer(keypair(3).public, PeerKind.CARD, 1, 2, 3))
-        store.peers.update_peer_clock(keypair(3).public, {ME: Note(LENGTH)})
+        tell(store, keypair(3).public, {}, ClockSource.CARD, counter=1, time_ms=2, met_at_ms=3)
+        tell(store, keypair(3).public, {ME: LENGTH})
         with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, heed_blocks=False) as ingest:
             ingest.add_run(run(feed(5, 10)))
             ingest.add_run(run(feed(5, 9, shared=5, branch="b")))
@@ -67,12 +68,12 @@ def overwrite(path: Path, offset: int, data: bytes) -> None:
 def test_a_sound_store_comes_out_the_same(path: Path) -> None:
     done: list[int] = []
     with Store(path, ME) as store:
-        before, forks, peers = contents(store), list(store.forks()), store.peers.known_peers()
+        before, forks, peers = contents(store), list(store.forks()), store.known_clocks.known_peers()
         rebuilt = rebuild(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, progress=done.append)
         assert contents(store) == before
         assert list(store.forks()) == forks
-        assert store.peers.known_peers() == peers
-        assert store.peers.peer_clock(keypair(3).public) == {ME: Note(LENGTH)}
+        assert store.known_clocks.known_peers() == peers
+        assert has(store, keypair(3).public) == {ME: LENGTH}
         assert rebuilt.aside == 0
         assert sum(done) == rebuilt.messages == rebuilt.before
         assert check(store).clean
@@ -96,7 +97,7 @@ RUIN: dict[str, Callable[[random.Random], bytes]] = {
 
 @pytest.mark.parametrize("how", RUIN)
 @pytest.mark.parametrize(
-    "table", ["message", "edge", "blob_link", "waiting", "peer_clock", "feed", "sqlite_autoindex_feed_1"]
+    "table", ["message", "edge", "blob_link", "waiting", "known_clock", "feed", "sqlite_autoindex_feed_1"]
 )
 def test_a_page_is_lost(path: Path, table: str, how: str) -> None:
     rng = random.Random(f"{table} {how}")

@@ -14,6 +14,7 @@ import pytest
 
 from sneaker.errors import HandshakeError
 from tests.json_messages import add_json
+from tests.known_clocks import has
 from tests.net.machines import Machine, clock_of, keys_of, small_log, wait_for
 
 pytestmark = pytest.mark.timeout(100)
@@ -186,11 +187,11 @@ def test_what_peers_said_is_in_the_clock_store(tmp_path: Path) -> None:
         two.connect(peer.address)
         two.connect(peer.address)
     with two.home() as home:
-        known = {str(feed): note.sequence for feed, note in home.store.peers.peer_clock(one.keypair.public).items()}
+        known = has(home.store, one.keypair.public).as_json()
     assert known == {one.id: 1, two.id: 1}
     with one.home() as home:
-        known = {str(feed): note.sequence for feed, note in home.store.peers.peer_clock(two.keypair.public).items()}
-        assert home.store.peers.known_peers()[0].ref == two.keypair.public
+        known = has(home.store, two.keypair.public).as_json()
+        assert home.store.known_clocks.known_peers()[0].ref == two.keypair.public
     assert known == {one.id: 1, two.id: 1}
     # The next stick for them need not carry it.
     done = one.run("export", str(tmp_path / "stick"), "--for", two.id, "--json", "--dry-run")
@@ -382,7 +383,7 @@ def test_a_full_disk_ends_the_peer_with_a_sentence(log: Path, tmp_path: Path) ->
     one.take(log)
     small = tmp_path / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1000k", "tmpfs", str(small)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1300k", "tmpfs", str(small)], check=True)
     try:
         two = Machine(small / "home")
         two.follow_all(clock)

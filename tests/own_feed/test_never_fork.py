@@ -29,8 +29,8 @@ from sneaker.stick.enrolment import enrol
 from sneaker.stick.layout import BUNDLES, CARDS, FOLDER, base32
 from sneaker.stick.visit import VisitOptions, VisitReport, visit
 from sneaker.store.check import check
-from sneaker.store.rows import Note
 from tests.homes import home, pack, take
+from tests.known_clocks import has, tell
 
 ADA = Keypair.from_seed(b"a" * 32)
 BEN = Keypair.from_seed(b"b" * 32)
@@ -250,14 +250,14 @@ def damaged_bundle(world: World) -> None:
 def peer_on_the_lan(world: World) -> None:
     world.restore()
     with home(world.ada) as ada:
-        ada.store.peers.update_peer_clock(BEN.public, {ADA.public: Note(10)})
+        tell(ada.store, BEN.public, {ADA.public: 10})
 
 
 def peer_that_says_less_later(world: World) -> None:
     world.restore()
     with home(world.ada) as ada:
-        ada.store.peers.update_peer_clock(BEN.public, {ADA.public: Note(10)})
-        ada.store.peers.update_peer_clock(BEN.public, {ADA.public: Note(-1, replicate=False)})
+        tell(ada.store, BEN.public, {ADA.public: 10})
+        tell(ada.store, BEN.public, {}, declined=[ADA.public])
 
 
 EVIDENCE = [
@@ -400,7 +400,7 @@ def strangers_clock(world: World, ada: Home) -> None:
 
 
 def strangers_note(world: World, ada: Home) -> None:
-    ada.store.peers.update_peer_clock(EVE.public, {ADA.public: Note(10)})
+    tell(ada.store, EVE.public, {ADA.public: 10})
 
 
 def strangers_clock_to_export_for(world: World, ada: Home) -> None:
@@ -420,7 +420,7 @@ def header_in_the_name_of_a_friend(world: World, ada: Home) -> None:
     with home(world.ben) as ben:
         pack(ben, world.path / "bens.sneaker", feeds={BEN.public})
     take(ada, data=(world.path / "bens.sneaker").read_bytes()[:-200])
-    assert ada.store.peers.peer_clock(BEN.public) == {}, "a forged clock would keep from Ben what he lacks"
+    assert has(ada.store, BEN.public) == {}, "a forged clock would keep from Ben what he lacks"
 
 
 STRANGERS = [

@@ -65,8 +65,8 @@ def test_claims_about_the_own_feed_are_not_kept(monkeypatch: pytest.MonkeyPatch)
 def test_bundles_are_removed_that_somebody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     def remove(context: VisitContext) -> None:
         if len(context.round.cards) > 1:  # the machine that was here last is taken for all of them
-            cards, clocks = context.round.cards[-1:], context.round.clocks[-1:]
-            context.round = replace(context.round, cards=cards, clocks=clocks)
+            cards, confirmed = context.round.cards[-1:], context.round.confirmed[-1:]
+            context.round = replace(context.round, cards=cards, confirmed=confirmed)
         remove_unneeded(context)
 
     monkeypatch.setattr(visit, "remove_unneeded", remove)
@@ -82,12 +82,14 @@ def test_bundles_of_others_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_plan_has_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = send.plan
+    original = send.make_plan
 
-    def plan(*arguments: Any, **options: Any) -> Any:
-        return [item._replace(first=item.first + 1) for item in original(*arguments, **options) if item.messages > 1]
+    def make_plan(*arguments: Any, **options: Any) -> Any:
+        plan = original(*arguments, **options)
+        ranges = [item._replace(first=item.first + 1) for item in plan.ranges if item.messages > 1]
+        return plan._replace(ranges=ranges)
 
-    monkeypatch.setattr(send, "plan", plan)
+    monkeypatch.setattr(send, "make_plan", make_plan)
     assert "still lack messages" in (violation(ordinarily, 2) or "")
 
 

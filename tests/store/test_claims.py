@@ -11,8 +11,9 @@ from sneaker.feed.classic.message import create_message
 from sneaker.feed.message import Head, Message
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.claims import MAX_CLAIMS
-from sneaker.store.rows import Note, OwnSeen
+from sneaker.store.rows import OwnSeen
 from sneaker.store.store import Store
+from tests.known_clocks import tell
 from tests.store.worlds import batch, feed, keypair
 
 ME, BOB, CAROL, EVE = (keypair(number).public for number in (0, 1, 2, 3))
@@ -55,30 +56,30 @@ def ours(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_a_claim_stays_when_the_peer_says_less(ours: Store) -> None:
-    ours.peers.update_peer_clock(BOB, {ME: Note(11)})
-    ours.peers.update_peer_clock(BOB, {ME: Note(3)})
-    ours.peers.update_peer_clock(BOB, {ME: Note(-1, replicate=False)})
+    tell(ours, BOB, {ME: 11})
+    tell(ours, BOB, {ME: 3})
+    tell(ours, BOB, {}, declined=[ME])
     assert ours.own_sequence_seen(ME) == OwnSeen(2, 2, 11)
     (claim,) = ours.claims.claims_about(ME)
     assert (claim.source, claim.sequence, claim.key, claim.dismissed) == (BOB, 11, None, False)
 
 
 def test_nobody_elses_feed_is_noted(ours: Store) -> None:
-    ours.peers.update_peer_clock(BOB, {CAROL: Note(11)})
+    tell(ours, BOB, {CAROL: 11})
     assert ours.claims.claims_about(ME) == ours.claims.claims_about(CAROL) == []
 
 
 def test_dismissed_claims_do_not_count_until_more_is_claimed(ours: Store) -> None:
-    ours.peers.update_peer_clock(BOB, {ME: Note(11)})
-    ours.peers.update_peer_clock(CAROL, {ME: Note(12)})
-    ours.peers.update_peer_clock(EVE, {ME: Note(13)})
+    tell(ours, BOB, {ME: 11})
+    tell(ours, CAROL, {ME: 12})
+    tell(ours, EVE, {ME: 13})
     assert [claim.sequence for claim in ours.claims.claims_about(ME)] == [13, 12, 11]
     assert ours.claims.dismiss_claims(ME) == 2, "a stranger's claim stopped nothing"
     assert ours.own_sequence_seen(ME).claimed == 0
     assert ours.claims.dismiss_claims(ME) == 0
-    ours.peers.update_peer_clock(BOB, {ME: Note(11)})
+    tell(ours, BOB, {ME: 11})
     assert ours.own_sequence_seen(ME).claimed == 0
-    ours.peers.update_peer_clock(BOB, {ME: Note(14)})
+    tell(ours, BOB, {ME: 14})
     assert ours.own_sequence_seen(ME).claimed == 14
     assert [claim.dismissed for claim in ours.claims.claims_about(ME)] == [False, True, True]
 
@@ -113,7 +114,7 @@ def test_whose_word_counts(ours: Store, say: str) -> None:
 
     def claimed_by(source: FeedRef | None, sequence: int) -> int:
         if say == "clock" and source is not None:
-            ours.peers.update_peer_clock(source, {ME: Note(sequence)})
+            tell(ours, source, {ME: sequence})
         else:
             ours.claims.note_claim(ME, source, sequence)
         return ours.own_sequence_seen(ME).claimed

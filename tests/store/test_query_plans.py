@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from sneaker.clock import VectorClock
 from sneaker.feed.classic.compact import compact
 from sneaker.refs import BlobRef
 from sneaker.store.rows import SEQUENCE_BITS, Batch, ForkRow, WaitingRow
 from sneaker.store.store import Store
+from tests.known_clocks import tell
 from tests.store.worlds import NOW_MS, batch, feed, keypair
 
 ME = keypair(0).public
@@ -28,6 +30,15 @@ READS: dict[str, Callable[[Store], object]] = {
     "blob is linked": lambda store: store.blob_is_linked(BlobRef.of(b"x")),
     "own sequence seen": lambda store: store.own_sequence_seen(ME),
     "forks": lambda store: list(store.forks()),
+    "what a machine has": lambda store: store.known_clocks.known(ME),
+    "of whom more is known": lambda store: store.known_clocks.known_beside_cards(),
+    "a card": lambda store: store.known_clocks.card(ME),
+    "all cards": lambda store: store.known_clocks.cards(),
+    "sessions": lambda store: store.known_clocks.resumed_sessions(ME),
+    "a word of a machine": lambda store: tell(store, keypair(1).public, {ME: 1}),
+    "a visit is counted": lambda store: store.known_clocks.count_visit([ME], VectorClock()),
+    "a stick": lambda store: store.sticks.stick(b"1"),
+    "files on a stick": lambda store: store.sticks.files(b"1"),
 }
 
 
@@ -95,3 +106,13 @@ def test_writing_goes_through_no_table(filled: Store) -> None:
 def test_a_scan_is_seen(filled: Store) -> None:
     connection = filled._database.connection
     assert scans(connection, ["SELECT id FROM message WHERE timestamp = 7"]) != []
+
+
+def test_files_that_are_no_use_have_an_index_of_their_own(store: Store) -> None:
+    said: list[str] = []
+    connection = store._database.connection
+    connection.set_trace_callback(said.append)
+    assert store.sticks.unusable_files(9) == []
+    connection.set_trace_callback(None)
+    steps = [step[3] for step in connection.execute(f"EXPLAIN QUERY PLAN {said[0]}")]
+    assert steps == ["SCAN stick_file USING INDEX stick_file_unusable"], "nothing is in it but such files"

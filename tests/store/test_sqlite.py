@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import StoreDamaged, StoreError, StoreFull, StoreLocked, StoreVersion
+from sneaker.planning.others import ClockSource
 from sneaker.store import database
 from sneaker.store import migrations as schema
 from sneaker.store.database import store_errors
-from sneaker.store.rows import Note, Peer, PeerKind
 from sneaker.store.store import Store
+from tests.known_clocks import tell
 from tests.store.worlds import batch, feed, keypair
 
 
@@ -171,8 +172,8 @@ def test_another_process_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 store.writer(0.1)
             assert caught.value.hint
             # What does not extend feeds is not held up.
-            store.peers.set_peer(Peer(keypair(1).public, PeerKind.CARD))
-            store.peers.update_peer_clock(keypair(1).public, {keypair(0).public: Note(3)})
+            tell(store, keypair(1).public, {}, ClockSource.CARD)
+            tell(store, keypair(1).public, {keypair(0).public: 3})
         process.kill()
     with Store(path) as store, store.writer(0.1):
         pass
@@ -188,7 +189,7 @@ def test_reading_while_a_transaction_is_open(path: Path, monkeypatch: pytest.Mon
         assert store.clock() == {keypair(0).public: 50}
         assert len(list(store.messages(keypair(0).public))) == 50
         with pytest.raises(StoreLocked):
-            store.peers.set_peer(Peer(keypair(1).public, PeerKind.CARD))
+            tell(store, keypair(1).public, {}, ClockSource.CARD)
     blocker.close()
 
 

@@ -9,7 +9,7 @@ from sneaker.feed.classic.compact import compact
 from sneaker.refs import BlobRef
 from sneaker.social import EdgeState
 from sneaker.store import rows as base
-from sneaker.store.rows import SEQUENCE_BITS, Batch, ForkRow, Note, OwnSeen, Peer, PeerKind, WaitingRow
+from sneaker.store.rows import SEQUENCE_BITS, Batch, ForkRow, OwnSeen, WaitingRow
 from sneaker.store.store import Store
 from tests.store.worlds import NOW_MS, batch, feed, keypair
 
@@ -31,7 +31,7 @@ def test_an_empty_store(store: Store) -> None:
     assert list(store.log()) == []
     assert store.hops(me, 2) == {me: 0}
     assert store.own_sequence_seen(me) == OwnSeen(0, 0, 0)
-    assert store.peers.known_peers() == []
+    assert store.known_clocks.known_peers() == []
     assert store.counts().messages == 0
 
 
@@ -259,26 +259,3 @@ def test_a_dry_run_leaves_nothing_behind(store: Store) -> None:
     with store.writer() as writer:
         writer.commit(batch([(writer.next_feed_id(), messages)]))
     assert store.clock() == {messages[0].author: 10}
-
-
-def test_peers_and_their_clocks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    me, bob, carol = (keypair(number).public for number in (0, 1, 2))
-    store.peers.set_peer(Peer(bob, PeerKind.CARD, 7, 1000, 2000))
-    store.peers.set_peer(Peer(carol, PeerKind.EBT, met_at_ms=3000))
-    store.peers.set_peer(Peer(bob, PeerKind.EBT, 3, 500, 2500))  # an older card does not turn time back
-    assert store.peers.known_peers() == [Peer(carol, PeerKind.EBT, 0, 0, 3000), Peer(bob, PeerKind.EBT, 7, 1000, 2500)]
-
-    store.peers.update_peer_clock(bob, {me: Note(5), carol: Note(2, replicate=False)})
-    store.peers.update_peer_clock(bob, {me: Note(4)})
-    assert store.peers.peer_clock(bob) == {me: Note(4), carol: Note(2, replicate=False)}
-    assert store.peers.peer_clock(carol) == {}
-    assert store.counts().peers == 2
-
-    monkeypatch.setattr("sneaker.store.peers.MAX_CLOCK_FEEDS", 2)
-    dave = keypair(3).public
-    store.peers.update_peer_clock(dave, {keypair(number).public: Note(1) for number in range(5)})
-    assert len(store.peers.peer_clock(dave)) == 2
-    known = next(iter(store.peers.peer_clock(dave)))
-    store.peers.update_peer_clock(dave, {keypair(9).public: Note(1), known: Note(8)})
-    assert store.peers.peer_clock(dave)[known] == Note(8)
-    assert len(store.peers.peer_clock(dave)) == 2

@@ -11,7 +11,7 @@ from sneaker.clock import VectorClock
 from sneaker.home.home import Home
 from sneaker.own_feed.attachments import Attachments, read_attachments
 from sneaker.own_feed.publish import contact_content, publish
-from sneaker.planning.send_order import Order, Range, plan
+from sneaker.planning.send_order import Order, Range, order_ranges
 from sneaker.refs import FeedRef
 from sneaker.transfer.pack import MIN_VOLUME_BYTES
 from tests.command_line import sneaker
@@ -150,16 +150,16 @@ def feeds(count: int) -> list[FeedRef]:
 def test_depth_drains_the_largest_backlog_first() -> None:
     one, two, three = feeds(3)
     ours = VectorClock({one: 10, two: 30, three: 20})
-    assert plan(ours, VectorClock({two: 25})) == [Range(three, 1, 20), Range(one, 1, 10), Range(two, 26, 30)]
+    assert order_ranges(ours, VectorClock({two: 25})) == [Range(three, 1, 20), Range(one, 1, 10), Range(two, 26, 30)]
 
 
 def test_a_claim_to_have_more_than_we_do_sends_nothing() -> None:
     (one,) = feeds(1)
-    assert plan(VectorClock({one: 10}), VectorClock({one: 2**31 - 1})) == []
+    assert order_ranges(VectorClock({one: 10}), VectorClock({one: 2**31 - 1})) == []
 
 
 def test_hops_come_before_backlogs() -> None:
     one, two, three = feeds(3)
     ours = VectorClock({one: 10, two: 30, three: 20})
-    assert [item.feed for item in plan(ours, VectorClock(), hops={one: 0, three: 1})] == [one, three, two]
-    assert [item.feed for item in plan(ours, VectorClock(), wanted={two}.__contains__)] == [two]
+    assert [item.feed for item in order_ranges(ours, VectorClock(), hops={one: 0, three: 1})] == [one, three, two]
+    assert [item.feed for item in order_ranges(ours, VectorClock(), wanted={two}.__contains__)] == [two]

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from sneaker.clock import VectorClock
 from sneaker.errors import CallRefused
+from sneaker.limits import MAX_SEQUENCE
 from sneaker.net.connected_peer import ConnectedPeer, Service
 from sneaker.net.method_permissions import Handler
 from sneaker.net.own_feed_evidence import OwnFeedClaims
 from sneaker.net.services.ebt_stream import EbtStream
 from sneaker.net.services.history_fetch import HistoryFetcher, Unplaced
+from sneaker.planning.others import ClockSource, Statement
 from sneaker.refs import FeedRef
-from sneaker.store.rows import Note
 from sneaker.wire.ebt.notes import parse_replicate_arguments
 from sneaker.wire.json_text import encode_json
 from sneaker.wire.muxrpc.calls import CallKind, PeerError, RequestReceived
@@ -148,13 +150,15 @@ class EbtService(Service):
         context = self.context
         return self.peer.is_near or self.session.dialled or context.replicator.sequence(context.me) == 0
 
-    def take_unsaved_notes(self) -> dict[FeedRef, Note]:
-        """Return, once, what the peer said or showed and is not in the clock store yet."""
-        if self.stream is None or self.peer.has_our_key or not self._is_believed:
-            return {}
-        clock = self.stream.connection.remote_clock
-        changed, self._changed = self._changed, set()
-        return {feed: Note(max(clock[feed], 0), clock[feed] >= 0) for feed in changed if feed in clock}
+    def take_unsaved_notes(self) -> Statement:
+        """Return, once, what the peer said or showed and is not in the store yet."""
+        notes: dict[FeedRef, int] = {}
+        if self.stream is not None and not self.peer.has_our_key and self._is_believed:
+            clock = self.stream.connection.remote_clock
+            changed, self._changed = self._changed, set()
+            notes = {feed: clock[feed] for feed in changed if feed in clock}
+        held = VectorClock({feed: min(last, MAX_SEQUENCE) for feed, last in notes.items() if last >= 0})
+        return Statement(self.peer.key, ClockSource.EBT, held, frozenset(notes.keys() - held.keys()))
 
     @property
     def has_worked(self) -> bool:

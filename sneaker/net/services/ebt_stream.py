@@ -58,7 +58,7 @@ class EbtStream:
             peer.key,
             client=call is None,
             now=context.now(),
-            saved_clock=context.peer_clocks.saved_clock(peer.key),
+            saved_clock=context.peer_clocks.begin_session(peer.key),
             withheld=context.policy.withheld(peer.key),
             max_unwanted=_PEER_FEEDS if peer.is_near else _STRANGER_FEEDS,
         )
