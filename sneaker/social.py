@@ -7,14 +7,23 @@ with the highest sequence; in which order messages arrive does not matter.  Dist
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Any
 
 from sneaker.errors import RefError
 from sneaker.refs import FeedRef
 
-__all__ = ["NEAR_HOPS", "EdgeState", "contact_edge", "find_hops", "linked_feed", "replicated"]
+__all__ = [
+    "NEAR_HOPS",
+    "Blocks",
+    "EdgeState",
+    "contact_edge",
+    "find_blockers",
+    "find_hops",
+    "linked_feed",
+    "replicated",
+]
 
 #: Who is so far from us, or less, is near: what ssb-config and Manyverse replicate.
 NEAR_HOPS = 2
@@ -29,6 +38,36 @@ class EdgeState(IntEnum):
 
 
 Edges = Mapping[FeedRef, Mapping[FeedRef, int]]
+
+
+class Blocks(set[FeedRef]):
+    """The feeds that an author blocks: whoever has to know asks this.  Nobody blocks themselves.
+
+    On every way in and out a block is told by a feed being in here; ``Store.blocked`` reads it.
+    """
+
+    def __init__(self, author: FeedRef | None, contacts: Iterable[tuple[FeedRef, int]] = ()) -> None:
+        """``contacts`` are what ``author`` says of others, as feed and EdgeState."""
+        super().__init__()
+        self._author = author
+        for contact, state in contacts:
+            self.learn_contact(contact, state)
+
+    def learn_contact(self, contact: FeedRef, state: int) -> None:
+        """Take over what a newer contact message of the author's says."""
+        if state == EdgeState.BLOCK and contact != self._author:
+            self.add(contact)
+        else:
+            self.discard(contact)
+
+
+def find_blockers(edges: Edges) -> dict[FeedRef, frozenset[FeedRef]]:
+    """Return for each feed that somebody blocks those who do."""
+    found: dict[FeedRef, set[FeedRef]] = {}
+    for author, contacts in edges.items():
+        for contact in Blocks(author, contacts.items()):
+            found.setdefault(contact, set()).add(author)
+    return {feed: frozenset(authors) for feed, authors in found.items()}
 
 
 def contact_edge(content: Any) -> tuple[FeedRef, EdgeState] | None:

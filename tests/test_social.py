@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sneaker.refs import FeedRef
-from sneaker.social import find_hops, replicated
+from sneaker.social import Blocks, EdgeState, find_blockers, find_hops, replicated
 from tests.feed.vectors import load
 
 CASES = load("hops.json")["cases"]
@@ -85,3 +85,19 @@ def test_random_graphs() -> None:
         limit = rng.randrange(5)
         expected = {feed(name): at for name, at in reference(latest, "p0", limit).items()}
         assert find_hops(build(edges), feed("p0"), limit) == expected
+
+
+def test_whom_somebody_blocks() -> None:
+    blocks = Blocks(
+        feed("a"), [(feed("b"), EdgeState.BLOCK), (feed("c"), EdgeState.FOLLOW), (feed("a"), EdgeState.BLOCK)]
+    )
+    assert blocks == {feed("b")}, "nobody blocks themselves"
+    blocks.learn_contact(feed("c"), EdgeState.BLOCK)
+    blocks.learn_contact(feed("b"), EdgeState.NEITHER)
+    blocks.learn_contact(feed("a"), EdgeState.BLOCK)
+    assert blocks == {feed("c")}
+
+
+def test_who_blocks_somebody() -> None:
+    edges = build([("a", "b", -1), ("c", "b", -1), ("b", "b", -1), ("a", "c", 1)])
+    assert find_blockers(edges) == {feed("b"): {feed("a"), feed("c")}}

@@ -15,7 +15,7 @@ from sneaker.feed.message import Message
 from sneaker.ingest.fork_evidence import FeedEnd, waiting_row
 from sneaker.ingest.reports import Code, IngestCounts, IngestReport, Refusal
 from sneaker.refs import FeedRef
-from sneaker.social import EdgeState
+from sneaker.social import Blocks, EdgeState
 from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK, Batch, ForkRow, MessageRow
 from sneaker.store.writer import Writer
 
@@ -86,7 +86,7 @@ class Proven:
         writer: Writer,
         wanted: Callable[[FeedRef], bool] | None,
         own: FeedRef | None,
-        blocked: Callable[[], set[FeedRef]],
+        blocked: Callable[[], Blocks],
         now_ms: Callable[[], int],
         progress: Callable[[int], None] | None,
         idle: Callable[[], None],
@@ -268,10 +268,7 @@ class Proven:
     def _heed(self, edges: Iterable[tuple[FeedRef, EdgeState]]) -> None:
         """Follow what we ourselves say: a block counts for everything that comes after it."""
         for contact, state in edges:
-            if state == EdgeState.BLOCK and contact != self._own:
-                self._blocked.add(contact)
-            else:
-                self._blocked.discard(contact)
+            self._blocked.learn_contact(contact, state)
             if contact in self._feeds:
                 self._feeds[contact].wanted = self.wants(contact)
 

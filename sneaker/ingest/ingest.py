@@ -35,6 +35,7 @@ from sneaker.ingest.reports import Code, IngestCounts, IngestReport, Refusal
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.signatures.pool import Check, Verifier, check_signatures
+from sneaker.social import Blocks
 from sneaker.store.rows import SEQUENCE_BITS, MessageRow
 from sneaker.store.store import Store
 
@@ -229,7 +230,7 @@ class Ingest:
             writer,
             self._wanted,
             own,
-            lambda: self._store.blocked(own) if own is not None else set(),
+            lambda: self._store.blocked(own) if own is not None else Blocks(None),
             self._now_ms,
             self._progress,
             self._verifier.keep_busy,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sneaker.refs import FeedRef
-from sneaker.social import NEAR_HOPS, EdgeState, find_hops
+from sneaker.social import NEAR_HOPS, Blocks, find_blockers, find_hops
 from sneaker.store.store import Store
 
 __all__ = ["DEFAULT_HOPS", "ReplicationPolicy", "read_replication_policy"]
@@ -57,18 +57,15 @@ class ReplicationPolicy:
 def read_replication_policy(store: Store, me: FeedRef, hops: int = DEFAULT_HOPS) -> ReplicationPolicy:
     """Read the follow graph; takes a while if it is large."""
     edges: dict[FeedRef, dict[FeedRef, int]] = {}
-    blockers: dict[FeedRef, set[FeedRef]] = {}
     for author, contact, state, _ in store.edges():
         edges.setdefault(author, {})[contact] = state
-        if state == EdgeState.BLOCK:
-            blockers.setdefault(contact, set()).add(author)
     distances = find_hops(edges, me, max(hops, 1))
     near = {feed: distance for feed, distance in distances.items() if distance >= 0}
     near[me] = 0
     return ReplicationPolicy(
         me,
         near,
-        frozenset(store.blocked(me)),
+        frozenset(Blocks(me, edges.get(me, {}).items())),
         frozenset(store.forked()),
-        {feed: frozenset(authors) for feed, authors in blockers.items()},
+        find_blockers(edges),
     )

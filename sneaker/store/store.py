@@ -22,7 +22,7 @@ from sneaker.feed.classic.compact import expand
 from sneaker.feed.content import FactsReader, content_type, read_facts
 from sneaker.feed.message import Compact, Head, Message
 from sneaker.refs import BlobRef, FeedRef, MessageRef
-from sneaker.social import EdgeState, find_hops
+from sneaker.social import Blocks, EdgeState, find_hops
 from sneaker.store.claims import OwnClaims
 from sneaker.store.database import Database
 from sneaker.store.known_clocks import KnownClocks
@@ -273,9 +273,9 @@ class Store:
         for ref, contact, state, sequence in rows:
             yield Edge(FeedRef(ref), FeedRef(contact), EdgeState(state), sequence)
 
-    def blocked(self, by: FeedRef) -> set[FeedRef]:
-        """Return the feeds that ``by`` blocks; nobody blocks themselves."""
-        return {edge.contact for edge in self.edges(by) if edge.state == EdgeState.BLOCK} - {by}
+    def blocked(self, by: FeedRef) -> Blocks:
+        """Return the feeds that ``by`` blocks."""
+        return Blocks(by, ((edge.contact, edge.state) for edge in self.edges(by)))
 
     def hops(self, start: FeedRef, limit: int) -> dict[FeedRef, int]:
         """Return the distance of every feed within ``limit`` of ``start``; see ``social.find_hops``."""

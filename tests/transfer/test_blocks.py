@@ -11,6 +11,7 @@ import pytest
 
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import UsageError
+from sneaker.feed.classic.message import create_message
 from sneaker.feed.message import Message
 from sneaker.home.home import Home
 from sneaker.ingest.ingest import Ingest
@@ -228,3 +229,15 @@ def test_peers_get_nothing_of_it_as_soon_as_the_block_is_known(tmp_path: Path, m
     assert enemy.keypair.public not in policy.wanted
     replicator.closed.update(policy.blocked)
     assert not replicator.shares(enemy.keypair.public)
+
+
+def test_who_blocks_themselves_is_served_as_before(me: Home) -> None:
+    """A contact message about oneself means nothing, over the network as well."""
+    own = me.keypair.public
+    with Ingest(me.store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=1) as ingest:
+        content = {"type": "contact", "contact": str(own), "following": False, "blocking": True}
+        ingest.add_message(create_message(me.keypair, None, NOW_MS, content))
+    policy = read_replication_policy(me.store, own)
+    assert policy.is_welcome(own)
+    assert own not in policy.withheld(own)
+    assert own in policy.wanted
