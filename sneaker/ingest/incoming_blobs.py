@@ -43,7 +43,7 @@ class IncomingBlobs:
             if len(self._unwanted) < _MAX_UNWANTED:
                 self._unwanted.update(find_blobs(content))
 
-    def take(self, blob: BlobRef, data: bytes) -> None:
+    def take_blob(self, blob: BlobRef, data: bytes) -> None:
         """Keep a blob whose hash was checked; the messages that came with it have to be in the store."""
         if self._blobs.has(blob):
             self.counts.known += 1
@@ -61,7 +61,7 @@ class IncomingBlobs:
             self.counts.refused += 1
             self.without_room += 1
 
-    def refuse(self) -> None:
+    def refuse_blob(self) -> None:
         """Count a blob that is not what it says it is."""
         self.counts.refused += 1
 

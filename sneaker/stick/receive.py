@@ -170,14 +170,14 @@ class BundleReceiver:
                 raise NotABundle(f"{entry.name} is not a bundle")
         elif self._session.has_all(indexed):
             self._session.accept_header(indexed, report)
-            self._session.known(report)
+            self._session.note_known(report)
             self._note_bundle(entry, size, indexed, index_coverage(indexed.index))
             return
         elif self._early is not None and self._is_early(index_coverage(indexed.index)):
             self._early.append(entry)
             return
         copy.seek(0)
-        self._session.take(copy, report, indexed=indexed)
+        self._session.import_file(copy, report, indexed=indexed)
         self._clock = self._store.clock()
         if not report.whole:
             self._bundles.note_file(_seen(entry, size), FileState.DAMAGED)
@@ -218,13 +218,13 @@ class BundleReceiver:
         """Note a file that is refused; with ``entry``, for good, unless it changes."""
         self._refused += 1
         if self._refused <= _MAX_REFUSED or report in self._session.reports[-1:]:
-            self._session.refuse(report, error)
+            self._session.refuse_source(report, error)
         if entry is not None:
             self._bundles.note_file(entry, FileState.FOREIGN)
 
     def _note_failure(self, report: SourceReport, cause: OSError, error: SneakerError) -> None:
         """Note a file that could not be read; raises ``cause`` if that is not about the file but the stick."""
-        self._session.refuse(report, error)
+        self._session.refuse_source(report, error)
         self._failures += 1
         if is_gone(cause) or self._failures >= _MAX_FAILURES:
             raise cause

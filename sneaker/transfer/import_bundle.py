@@ -208,11 +208,11 @@ class BundleImport:
         try:
             blob, data = event.blob()
         except BundleDamaged as error:
-            self._blobs.refuse()
+            self._blobs.refuse_blob()
             report.status, report.detail = Status.DAMAGED, f"{error.message} (record at byte {event.offset})"
             return
         self._ingest.flush()
-        self._blobs.take(blob, data)
+        self._blobs.take_blob(blob, data)
 
 
 def _contradicts(store: Store, entry: FeedEntry) -> bool:

@@ -24,7 +24,7 @@ from sneaker.ingest.reports import KNOWN, ImportReport, SourceReport
 from sneaker.own_feed.claims import Hearsay, NamedPlaces
 from sneaker.transfer.feeds_to_import import FeedSelection
 from sneaker.transfer.import_bundle import BundleImport
-from sneaker.transfer.read_log import LogEntry, LogTally, read_log
+from sneaker.transfer.read_log import LogEntry, LogSummary, read_log
 from sneaker.transfer.sources import (
     LOG_SUFFIXES,
     READ_BYTES,
@@ -70,23 +70,23 @@ class ImportSession:
 
     # -- sources
 
-    def add(self, source: Source, stdin: BinaryIO) -> None:
+    def import_source(self, source: Source, stdin: BinaryIO) -> None:
         """Take in a file or standard input; what is wrong with it ends in its report."""
         report = SourceReport(source.name)
         try:
             file = open_source(source, stdin)
             try:
                 if not source.found or _is_ours(file, source.name):
-                    self.take(file, report, seekable=source.path is not None)
+                    self.import_file(file, report, seekable=source.path is not None)
             finally:
                 if source.path is not None:
                     file.close()
         except StoreError:
             raise
         except SneakerError as error:
-            self.refuse(report, error)
+            self.refuse_source(report, error)
 
-    def take(
+    def import_file(
         self,
         file: BinaryIO,
         report: SourceReport,
@@ -125,13 +125,13 @@ class ImportSession:
         if self._selection is not None:
             self._selection.look_again()
 
-    def refuse(self, report: SourceReport, error: SneakerError) -> None:
+    def refuse_source(self, report: SourceReport, error: SneakerError) -> None:
         """Note that a source was refused as a whole."""
         if report not in self.reports:
             self.reports.append(report)
         report.status, report.detail, report.error = Status.REFUSED, error.message, error
 
-    def known(self, report: SourceReport) -> None:
+    def note_known(self, report: SourceReport) -> None:
         """Note a bundle that has nothing new, without reading more of it."""
         report.kind, report.status = Kind.BUNDLE, KNOWN
         self.reports.append(report)
@@ -189,7 +189,7 @@ class ImportSession:
         self.hearsay.learn_card(card, data)
 
     def _take_log(self, start: bytes, file: BinaryIO, report: SourceReport) -> None:
-        tally, me = LogTally(), self.home.keypair.public
+        summary, me = LogSummary(), self.home.keypair.public
         places = NamedPlaces(self.hearsay, self.store, me) if self._by_hand else None
 
         def before_reading() -> None:
@@ -199,7 +199,7 @@ class ImportSession:
 
         try:
             for entry in read_log(chunks(start, file, self._progress, before_reading), self.home.caps.hmac_key):
-                tally.add(entry)
+                summary.count_entry(entry)
                 if places is not None and entry.feed == me:
                     self._take_own_entry(entry, places)
                 else:
@@ -209,7 +209,7 @@ class ImportSession:
             if places is not None:
                 places.end()
         overtaken = places.overtaken() if places is not None else ""
-        report.status, report.detail = tally.status, "; ".join(filter(None, (tally.detail, overtaken)))
+        report.status, report.detail = summary.status, "; ".join(filter(None, (summary.detail, overtaken)))
 
     def _take_entry(self, entry: LogEntry) -> None:
         if entry.message is None:
@@ -288,10 +288,12 @@ def import_sources(
     ) as session:
         sources = list(_sources(paths, session.reports))
         for source in sources:
-            session.add(source, stdin)
+            session.import_source(source, stdin)
         for path in paths:
             if Path(path).is_dir() and not any(Path(report.path).is_relative_to(path) for report in session.reports):
-                session.refuse(SourceReport(path, "folder"), NotABundle(f"there is no bundle and no log in {path}"))
+                session.refuse_source(
+                    SourceReport(path, "folder"), NotABundle(f"there is no bundle and no log in {path}")
+                )
         _read_again(session, [source for source in sources if source.path is not None], stdin)
         return session.finish()
 
@@ -301,7 +303,7 @@ def _read_again(session: ImportSession, sources: list[Source], stdin: BinaryIO) 
     while session.must_read_again():
         reports, session.reports = session.reports, []
         for source in sources:
-            session.add(source, stdin)
+            session.import_source(source, stdin)
         session.reports = reports
 
 

@@ -17,7 +17,7 @@ from sneaker.errors import BundleDamaged, DecryptionError
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
 from sneaker.transfer.message_places import Ranges
-from sneaker.transfer.read_log import LogTally, read_log
+from sneaker.transfer.read_log import LogSummary, read_log
 from sneaker.transfer.sources import READ_BYTES, Kind, chunks, rejoined, sniff
 from sneaker.transfer.verify import bundle_events
 
@@ -61,7 +61,7 @@ class InspectReport:
         """How many of them we lack."""
         return sum(contents.new for contents in self.feeds.values())
 
-    def add(self, feed: FeedRef, first: int, last: int, have: int) -> None:
+    def count_messages(self, feed: FeedRef, first: int, last: int, have: int) -> None:
         """Count messages ``first`` to ``last``, which were not counted before."""
         known = self.feeds.setdefault(feed, FeedContents(first, last, 0))
         known.first, known.last = min(known.first, first), max(known.last, last)
@@ -107,7 +107,7 @@ def inspect(
                 file.seek(len(start))
             _inspect_stream(report, ranges, rejoined(start, file), progress)
         for feed, first, last in ranges.merged():
-            report.add(feed, first, last, clock.get(feed, 0))
+            report.count_messages(feed, first, last, clock.get(feed, 0))
     return report
 
 
@@ -118,7 +118,7 @@ def _inspect_index(report: InspectReport, ranges: Ranges, bundle: IndexedBundle)
     report.blob_bytes = sum(entry.size for entry in bundle.index.blobs)
     for record in bundle.index.records:
         for segment in record.segments:
-            ranges.add(bundle.index.feeds[segment.feed].feed, segment.first, segment.first + segment.messages - 1)
+            ranges.add_range(bundle.index.feeds[segment.feed].feed, segment.first, segment.first + segment.messages - 1)
 
 
 def _inspect_stream(report: InspectReport, ranges: Ranges, file: BinaryIO, progress: Callable[[int], None]) -> None:
@@ -135,7 +135,7 @@ def _inspect_stream(report: InspectReport, ranges: Ranges, file: BinaryIO, progr
         elif isinstance(event, MessagesRead):
             try:
                 for run in event.runs():
-                    ranges.add(run.author, run.first, run.last)
+                    ranges.add_range(run.author, run.first, run.last)
             except BundleDamaged as error:
                 report.status, report.detail = Status.DAMAGED, error.message
         elif isinstance(event, BlobRead):
@@ -171,9 +171,9 @@ def _inspect_encrypted(
 
 
 def _inspect_log(report: InspectReport, ranges: Ranges, data: Iterable[bytes], caps: Caps) -> None:
-    tally = LogTally()
+    summary = LogSummary()
     for entry in read_log(data, caps.hmac_key):
-        tally.add(entry)
+        summary.count_entry(entry)
         if entry.message is not None:
-            ranges.add(entry.message.author, entry.message.sequence, entry.message.sequence)
-    report.status, report.detail = tally.status, tally.detail
+            ranges.add_range(entry.message.author, entry.message.sequence, entry.message.sequence)
+    report.status, report.detail = summary.status, summary.detail

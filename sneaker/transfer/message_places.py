@@ -89,7 +89,7 @@ class Contradiction(NamedTuple):
 class SignedMessages(_Rows):
     """Messages that their authors signed."""
 
-    def add(self, message: Message) -> None:
+    def add_message(self, message: Message) -> None:
         """Remember a message."""
         previous = message.previous
         self._add((message.author, message.sequence, message.key[:_KEY_BYTES], previous and previous[:_KEY_BYTES]))
@@ -122,7 +122,7 @@ class SignedMessages(_Rows):
 class Ranges(_Rows):
     """Consecutive messages of feeds that a file says to hold."""
 
-    def add(self, feed: FeedRef, first: int, last: int) -> None:
+    def add_range(self, feed: FeedRef, first: int, last: int) -> None:
         """Remember messages ``first`` to ``last``."""
         self._add((feed, first, last, None))
 

@@ -28,7 +28,7 @@ from sneaker.feed.message import Message
 from sneaker.limits import MAX_JSON_LINE_BYTES
 from sneaker.refs import FeedRef
 
-__all__ = ["LogEntry", "LogTally", "read_log"]
+__all__ = ["LogEntry", "LogSummary", "read_log"]
 
 _FIELDS = frozenset(ORDER)
 _PLAIN = {"key", "value", "timestamp"}
@@ -62,7 +62,7 @@ class LogEntry(NamedTuple):
 
 
 @dataclass(slots=True)
-class LogTally:
+class LogSummary:
     """What to say of a log as a whole."""
 
     broken: int = 0
@@ -70,7 +70,7 @@ class LogTally:
     mislabelled: int = 0
     first_mislabelled: int = 0
 
-    def add(self, entry: LogEntry) -> None:
+    def count_entry(self, entry: LogEntry) -> None:
         """Count an entry."""
         self.broken += entry.is_broken
         self.torn += entry.is_torn

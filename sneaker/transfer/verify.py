@@ -20,7 +20,7 @@ from sneaker.need_data import NeedData
 from sneaker.refs import FeedRef
 from sneaker.signatures.pool import Verifier
 from sneaker.transfer.message_places import SignedMessages
-from sneaker.transfer.read_log import LogTally, read_log
+from sneaker.transfer.read_log import LogSummary, read_log
 from sneaker.transfer.sources import READ_BYTES, Kind, chunks, rejoined, sniff
 
 __all__ = ["FORKED", "VerifyReport", "bundle_events", "verify"]
@@ -54,7 +54,7 @@ class VerifyReport:
     forks: int = 0
     forked: dict[FeedRef, int] = field(default_factory=dict)
 
-    def problem(self, text: str) -> None:
+    def note_problem(self, text: str) -> None:
         """Note one of the first problems, for people."""
         if len(self.problems) < _MAX_PROBLEMS:
             self.problems.append(text)
@@ -69,7 +69,7 @@ class _Session:
     pending: deque[list[Message]] = field(default_factory=deque)
     batch: list[Message] = field(default_factory=list)
 
-    def add(self, message: Message) -> None:
+    def add_message(self, message: Message) -> None:
         self.batch.append(message)
         if len(self.batch) >= _CHUNK:
             self.submit()
@@ -84,15 +84,15 @@ class _Session:
         while len(self.pending) > 64:
             self._collect()
 
-    def finish(self) -> None:
+    def finish_checks(self) -> None:
         self.submit()
         while self.pending:
             self._collect()
         self._judge()
 
-    def refuse(self, author: FeedRef, sequence: int, why: str) -> None:
+    def refuse_message(self, author: FeedRef, sequence: int, why: str) -> None:
         self.report.invalid += 1
-        self.report.problem(f"{author} {sequence}: {why}")
+        self.report.note_problem(f"{author} {sequence}: {why}")
 
     def _judge(self) -> None:
         """Compare the signed messages with each other: only now all of them are known, in the order of feeds."""
@@ -105,19 +105,19 @@ class _Session:
                 report.forks += 1
                 if len(report.forked) < _MAX_FORKED:
                     report.forked[feed] = sequence
-                report.problem(f"{feed} {sequence}: its author signed another message for this place")
+                report.note_problem(f"{feed} {sequence}: its author signed another message for this place")
             if is_unlinked:
                 report.valid -= 1
-                self.refuse(feed, sequence, "it does not follow the message before it")
+                self.refuse_message(feed, sequence, "it does not follow the message before it")
 
     def _collect(self) -> None:
         verdicts = self.verifier.collect(wait=True) or b""
         for message, good in zip(self.pending.popleft(), verdicts, strict=True):
             if not good:
-                self.refuse(message.author, message.sequence, "the signature is not its author's")
+                self.refuse_message(message.author, message.sequence, "the signature is not its author's")
                 continue
             self.report.valid += 1
-            self.signed.add(message)
+            self.signed.add_message(message)
 
 
 def bundle_events(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[Event]:
@@ -154,7 +154,7 @@ def verify(
             _verify_log(session, chunks(start, file, progress))
         else:
             _verify_bundle(session, bundle_events(rejoined(start, file), progress))
-        session.finish()
+        session.finish_checks()
     words = [report.detail] if report.detail else []
     if report.forks:
         words.append(_forks_in_words(report))
@@ -174,16 +174,16 @@ def _forks_in_words(report: VerifyReport) -> str:
 
 
 def _verify_log(session: _Session, data: Iterable[bytes]) -> None:
-    report, tally = session.report, LogTally()
+    report, summary = session.report, LogSummary()
     for entry in read_log(data, session.hmac_key):
-        tally.add(entry)
+        summary.count_entry(entry)
         if entry.message is not None:
-            session.add(entry.message)
+            session.add_message(entry.message)
         else:
             report.invalid += 1
             place = f"{entry.feed} {entry.sequence or ''}: ".replace(" :", ":") if entry.feed is not None else ""
-            report.problem(f"{place}{entry.code}{': ' + entry.detail if entry.detail else ''}")
-    report.status, report.detail = tally.status, tally.detail
+            report.note_problem(f"{place}{entry.code}{': ' + entry.detail if entry.detail else ''}")
+    report.status, report.detail = summary.status, summary.detail
 
 
 def _verify_bundle(session: _Session, events: Iterable[Event]) -> None:
@@ -197,7 +197,7 @@ def _verify_bundle(session: _Session, events: Iterable[Event]) -> None:
                     _verify_run(session, run)
             except BundleDamaged as error:
                 report.status, report.detail = Status.DAMAGED, error.message
-                report.problem(f"record at byte {event.offset}: {error.message}")
+                report.note_problem(f"record at byte {event.offset}: {error.message}")
         elif isinstance(event, BlobRead):
             try:
                 event.blob()
@@ -206,7 +206,7 @@ def _verify_bundle(session: _Session, events: Iterable[Event]) -> None:
                 report.blobs_invalid += 1
                 report.status, report.detail = Status.DAMAGED, error.message
         elif isinstance(event, Damage):
-            report.problem(f"{event.length} bytes from byte {event.offset} on: {event.detail}")
+            report.note_problem(f"{event.length} bytes from byte {event.offset} on: {event.detail}")
         elif isinstance(event, End):
             report.signature = event.signed
             if event.trailer is not None and event.trailer.signature_ok:
@@ -218,7 +218,7 @@ def _verify_bundle(session: _Session, events: Iterable[Event]) -> None:
 def _verify_run(session: _Session, run: Run) -> None:
     messages = expand_run(run.author, run.first, run.previous, run.compacts)
     for message in messages:
-        session.add(message)
+        session.add_message(message)
     if len(messages) < len(run.compacts):
         sequence = run.first + len(messages)
         previous = messages[-1].key if messages else run.previous
@@ -228,5 +228,5 @@ def _verify_run(session: _Session, run: Run) -> None:
         except InvalidMessage as error:
             why = error.message
         for missing in range(sequence, run.last + 1):
-            session.refuse(run.author, missing, why)
+            session.refuse_message(run.author, missing, why)
             why = "it follows an invalid message"

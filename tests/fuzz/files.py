@@ -25,7 +25,7 @@ from sneaker.keys import Keypair, format_secret
 from sneaker.refs import FeedRef, Ref, parse_ref
 from sneaker.stick.marker import Marker, format_marker, parse_marker
 from sneaker.transfer.age_encryption import decrypting, encrypting
-from sneaker.transfer.read_log import LogTally, read_log
+from sneaker.transfer.read_log import LogSummary, read_log
 from tests.bundle.bundles import keypair
 from tests.bundle.vectors import ROOT
 from tests.fuzz.feeds import log_lines, same, sample_messages
@@ -169,16 +169,16 @@ def check_log(data: bytes) -> None:
     """A log gives the same in whatever pieces it comes, and what it gives is a message or a word on why there is none."""
     entries = list(read_log([data]))
     assert list(read_log(pieces_of(data))) == entries
-    tally = LogTally()
+    summary = LogSummary()
     for entry in entries:
-        tally.add(entry)
+        summary.count_entry(entry)
         assert 0 < entry.line <= data.count(b"\n") + 1
         assert entry.detail.isprintable()
         assert bool(entry.code) is (entry.message is None)
         if entry.message is not None:
             assert (entry.feed, entry.sequence) == (entry.message.author, entry.message.sequence)
             assert parse_message(entry.message.text) == entry.message
-    assert tally.detail.isprintable()
+    assert summary.detail.isprintable()
 
 
 def check_json_stream(data: bytes) -> None:

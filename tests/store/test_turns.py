@@ -176,7 +176,9 @@ def test_a_strangers_log_with_a_forged_message_of_ours_keeps_nobody_out(tmp_path
                 return super().read(size)
 
         with import_session(opened, now_ms=lambda: NOW_MS) as session:
-            session.take(Pipe(_wrapped(messages[1], content={"type": "post", "text": "forged"})), SourceReport("gift"))
+            session.import_file(
+                Pipe(_wrapped(messages[1], content={"type": "post", "text": "forged"})), SourceReport("gift")
+            )
             assert session.finish().ingested.refused == 1
     assert [message.sequence for message in published] == [2]
 

@@ -115,7 +115,7 @@ def test_many_feeds_that_fork_are_counted() -> None:
     with SignedMessages() as signed:
         for number in range(3000):
             for key in (FIRST.key, SECOND.key, FIRST.key):
-                signed.add(FIRST._replace(author=FeedRef.classic(number.to_bytes(32)), key=key))
+                signed.add_message(FIRST._replace(author=FeedRef.classic(number.to_bytes(32)), key=key))
         assert signed.count() == 6000
         assert [found.feed[-2:] for found in signed.contradictions()] == [number.to_bytes(2) for number in range(3000)]
 
@@ -124,7 +124,7 @@ def test_ranges_that_overlap_and_touch() -> None:
     a, b = FeedRef.classic(b"a" * 32), FeedRef.classic(b"b" * 32)
     with Ranges() as ranges:
         for feed, first, last in ((b, 1, 1), (a, 5, 9), (a, 1, 2), (a, 3, 3), (a, 6, 7), (a, 11, 11), (a, 8, 9)):
-            ranges.add(feed, first, last)
+            ranges.add_range(feed, first, last)
         assert list(ranges.merged()) == [(a, 1, 3), (a, 5, 9), (a, 11, 11), (b, 1, 1)]
 
 
@@ -138,4 +138,4 @@ def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fill(signed: SignedMessages) -> None:
     for number in range(3000):
-        signed.add(FIRST._replace(sequence=number))
+        signed.add_message(FIRST._replace(sequence=number))

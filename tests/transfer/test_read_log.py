@@ -287,7 +287,7 @@ def test_a_log_that_nobody_chose_claims_nothing(tmp_path: Path) -> None:
     with home(tmp_path / "own", SEED) as opened:
         take(opened, "-", data=b"\n".join(map(line, messages[:3])))
         with importing(opened, now_ms=lambda: NOW_MS) as session:
-            session.take(io.BytesIO(line(messages[3], content=7)), SourceReport("inbox"))
+            session.import_file(io.BytesIO(line(messages[3], content=7)), SourceReport("inbox"))
         seen = opened.store.own_sequence_seen(AUTHOR.public)
         assert (seen.held, seen.proven) == (3, 3)
         assert seen.claimed <= 3

@@ -24,7 +24,7 @@ class Counting(io.BytesIO):
 def import_counting(path: Path, data: bytes) -> tuple[ImportReport, int]:
     file = Counting(data)
     with home(path) as opened, importing(opened, now_ms=lambda: NOW_MS) as session:
-        session.take(file, SourceReport("counted"))
+        session.import_file(file, SourceReport("counted"))
         return session.finish(), file.count
 
 
