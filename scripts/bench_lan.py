@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from sneaker.caps import Caps
+from sneaker.cli import tune_interpreter
 from sneaker.home.home import open_home
 from sneaker.net.dial_schedule import DialSchedule
 from sneaker.net.listener import Listener
@@ -79,7 +80,7 @@ def sneaker(folder: Path, log: Path | None, clock: dict[str, int]) -> Iterator[S
 async def run_peer(path: Path) -> None:
     """Run a sneaker peer that dials the addresses it reads from standard input, as a peer that heard a beacon does."""
     home = open_home(path, Caps())
-    sys.setswitchinterval(0.0005)  # as the commands do
+    tune_interpreter()
     async with running_node(home, 2, lambda text: print(text, file=sys.stderr)) as node:
         listener = Listener(node, "127.0.0.1", 0)
         await listener.start_listening()

@@ -113,6 +113,16 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0, what: str = 
     return found
 
 
+def chain(keypair: Keypair, count: int) -> list[bytes]:
+    """Return the text of the first messages of a feed."""
+    texts, head = [], None
+    for number in range(count):
+        message = create_message(keypair, head, 1_700_000_000_000 + number, {"type": "post", "text": f"{number}"})
+        texts.append(message.text)
+        head = Head(message.sequence, message.key)
+    return texts
+
+
 class Machine:
     """A sneaker home."""
 

@@ -31,9 +31,8 @@ from sneaker.wire.ebt.replicator import Replicator
 from sneaker.wire.muxrpc.calls import CallKind
 from sneaker.wire.muxrpc.packets import encode_packet
 from tests.net.attackers import Collector, guest, plain_socket, reads_end, shake_hands, somebody
-from tests.net.machines import Machine, wait_for
+from tests.net.machines import Machine, chain, wait_for
 from tests.net.nodes import running, until
-from tests.net.test_parts import chain
 
 pytestmark = pytest.mark.timeout(100)
 

@@ -1,4 +1,4 @@
-"""The parts of a peer that decide things, each by itself."""
+"""Messages are committed before anything is said about them, and taken only for what they are."""
 
 from __future__ import annotations
 
@@ -11,63 +11,11 @@ from typing import Any
 
 import pytest
 
-from sneaker.errors import NetworkError, SneakerError
-from sneaker.feed.classic.message import create_message
-from sneaker.feed.message import Head
-from sneaker.ingest.ingest import Ingest
-from sneaker.keys import Keypair
-from sneaker.net.dial_schedule import DialSchedule
-from sneaker.net.feeds_to_replicate import read_replication_policy
-from sneaker.net.interfaces import find_interfaces
+from sneaker.errors import SneakerError
 from sneaker.net.message_intake import MessageIntake, Offer, Outcome
-from sneaker.net.node import Node
-from sneaker.net.transports.tcp import parse_listen
 from sneaker.refs import FeedRef
-from sneaker.wire.address import Address, net_address
 from tests.net.attackers import somebody, with_another_place
-from tests.net.machines import Machine, now_ms
-
-
-def test_what_can_be_typed_to_listen_on() -> None:
-    assert parse_listen("127.0.0.1:9000") == ("127.0.0.1", 9000)
-    assert parse_listen(":9000") == ("", 9000)
-    assert parse_listen("10.0.0.1") == ("10.0.0.1", 8008)
-    assert parse_listen("[::1]:7") == ("::1", 7)
-    assert parse_listen("[::1]") == ("::1", 8008)
-    for text in ("x:y", "x:70000", "x:-1"):
-        with pytest.raises(NetworkError):
-            parse_listen(text)
-
-
-def test_interfaces_have_addresses() -> None:
-    for interface in find_interfaces():
-        assert interface.name != "lo"
-        assert interface.address.count(".") == interface.broadcast.count(".") == 3
-
-
-def test_policy(tmp_path: Path) -> None:
-    me, friend, far, farther, enemy = (Machine(tmp_path / name) for name in ("me", "friend", "far", "farther", "enemy"))
-    me.follow(friend.id)
-    me.block(enemy.id)
-    friend.follow(far.id, enemy.id)
-    friend.block(farther.id)
-    far.follow(farther.id)
-    with me.home() as home:
-        for other in (friend, far):
-            with Ingest(home.store, caps=me.caps, now_ms=now_ms, workers=1) as ingest:
-                for message in other.messages(other.id):
-                    ingest.add_message(message)
-        policy = read_replication_policy(home.store, me.keypair.public, 2)
-        assert policy.wanted == {machine.keypair.public for machine in (me, friend, far)}
-        assert policy.blocked == {enemy.keypair.public}
-        assert not policy.is_welcome(enemy.keypair.public)
-        assert policy.is_welcome(farther.keypair.public)
-        assert policy.withheld(farther.keypair.public) == {friend.keypair.public}
-        assert read_replication_policy(home.store, me.keypair.public, 0).wanted == {
-            me.keypair.public,
-            friend.keypair.public,
-        }
-        assert farther.keypair.public not in read_replication_policy(home.store, me.keypair.public, 3).wanted
+from tests.net.machines import Machine, chain, now_ms
 
 
 class Sink:
@@ -85,15 +33,6 @@ def no_bug(offers: list[Offer], error: Exception) -> None:
 
 def anybody(feed: FeedRef) -> bool:
     return True
-
-
-def chain(keypair: Keypair, count: int) -> list[bytes]:
-    texts, head = [], None
-    for number in range(count):
-        message = create_message(keypair, head, 1_700_000_000_000 + number, {"type": "post", "text": f"{number}"})
-        texts.append(message.text)
-        head = Head(message.sequence, message.key)
-    return texts
 
 
 def test_intake_commits_before_it_reports_and_lets_others_write(tmp_path: Path) -> None:
@@ -235,44 +174,3 @@ def test_what_is_not_wanted_is_not_taken_whoever_offers_it(tmp_path: Path) -> No
     offers = [(author.public, n, text) for author in (good, blocked) for n, text in enumerate(chain(author, 3), 1)]
     take(machine, offers, lambda feed: feed != blocked.public)
     assert machine.clock() == {str(good.public): 3}
-
-
-def test_whom_the_schedule_dials(tmp_path: Path) -> None:
-    """Friends on the LAN and peers that a person named; a stranger never."""
-    machine, friend = Machine(tmp_path / "machine"), Machine(tmp_path / "friend")
-    machine.follow(friend.id)
-    dialled: list[FeedRef] = []
-
-    async def main() -> None:
-        with machine.home() as home:
-            node = Node(home)
-            await node.start()
-            server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
-            port = server.sockets[0].getsockname()[1]
-            schedule = DialSchedule(node)
-            original = schedule._dial
-
-            async def dial(candidate: Any, address: Address) -> None:
-                assert address.key is not None
-                dialled.append(address.key)
-                await original(candidate, address)
-
-            schedule._dial = dial  # type: ignore[method-assign,assignment]
-            schedule.start()
-            named = somebody().public
-            schedule.beacon_heard(net_address("127.0.0.1", port, somebody().public))
-            schedule.beacon_heard(net_address("127.0.0.1", port, friend.keypair.public))
-            schedule.beacon_heard(net_address("127.0.0.1", port, machine.keypair.public))
-            schedule.keep_connected(net_address("127.0.0.1", port, named))
-            for number in range(1000):
-                schedule.beacon_heard(net_address("127.0.0.1", port, FeedRef.classic(number.to_bytes(32, "big"))))
-            assert len(schedule._candidates) <= 500
-            await asyncio.sleep(4)
-            assert set(dialled) == {friend.keypair.public, named}
-            # Ever less eagerly: a peer that refused us is not asked twice in four seconds.
-            assert dialled.count(named) == 1
-            await schedule.stop()
-            server.close()
-            await node.stop()
-
-    asyncio.run(main())
