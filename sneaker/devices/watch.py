@@ -99,7 +99,7 @@ async def run_in_thread(function: Callable[[], Result]) -> Result:
         except RuntimeError:
             pass  # the loop has ended meanwhile; nobody waits for this any more
 
-    threading.Thread(target=work, name="sneaker-drive", daemon=True).start()
+    threading.Thread(target=work, name="sneaker-device", daemon=True).start()
     return await future
 
 
