@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from sneaker.errors import ExitCode, SneakerError
 
@@ -51,7 +51,7 @@ def _run() -> int:
         if hasattr(stream, "reconfigure"):
             # A lone surrogate or a terminal without UTF-8 must not end a command.
             stream.reconfigure(errors="backslashreplace")
-    sys.stdout, sys.stderr = Screen(sys.stdout), Screen(sys.stderr)
+    sys.stdout, sys.stderr = Screen(sys.stdout or _nowhere()), Screen(sys.stderr or _nowhere())
     try:
         result = commands.app(standalone_mode=False, prog_name="sneaker")
         sys.stdout.flush()
@@ -67,8 +67,7 @@ def _run() -> int:
         print("sneaker: stopped; what was reported is kept", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read our output is gone ('sneaker log | head'). Keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()  # whoever read our output is gone: 'sneaker log | head'
         return 141
     except Exception as error:
         if isinstance(error, usage_error):
@@ -99,8 +98,21 @@ def _fail(code: str, message: str, hint: str | None) -> None:
     if _is_json_asked_for(sys.argv[1:]):
         from sneaker.cli.json_output.encoder import error_json
 
-        Output(json=True).print_json(error_json(code, message, hint))
-        sys.stdout.flush()
+        try:
+            Output(json=True).print_json(error_json(code, message, hint))
+            sys.stdout.flush()
+        except OSError:  # nobody reads it; standard error and the exit code say it, too
+            _drop_output()
+
+
+def _nowhere() -> TextIO:
+    """Return what takes the place of a stream that the shell closed (``>&-``): Python has none then."""
+    return open(os.devnull, "w", encoding="utf-8")
+
+
+def _drop_output() -> None:
+    """Keep Python from writing more to standard output, and from complaining at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _is_json_asked_for(arguments: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ import typer
 
 from scripts import json_contract
 from scripts.json_contract import COMMANDS, Result
+from sneaker.bundle.events import Status
 from sneaker.cli import commands
-from sneaker.cli.json_output import encoder, events, home, sticks
+from sneaker.cli.json_output import encoder, events, home, import_export, sticks
 from sneaker.cli.watch_messages import _DESCRIPTIONS, _describe
 from sneaker.devices.device import MountedDevice
 from sneaker.devices.events import (
@@ -32,8 +34,11 @@ from sneaker.devices.inbox import InboxFailed, InboxTaken, Taken
 from sneaker.doctor.finding import Level
 from sneaker.doctor.own_feed import OwnState
 from sneaker.errors import StoreFull
+from sneaker.ingest.reports import KNOWN
 from sneaker.planning.others import ClockSource
 from sneaker.store.sticks import FileState
+from sneaker.transfer.sources import Kind
+from sneaker.transfer.verify import FORKED
 from tests.cli.contract import problems
 from tests.command_line import sneaker, start
 from tests.homes import fixture_log_file
@@ -238,6 +243,11 @@ def test_words_of_the_contract_are_those_of_the_code() -> None:
         assert isinstance(said, encoder.OneOf)
         return set(said.values)
 
+    assert values(import_export.SourceRead, "kind") == {"", "folder", *map(str, Kind)}
+    assert values(import_export.SourceRead, "status") == {KNOWN, *map(str, Status)}
+    assert values(import_export.InspectJson, "kind") == {str(kind) for kind in Kind}
+    assert values(import_export.InspectJson, "status") == {str(status) for status in Status}
+    assert values(import_export.VerifyJson, "status") == {FORKED, *map(str, Status)}
     assert values(home.OwnFeedState, "state") == {str(state) for state in OwnState}
     assert values(home.DoctorFinding, "level") == {str(level) for level in Level}
     assert values(home.KnownPeer, "kind") == {str(source) for source in ClockSource} - {ClockSource.EXPORT}
@@ -274,3 +284,23 @@ def test_one_refused_source_is_one_object(tmp_path: Path) -> None:
     assert done.json["sources"][0]["status"] == "refused"
     assert done.code == 36
     assert "error: cannot read" in done.err
+
+
+def test_nobody_has_to_read_the_error(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with start(["--home", str(tmp_path), "id", "--json"], stdout=writing, stderr=subprocess.PIPE) as running:
+        os.close(writing)
+        _, errors = running.communicate(timeout=30)
+        assert running.wait() == 15
+    assert errors.startswith(b"sneaker: error: there is no sneaker home")
+    assert b"Traceback" not in errors
+    assert b"Exception" not in errors
+
+
+@pytest.mark.parametrize("words", ["id", "id --json", "init --json"])
+def test_a_closed_output_ends_no_command(words: str, tmp_path: Path) -> None:
+    command = f"exec {sys.executable} -m sneaker --home {tmp_path / 'home'} {words} >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if "init" in words else 15)
+    assert "Traceback" not in done.stderr
