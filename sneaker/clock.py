@@ -81,6 +81,10 @@ class VectorClock(dict[FeedRef, int]):
             clock[feed] = max(sequence, clock.get(feed, 0))
         return clock
 
+    def classic(self) -> Self:
+        """Return the part of the clock that is about classic feeds: what bundles, cards and peers can speak of so far."""
+        return type(self)({feed: sequence for feed, sequence in self.items() if feed.is_classic})
+
 
 def _is_other_format(name: str) -> bool:
     parts = name.removeprefix("ssb:").removeprefix("//").replace(":", "/").split("/")

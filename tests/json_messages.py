@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sneaker.errors import InvalidMessage
 from sneaker.feed.classic.canonical import parse_quickly
-from sneaker.feed.classic.validate import parse_message, stated_place
+from sneaker.feed.classic.validate import parse_message
+from sneaker.feed.formats import stated_place
 from sneaker.ingest.ingest import Ingest
 
 

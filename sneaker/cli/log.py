@@ -55,6 +55,12 @@ def log(
             print(_readable(message, opener))
 
 
+def _short(feed: FeedRef) -> str:
+    """Return the beginning of a feed's key, with what says that it is no classic one."""
+    text = str(feed)
+    return text[:9] if feed.is_classic else "~" + text.rpartition("/")[2][:8]
+
+
 def _readable(message: Message, opener: Opener) -> str:
     from sneaker.feed.classic.canonical import format_json
 
@@ -62,7 +68,7 @@ def _readable(message: Message, opener: Opener) -> str:
         when = datetime.fromtimestamp(message.timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M")
     except (TypeError, ValueError, OverflowError, OSError):
         when = "at no known time"
-    head = f"{when}  {str(message.author)[:9]}  {message.sequence}"
+    head = f"{when}  {_short(message.author)}  {message.sequence}"
     content = message.content
     if isinstance(content, str):
         content = opener.open(content)

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from sneaker.doctor.finding import MAX_LISTED, Finding, Level, day
 from sneaker.errors import InvalidMessage, StoreDamaged
-from sneaker.feed.classic.compact import expand
+from sneaker.feed.formats import format_of
 from sneaker.feed.message import Message
 from sneaker.home.home import Home
 from sneaker.own_feed.claims import contradicting
@@ -120,7 +120,7 @@ def _place(store: Store, fork: Fork) -> ForkedPlace:
         except StoreDamaged:
             ours = None
     try:
-        theirs = expand(fork.feed, fork.sequence, fork.previous, fork.compact)
+        theirs = format_of(fork.feed).expand(fork.feed, fork.sequence, fork.previous, fork.compact)
     except InvalidMessage:
         theirs = None
     return ForkedPlace(fork.sequence, ours, theirs, fork)

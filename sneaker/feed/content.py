@@ -63,8 +63,9 @@ def facts_in(content: dict[str, Any], text: bytes) -> Facts | None:
 
 
 def content_type(content: Content) -> str | None:
-    """Return the type of content, or None if it is encrypted."""
-    return str(content["type"]) if isinstance(content, dict) else None
+    """Return the type of content, or None if it is encrypted or has none."""
+    kind = content.get("type") if isinstance(content, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 def about_name(content: Any) -> tuple[FeedRef, str] | None:

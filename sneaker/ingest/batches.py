@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from sneaker.feed.chain import Chain, place_in_chain
-from sneaker.feed.classic.compact import compact
 from sneaker.feed.content import Facts
 from sneaker.feed.message import Message
 from sneaker.ingest.fork_evidence import FeedEnd, waiting_row
@@ -306,7 +305,7 @@ class Proven:
     def add_fork(self, feed: FeedEnd, message: Message, ours: bytes) -> None:
         """Keep a message as evidence that its author forked the feed, and stop the feed."""
         row_id = feed.id << SEQUENCE_BITS | message.sequence
-        row = waiting_row((row_id, message.key, *compact(message)), message.previous or b"")
+        row = waiting_row((row_id, message.key, *feed.format.compact(message)), message.previous or b"")
         self._stop(feed, ForkRow(row, ours, self._now_ms()))
 
     def _stop(self, feed: FeedEnd, fork: ForkRow) -> None:

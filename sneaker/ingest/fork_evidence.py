@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from sneaker.errors import InvalidMessage
 from sneaker.feed.chain import Chain, place_in_chain
-from sneaker.feed.classic.compact import expand
+from sneaker.feed.formats import format_of
 from sneaker.feed.message import Compact, Message
 from sneaker.feed.run import Run
 from sneaker.refs import FeedRef, MessageRef
@@ -26,6 +26,7 @@ class FeedEnd:
         "expected",
         "expected_key",
         "forked",
+        "format",
         "id",
         "proven",
         "proven_key",
@@ -46,6 +47,7 @@ class FeedEnd:
         wanted: bool = True,
     ) -> None:
         self.ref = ref
+        self.format = format_of(ref)
         self.id = feed_id
         self.proven = self.expected = sequence
         self.proven_key = self.expected_key = key
@@ -104,7 +106,7 @@ def find_contradiction(
             refused += 1
         else:
             try:
-                message = expand(feed.ref, sequence, previous, item)
+                message = feed.format.expand(feed.ref, sequence, previous, item)
             except InvalidMessage:
                 refused += 1
             else:

@@ -23,9 +23,6 @@ from typing import Self
 from sneaker.caps import Caps
 from sneaker.errors import InvalidMessage
 from sneaker.feed.chain import Chain, is_chained, place_in_chain
-from sneaker.feed.classic.compact import KIND_RAW, compact, expand, expand_run
-from sneaker.feed.classic.message import signed_bytes, signed_text
-from sneaker.feed.classic.validate import verify_message_signature
 from sneaker.feed.content import Facts
 from sneaker.feed.message import Compact, Message
 from sneaker.feed.run import Run
@@ -50,8 +47,6 @@ _BYTES_AHEAD = 8 * 1024 * 1024
 
 # What waits for verdicts on messages before it.
 _MAX_DEFERRED_BYTES = 4 * 1024 * 1024
-
-_RAW_FORM = KIND_RAW << 1
 
 # How long a transaction waits for its turn once there is something to write: others take tenths of seconds.
 _LOCK_TIMEOUT_S = 60.0
@@ -130,12 +125,12 @@ class Ingest:
             if place is Chain.NEXT:
                 before = feed.expected_key
                 feed.expected, feed.expected_key = sequence, message.key
-                self._hand_over(feed, sequence, before, (message,), (compact(message),), waiting=False)
+                self._hand_over(feed, sequence, before, (message,), (feed.format.compact(message),), waiting=False)
                 return
             if place is Chain.KNOWN:
                 self._proven.known += 1
                 return
-        self._add(Run(message.author, sequence, message.previous, (compact(message),)), message)
+        self._add(Run(message.author, sequence, message.previous, (feed.format.compact(message),)), message)
 
     def add_messages(self, messages: Sequence[Message], compacts: Sequence[Compact]) -> None:
         """Take in consecutive messages of one feed that have been parsed, with their compact forms, as peers send them."""
@@ -344,7 +339,9 @@ class Ingest:
             room = _CHUNK - len(self._checks)
             items = compacts[at : at + room] if at or room < count else compacts
             before, begin = previous, first + at
-            messages = [message] if message is not None else expand_run(feed.ref, begin, _ref(before), items)
+            messages = (
+                [message] if message is not None else feed.format.expand_run(feed.ref, begin, _ref(before), items)
+            )
             if messages:
                 at += len(messages)
                 previous = messages[-1].key
@@ -368,18 +365,15 @@ class Ingest:
     ) -> None:
         """Put consecutive messages into the chunk."""
         self._proven.touch(feed)
-        author, hmac_key, read_facts = feed.ref.key, self._hmac_key, self._store.read_facts
-        if hmac_key is None:
-            checks = [(author, message[5], signed_text(message[6])) for message in messages]
-        else:
-            checks = [(author, message[5], signed_bytes(message[6], hmac_key)) for message in messages]
+        feed_format = feed.format
+        checks = feed_format.signature_checks(messages, self._hmac_key)
+        read_facts, foreign = feed_format.facts_reader(self._store.read_facts), feed_format.first_foreign_form
         rows: list[MessageRow] = []
         facts: list[tuple[int, Facts]] = []
         row_id = feed.id << SEQUENCE_BITS | first
         for message, item in zip(messages, compacts, strict=False):
-            if item[0] >= _RAW_FORM:
-                # What a carrier sends raw may be none of ours: every store keeps the same form.
-                item = compact(message)
+            if item[0] >= foreign:
+                item = feed_format.compact(message)
             rows.append((row_id, message[7], *item))
             fact = read_facts(message)
             if fact is not None:
@@ -414,7 +408,7 @@ class Ingest:
     def _refuse_invalid(self, feed: FeedEnd, sequence: int, previous: bytes, item: Compact, count: int) -> None:
         """Refuse a message that expand refuses, and those that would have followed it."""
         try:
-            expand(feed.ref, sequence, _ref(previous), item)
+            feed.format.expand(feed.ref, sequence, _ref(previous), item)
             reason, detail = str(Code.CHAIN_BROKEN), ""
         except InvalidMessage as error:
             reason, detail = error.reason, error.detail
@@ -430,7 +424,7 @@ class Ingest:
         proven.known += known
         if message is None:
             proven.refuse(feed.ref, run.first, Code.CHAIN_BROKEN, "not the messages held here", refused)
-        elif verify_message_signature(message, self._hmac_key):
+        elif feed.format.is_signed(message, self._hmac_key):
             ours = proven.row(feed.id << SEQUENCE_BITS | message.sequence)
             proven.add_fork(feed, message, ours[1] if ours is not None else b"")
             proven.refuse(feed.ref, message.sequence, Code.FORKED, "another message than the one held here", refused)
@@ -441,11 +435,11 @@ class Ingest:
         """Look at a run that begins at the end of its feed, but says that it follows another message."""
         proven, count = self._proven, len(run.compacts)
         try:
-            message = expand(feed.ref, run.first, run.previous, run.compacts[0])
+            message = feed.format.expand(feed.ref, run.first, run.previous, run.compacts[0])
         except InvalidMessage as error:
             proven.refuse(feed.ref, run.first, error.reason, error.detail, count)
             return
-        if verify_message_signature(message, self._hmac_key):
+        if feed.format.is_signed(message, self._hmac_key):
             proven.add_fork(feed, message, b"")
             detail = "it follows another message than the one held here"
             proven.refuse(feed.ref, run.first, Code.FORKED, detail, count)

@@ -66,7 +66,9 @@ class Node:
             store=home.store,
             blob_store=home.blobs,
             policy=policy,
-            replicator=Replicator(home.store.clock(), policy.wanted, me=me, carry=True, closed=policy.blocked),
+            replicator=Replicator(
+                home.store.clock().classic(), policy.wanted, me=me, carry=True, closed=policy.blocked
+            ),
             intake=MessageIntake(
                 self._intake_store,
                 home.caps,
@@ -304,7 +306,7 @@ class Node:
                 continue  # what changes is most likely what we commit ourselves
             self._seen_version = current
             started = context.now()
-            clock = await context.background.with_store(lambda store: store.clock())
+            clock = await context.background.with_store(lambda store: store.clock().classic())
             if self._feeds_appended(clock):
                 self.wake_peers()
                 self._policy_refresh.request()

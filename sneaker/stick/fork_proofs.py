@@ -59,6 +59,8 @@ def _first_forks(store: Store) -> dict[FeedRef, list[Fork]]:
     """Return of each forked feed what is known against the first contested message, or, that one missing, the first two."""
     found: dict[FeedRef, list[Fork]] = {}
     for fork in store.forks():
+        if not fork.feed.is_classic:  # bundles cannot carry the others yet
+            continue
         known = found.setdefault(fork.feed, [])
         if known and fork.sequence < known[0].sequence:
             known.clear()

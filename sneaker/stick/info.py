@@ -89,7 +89,7 @@ def _cards(home: Home, stick: Stick) -> tuple[list[CardInfo], int]:
         return [], 0
     listing = folder.list(CARD_NAME)
     others = listing.others
-    ours = home.store.clock()
+    ours = home.store.clock().classic()
     newest: dict[FeedRef, CardInfo] = {}
     for entry in listing.files[:_MAX_CARDS]:
         try:

@@ -43,7 +43,7 @@ def wanted_blobs(home: Home, before: Card | None = None, clock: VectorClock | No
 
     ``before`` is an earlier card of ours: then only the messages since are looked through, and the blobs that it wanted.
     """
-    ours = home.store.clock() if clock is None else clock
+    ours = home.store.clock().classic() if clock is None else clock
     wanted: dict[BlobRef, None] = {}
     since = VectorClock()
     if before is not None and len(before.wants) < MAX_WANTS:
@@ -100,7 +100,7 @@ def current_card(
     copy.  A new one is remembered before it is returned; it gets none of the counters in ``taken``.
     """
     me = home.keypair.public
-    clock = home.store.clock()
+    clock = home.store.clock().classic()
     sequence = clock.get(me, 0)
     head = home.store.key_at(me, sequence) if sequence else None
     unreadable = _unreadable_bundles(home)

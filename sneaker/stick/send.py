@@ -59,7 +59,7 @@ class BundleSender:
         context = self._context
         coverages = [bundle.coverage for bundle in context.bundles.useful(ignored)]
         plan = make_plan(
-            self._undisputed(context.home.store.clock()),
+            self._undisputed(context.home.store.clock().classic()),
             context.round.clocks,
             lying_there=coverages,
             given=context.round.given,
@@ -102,7 +102,7 @@ class BundleSender:
         """Write what the others lack; many small own bundles become one."""
         context = self._context
         if context.round.unconfirmed and context.options.writes:
-            ours = self._undisputed(context.home.store.clock())
+            ours = self._undisputed(context.home.store.clock().classic())
             context.home.store.known_clocks.count_visit(context.round.unconfirmed, ours)
         replaced = find_replaceable(context, lambda ignored: self.make_plan(ignored).messages)
         needed = self.make_plan(replaced)

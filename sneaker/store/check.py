@@ -21,12 +21,11 @@ from typing import Any
 from sneaker.caps import MAIN_CAPS, Caps
 from sneaker.errors import InvalidMessage
 from sneaker.feed.chain import Chain, place_in_chain
-from sneaker.feed.classic.compact import expand, expand_run
-from sneaker.feed.classic.message import signed_bytes
 from sneaker.feed.content import Facts, FactsReader
+from sneaker.feed.formats import format_of, signature_checks
 from sneaker.feed.message import Compact, Message
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.signatures.pool import Check, Verifier
+from sneaker.signatures.pool import Verifier
 from sneaker.store.database import WriterLock, connect, store_errors
 from sneaker.store.repair import CheckedFeed, compare_derived, make_scratch, mend, write_scratch
 from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK
@@ -236,14 +235,15 @@ class _Checker:
         """Check consecutive messages; signatures are handed over, their verdicts come later."""
         first = rows[0][0] & SEQUENCE_MASK
         compacts = [Compact(*row[2:]) for row in rows]
-        messages: list[Message | None] = [*expand_run(feed.ref, first, previous, compacts)]
+        messages: list[Message | None] = [*format_of(feed.ref).expand_run(feed.ref, first, previous, compacts)]
         if len(messages) < len(rows) or any(
             message is None or message.key != row[1] for message, row in zip(messages, rows, strict=False)
         ):
             messages = self._expand_each(feed, rows, previous)
         good = [(row[0], message) for row, message in zip(rows, messages, strict=True) if message is not None]
         self._submit(good, waiting=False)
-        found = ((row_id, self._read_facts(message)) for row_id, message in good)
+        read_facts = format_of(feed.ref).facts_reader(self._read_facts)
+        found = ((row_id, read_facts(message)) for row_id, message in good)
         return [(row_id, facts) for row_id, facts in found if facts is not None]
 
     def _expand_each(self, feed: CheckedFeed, rows: list[Any], previous: MessageRef | None) -> list[Message | None]:
@@ -253,7 +253,7 @@ class _Checker:
             message: Message | None = None
             sequence = row_id & SEQUENCE_MASK
             try:
-                message = expand(feed.ref, sequence, previous, Compact(*rest))
+                message = format_of(feed.ref).expand(feed.ref, sequence, previous, Compact(*rest))
                 if message.key != key:
                     message = None
                     self._bad(feed, sequence, "key-mismatch", "it is not the message with the stored key")
@@ -272,11 +272,7 @@ class _Checker:
     def _submit(self, messages: list[tuple[int, Message]], *, waiting: bool) -> None:
         if not messages:
             return
-        checks: list[Check] = [
-            (message.author.key, message.signature, signed_bytes(message.text, self._hmac_key))
-            for _, message in messages
-        ]
-        self._verifier.submit(checks)
+        self._verifier.submit(signature_checks((message for _, message in messages), self._hmac_key))
         self._chunks.append(([row_id for row_id, _ in messages], waiting))
         while self._chunks and self._collect(wait=len(self._chunks) > _CHUNKS_AHEAD):
             pass
@@ -314,7 +310,7 @@ class _Checker:
                 try:
                     if feed is None:
                         raise InvalidMessage("orphan", "of a feed that is not there")
-                    message = expand(feed.ref, row_id & SEQUENCE_MASK, before, Compact(*rest))
+                    message = format_of(feed.ref).expand(feed.ref, row_id & SEQUENCE_MASK, before, Compact(*rest))
                     if message.key != key:
                         raise InvalidMessage("key-mismatch", "it is not the message with the stored key")
                     good.append((row_id, message))

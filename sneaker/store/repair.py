@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed.classic.compact import expand
 from sneaker.feed.content import Facts, FactsReader
+from sneaker.feed.formats import format_of
 from sneaker.feed.message import Compact
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.claims import write_claim
@@ -94,12 +94,14 @@ def _derive_again(connection: sqlite3.Connection, feed_id: int, feed: CheckedFee
     connection.execute("DELETE FROM scratch.name WHERE author = ?", (feed_id,))
     connection.execute("DELETE FROM scratch.blob_link WHERE message BETWEEN ? AND ?", (base, base | SEQUENCE_MASK))
     previous: MessageRef | None = None
+    feed_format = format_of(feed.ref)
+    read = feed_format.facts_reader(read_facts)
     for row_id, key, *rest in connection.execute(
         "SELECT id, key, form, timestamp, signature, content FROM message WHERE id BETWEEN ? AND ? ORDER BY id",
         (base, base | feed.end),
     ):
         try:
-            facts = read_facts(expand(feed.ref, row_id & SEQUENCE_MASK, previous, Compact(*rest)))
+            facts = read(feed_format.expand(feed.ref, row_id & SEQUENCE_MASK, previous, Compact(*rest)))
         except InvalidMessage:
             return
         previous = MessageRef(key)
@@ -158,7 +160,7 @@ def _is_of(connection: sqlite3.Connection, feed_id: int, author: FeedRef) -> boo
         (feed_id << SEQUENCE_BITS, feed_id << SEQUENCE_BITS | SEQUENCE_MASK, _TRIED),
     ):
         with contextlib.suppress(InvalidMessage):
-            if expand(author, row_id & SEQUENCE_MASK, previous, Compact(*rest)).key == key:
+            if format_of(author).expand(author, row_id & SEQUENCE_MASK, previous, Compact(*rest)).key == key:
                 return True
         previous = MessageRef(key) if len(key) == 32 else None
     return False

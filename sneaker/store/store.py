@@ -18,10 +18,10 @@ from typing import Any, Self
 from sneaker.clock import VectorClock
 from sneaker.errors import InvalidMessage, StoreDamaged
 from sneaker.feed.classic.canonical import parse_json
-from sneaker.feed.classic.compact import expand
 from sneaker.feed.content import FactsReader, content_type, read_facts
+from sneaker.feed.formats import format_of
 from sneaker.feed.message import Compact, Head, Message
-from sneaker.refs import BlobRef, FeedRef, MessageRef
+from sneaker.refs import BlobRef, FeedRef, MessageRef, message_ref_type
 from sneaker.social import Blocks, EdgeState, find_hops
 from sneaker.store.claims import OwnClaims
 from sneaker.store.database import Database
@@ -97,17 +97,19 @@ class Store:
     def head(self, feed: FeedRef) -> Head | None:
         """Return the last message's sequence and key, or None if no message of the feed is held."""
         found = self._database.first("SELECT sequence, key FROM feed WHERE ref = ? AND sequence > 0", feed)
-        return None if found is None else Head(found[0], MessageRef(found[1]))
+        return None if found is None else Head(found[0], message_ref_type(feed.format)(found[1]))
 
     def heads(self) -> Iterator[tuple[FeedRef, Head]]:
         """Yield every feed with its head, by ref."""
         for ref, sequence, key in self._database.all(
             "SELECT ref, sequence, key FROM feed WHERE sequence > 0 ORDER BY ref"
         ):
-            yield FeedRef(ref), Head(sequence, MessageRef(key))
+            feed = FeedRef(ref)
+            yield feed, Head(sequence, message_ref_type(feed.format)(key))
 
     def rows(self, feed: FeedRef, first: int = 1, last: int | None = None) -> Iterator[Row]:
         """Yield the messages of a feed in order, as stored."""
+        kind = message_ref_type(feed.format)
         base = self._feed_id(feed) << SEQUENCE_BITS
         at = base | max(first, 1)
         end = base | (SEQUENCE_MASK if last is None else max(0, min(last, SEQUENCE_MASK)))
@@ -120,7 +122,7 @@ class Store:
                 _PAGE,
             )
             for row in page:
-                yield _new_tuple(Row, (row[0], _new_ref(MessageRef, row[1]), _new_tuple(Compact, row[2:])))
+                yield _new_tuple(Row, (row[0], _new_ref(kind, row[1]), _new_tuple(Compact, row[2:])))
             if len(page) < _PAGE:
                 return
             at = base | page[-1][0] + 1
@@ -131,7 +133,7 @@ class Store:
         if not base or not 1 <= sequence <= SEQUENCE_MASK:
             return None
         found = self._database.first("SELECT key FROM message WHERE id = ?", base | sequence)
-        return None if found is None else MessageRef(found[0])
+        return None if found is None else message_ref_type(feed.format)(found[0])
 
     def message(self, feed: FeedRef, sequence: int) -> Message | None:
         """Return one message, rebuilt; raises StoreDamaged if what is stored is no message any more."""
@@ -143,7 +145,7 @@ class Store:
         previous = self.key_at(feed, first - 1) if first > 1 else None
         for sequence, key, compact in self.rows(feed, first, last):
             try:
-                message = expand(feed, sequence, previous, compact)
+                message = format_of(feed).expand(feed, sequence, previous, compact)
             except InvalidMessage as error:
                 raise _damaged(feed, sequence, error.message) from None
             if message.key != key:
@@ -216,12 +218,14 @@ class Store:
             "SELECT ref, fork.sequence, ours, fork.key, previous, form, timestamp, signature, content, seen_at_ms"
             " FROM fork CROSS JOIN feed ON feed.id = fork.feed ORDER BY ref, fork.sequence, fork.key"
         ):
+            feed = FeedRef(ref)
+            kind = message_ref_type(feed.format)
             yield Fork(
-                FeedRef(ref),
+                feed,
                 sequence,
-                MessageRef(ours) if ours else None,
-                MessageRef(key),
-                MessageRef(previous) if previous else None,
+                kind(ours) if ours else None,
+                kind(key),
+                kind(previous) if previous else None,
                 Compact(form, timestamp, signature, content),
                 seen_at_ms,
             )

@@ -12,8 +12,8 @@ from typing import Self
 
 from sneaker.errors import InvalidMessage, StoreDamaged
 from sneaker.feed.chain import UNKNOWN_END, Chain, place_in_chain
-from sneaker.feed.classic.compact import expand
 from sneaker.feed.content import Facts, FactsReader
+from sneaker.feed.formats import format_of
 from sneaker.feed.message import Compact
 from sneaker.limits import MAX_WAITING_BYTES
 from sneaker.refs import FeedRef, MessageRef
@@ -289,13 +289,16 @@ class Writer:
     def _facts(self, author: FeedRef, rows: list[WaitingRow]) -> list[tuple[int, Facts]]:
         """Read what messages out of the waiting room say."""
         found: list[tuple[int, Facts]] = []
+        feed_format = format_of(author)
+        read_facts = feed_format.facts_reader(self._read_facts)
         for row_id, _, previous, form, timestamp, signature, content in rows:
             compact = Compact(form, timestamp, signature, content)
             try:
-                message = expand(author, row_id & SEQUENCE_MASK, MessageRef(previous) if previous else None, compact)
+                before = MessageRef(previous) if previous else None
+                message = feed_format.expand(author, row_id & SEQUENCE_MASK, before, compact)
             except InvalidMessage:  # it was valid when it came in: ``check`` will find it
                 continue
-            facts = self._read_facts(message)
+            facts = read_facts(message)
             if facts is not None:
                 found.append((row_id, facts))
         return found

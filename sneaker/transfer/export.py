@@ -153,7 +153,7 @@ def export(
     """
     _check(options, destination)
     store, me = home.store, home.keypair.public
-    clock = store.clock()
+    clock = store.clock().classic()
     readers = [read_reader(spec, store, home.caps) for spec in options.readers]
     if not options.dry_run:
         for reader in readers:
@@ -241,6 +241,12 @@ def _check(options: ExportOptions, destination: str) -> None:
         raise UsageError(f"--parity takes 1 to {MAX_PARITY_PERCENT} percent")
     if options.pad and not options.recipients:
         raise UsageError("--pad hides the size of an encrypted bundle; it needs --to")
+    for feed in options.feeds or ():
+        if not feed.is_classic:
+            raise UsageError(
+                f"{feed} is no classic feed, and bundles cannot carry others yet",
+                hint="'sneaker log --feed ID --json' prints it, and 'sneaker import' reads that",
+            )
 
 
 class _Files:

@@ -7,8 +7,7 @@ from typing import BinaryIO
 
 from sneaker.bundle.events import MessagesRead
 from sneaker.errors import BundleDamaged, DecryptionError, NotABundle
-from sneaker.feed.classic.compact import expand_run
-from sneaker.feed.classic.validate import verify_message_signature
+from sneaker.feed.formats import format_of
 from sneaker.feed.message import Message
 from sneaker.keys import Keypair
 from sneaker.transfer.sources import READ_BYTES, Kind, rejoined, sniff
@@ -45,8 +44,9 @@ def _messages(file: BinaryIO, hmac_key: bytes | None) -> Iterator[Message]:
             continue
         try:
             for run in event.runs():
-                for message in expand_run(run.author, run.first, run.previous, run.compacts):
-                    if verify_message_signature(message, hmac_key):
+                feed_format = format_of(run.author)
+                for message in feed_format.expand_run(run.author, run.first, run.previous, run.compacts):
+                    if feed_format.is_signed(message, hmac_key):
                         yield message
         except BundleDamaged:
             continue

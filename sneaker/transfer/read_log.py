@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 
 from sneaker.bundle.events import Status
 from sneaker.errors import InvalidMessage
-from sneaker.feed.classic.validate import ORDER, read_message, stated_place, verify_message_signature
+from sneaker.feed.classic.validate import ORDER, read_message
+from sneaker.feed.formats import CLASSIC_FORMAT, format_of_value, stated_place
 from sneaker.feed.json_stream import JsonObject, NotJson, read_objects
 from sneaker.feed.message import Message
 from sneaker.limits import MAX_JSON_LINE_BYTES
@@ -131,7 +132,7 @@ def _entry(found: JsonObject, hmac_key: bytes | None) -> LogEntry | None:
     try:
         if type(value) is dict and value.keys() == _FIELDS and outer.keys() == _PLAIN:
             # Nearly all are like this: nothing has to be taken out or put back.
-            message = read_message(value, found.is_quick)
+            message = CLASSIC_FORMAT.read_log_value(value, outer, found.is_quick)
             stated = outer["key"]
         else:
             value, wrappings = _unwrap(outer)
@@ -140,7 +141,11 @@ def _entry(found: JsonObject, hmac_key: bytes | None) -> LogEntry | None:
                     return None
                 detail = f"line {found.line} is not a message"
                 return LogEntry(found.line, None, *stated_place(value), "not-a-message", detail, is_broken=True)
-            message = _read(value, wrappings, found.is_quick, hmac_key)
+            feed_format = format_of_value(value)
+            if feed_format is CLASSIC_FORMAT:
+                message = _read(value, wrappings, found.is_quick, hmac_key)
+            else:
+                message = feed_format.read_log_value(value, wrappings[-1] if wrappings else {}, found.is_quick)
             stated = wrappings[-1].get("key") if wrappings else None
     except InvalidMessage as error:
         return LogEntry(found.line, None, *stated_place(value), error.reason, error.detail)
@@ -168,7 +173,7 @@ def _read(value: dict[str, Any], wrappings: list[dict[str, Any]], is_quick: bool
                 message = read_message(restored, is_quick)
             except InvalidMessage:
                 continue
-            if verify_message_signature(message, hmac_key):
+            if CLASSIC_FORMAT.is_signed(message, hmac_key):
                 return message
     return read_message(value, is_quick)
 

@@ -12,8 +12,7 @@ from sneaker.bundle.events import BlobRead, Damage, End, Event, HeaderRead, Mess
 from sneaker.bundle.reader import BundleReader
 from sneaker.caps import Caps
 from sneaker.errors import BundleDamaged, InvalidMessage, NotABundle
-from sneaker.feed.classic.compact import expand, expand_run
-from sneaker.feed.classic.message import signed_bytes
+from sneaker.feed.formats import format_of, signature_checks
 from sneaker.feed.message import Message
 from sneaker.feed.run import Run
 from sneaker.need_data import NeedData
@@ -76,9 +75,7 @@ class _Session:
 
     def submit(self) -> None:
         if self.batch:
-            self.verifier.submit(
-                [(item.author.key, item.signature, signed_bytes(item.text, self.hmac_key)) for item in self.batch]
-            )
+            self.verifier.submit(signature_checks(self.batch, self.hmac_key))
             self.pending.append(self.batch)
             self.batch = []
         while len(self.pending) > 64:
@@ -216,14 +213,14 @@ def _verify_bundle(session: _Session, events: Iterable[Event]) -> None:
 
 
 def _verify_run(session: _Session, run: Run) -> None:
-    messages = expand_run(run.author, run.first, run.previous, run.compacts)
+    messages = format_of(run.author).expand_run(run.author, run.first, run.previous, run.compacts)
     for message in messages:
         session.add_message(message)
     if len(messages) < len(run.compacts):
         sequence = run.first + len(messages)
         previous = messages[-1].key if messages else run.previous
         try:
-            expand(run.author, sequence, previous, run.compacts[len(messages)])
+            format_of(run.author).expand(run.author, sequence, previous, run.compacts[len(messages)])
             why = "it is invalid"
         except InvalidMessage as error:
             why = error.message

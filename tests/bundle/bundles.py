@@ -41,7 +41,8 @@ from sneaker.caps import MAIN_CAPS
 from sneaker.errors import BundleDamaged
 from sneaker.feed.classic.canonical import format_json
 from sneaker.feed.classic.compact import compact, expand_run
-from sneaker.feed.classic.validate import parse_message, verify_message_signature
+from sneaker.feed.classic.validate import parse_message
+from sneaker.feed.formats import CLASSIC_FORMAT
 from sneaker.feed.message import Message
 from sneaker.feed.run import Run
 from sneaker.keys import Keypair
@@ -263,7 +264,7 @@ def valid_messages(run: Run, outcome: Outcome) -> list[Message]:
 
 @functools.cache
 def _verified(message_text: bytes) -> bool:
-    return verify_message_signature(parse_message(message_text))
+    return CLASSIC_FORMAT.is_signed(parse_message(message_text), None)
 
 
 def worse(status: Status) -> Status:

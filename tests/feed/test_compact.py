@@ -23,7 +23,8 @@ from sneaker.feed.classic.compact import (
     expand_run,
     kind_of,
 )
-from sneaker.feed.classic.validate import parse_message, verify_message_signature
+from sneaker.feed.classic.validate import parse_message
+from sneaker.feed.formats import CLASSIC_FORMAT
 from sneaker.feed.message import Compact, Message
 from sneaker.refs import FeedRef, MessageRef, encode_base64
 from tests.feed.forge import Pairs, any_content, forge_many, seeded, sign, spell
@@ -325,9 +326,9 @@ def test_valid_forged_messages_come_back() -> None:
 def test_signature_is_checked_over_what_was_expanded() -> None:
     message = make({"type": "post"})
     small = compact(message)
-    assert verify_message_signature(expand(AUTHOR.public, 2, KEY, small))
+    assert CLASSIC_FORMAT.is_signed(expand(AUTHOR.public, 2, KEY, small), None)
     moved = expand(AUTHOR.public, 3, KEY, small)
-    assert not verify_message_signature(moved)
+    assert not CLASSIC_FORMAT.is_signed(moved, None)
     assert orjson.loads(moved.text)["sequence"] == 3
 
 

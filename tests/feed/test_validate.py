@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sneaker.errors import InvalidMessage
 from sneaker.feed.classic.compact import KIND_RAW, compact, expand, expand_run, kind_of
 from sneaker.feed.classic.message import create_message, signed_bytes, signed_text
-from sneaker.feed.classic.validate import parse_message, verify_message_signature
+from sneaker.feed.classic.validate import parse_message
+from sneaker.feed.formats import CLASSIC_FORMAT
 from sneaker.feed.message import Head, Message
 from sneaker.keys import verify_signature
 from sneaker.refs import encode_base64
@@ -162,11 +163,11 @@ def chain(count: int, author: int = 1, hmac_key: bytes | None = None) -> list[Me
 def test_hmac_key_is_part_of_the_signature() -> None:
     key = bytes(range(32))
     (message,) = chain(1, hmac_key=key)
-    assert verify_message_signature(message, key)
-    assert not verify_message_signature(message)
-    assert not verify_message_signature(message, bytes(32))
+    assert CLASSIC_FORMAT.is_signed(message, key)
+    assert not CLASSIC_FORMAT.is_signed(message, None)
+    assert not CLASSIC_FORMAT.is_signed(message, bytes(32))
     assert verify_signature(message.author.key, message.signature, signed_bytes(message.text, key))
-    assert not verify_message_signature(chain(1)[0], key)
+    assert not CLASSIC_FORMAT.is_signed(chain(1)[0], key)
 
 
 def test_previous_may_be_wrapped_as_javascript_compares_it() -> None:
@@ -213,7 +214,7 @@ def test_any_damage_gives_a_message_or_our_error(data: st.DataObject) -> None:
     except InvalidMessage:
         return
     assert parse_message(message.text) == message
-    assert verify_message_signature(message) in (True, False)
+    assert CLASSIC_FORMAT.is_signed(message, None) in (True, False)
     assert expand(message.author, message.sequence, message.previous, compact(message)) == message
 
 

@@ -26,6 +26,8 @@ from sneaker.refs import MessageRef, encode_base64
 from sneaker.wire.json_text import encode_json
 from tests.bundle.bundles import CREATED_MS, keypair, make_feed
 from tests.bundle.vectors import ROOT
+from tests.feed.bendy import BENDYBUTT, log_line, metafeed
+from tests.feed.bendy import make as make_bendybutt
 from tests.fuzz.rules import Failed, Taker, Target, raised
 
 __all__ = ["TARGETS", "log_lines", "sample_messages"]
@@ -251,7 +253,38 @@ def private_seeds() -> Iterable[bytes]:
         yield b"\x01" + seal(json.dumps(content).encode(), [BEN.public], bytes(24), b"k" * 32, b"s" * 32)
 
 
+def bendybutt_seeds() -> Iterable[bytes]:
+    """Return messages of a metafeed, in their bytes and as logs have them."""
+    for message in metafeed(3):
+        yield b"\0" + message.text
+        yield b"\1" + json.dumps(json.loads(log_line(message))["value"]).encode()
+    yield b"\0" + make_bendybutt(replaced={"section": b"\5\0" + bytes(40)})
+
+
+def check_bendybutt(data: bytes) -> None:
+    """A message of a metafeed in its bytes, or in JavaScript's words: every form of one gives it back."""
+    try:
+        if data[:1] == b"\1":
+            value = parse_json(data[1:])
+            if not isinstance(value, dict):
+                return
+            message = BENDYBUTT.read_log_value(value, value, is_quick=False)
+        else:
+            message = BENDYBUTT.parse(data[1:])
+    except InvalidMessage:
+        return
+    assert len(message.text) <= 8192
+    assert BENDYBUTT.parse(message.text) == message
+    form = BENDYBUTT.compact(message)
+    assert BENDYBUTT.expand(message.author, message.sequence, message.previous, form) == message
+    printed = parse_json(b"{" + BENDYBUTT.log_json(message) + b"}")
+    assert BENDYBUTT.read_log_value(printed["value"], printed, is_quick=False) == message
+    BENDYBUTT.is_signed(message, None)
+    _readable(message, Opener(ADA))
+
+
 TARGETS = {
+    "bendybutt": Target(check_bendybutt, bendybutt_seeds, max_bytes=700),
     "message": Target(check_message, message_seeds, max_bytes=700),
     "compact": Target(check_forms, forms_seeds, max_bytes=300),
     "json": Target(check_json, json_seeds, max_bytes=256),

@@ -62,7 +62,11 @@ class ErrorJson(TypedDict):
 
 
 class MessageJson(TypedDict):
-    """One message, as `createLogStream` gives it; `sneaker import` takes lines of them."""
+    """One message, as `createLogStream` gives it; `sneaker import` takes lines of them.
+
+    In a feed of another format than classic, `value` is what ssb-db2 has of the message, and `native` beside it has its
+    bytes in base64: it is these that are imported.
+    """
 
     key: Annotated[MessageId, "the id of the message"]
     value: Annotated[dict[str, object], "the signed message, as its author wrote it"]
@@ -82,22 +86,13 @@ def error_json(code: str, message: str, hint: str | None) -> ErrorJson:
 def message_line(message: Message) -> bytes:
     """Return a message as one line of JSON, in UTF-8, without the line end: see ``MessageJson``.
 
-    The value is made from the signed text, so that whoever reads it can check the signature. The timestamp is the author's,
-    so that equal stores print equal logs, whenever each machine got its messages.
+    The timestamp is the author's, so that equal stores print equal logs, whenever each machine got its messages.
     """
-    import orjson
-
     from sneaker.escaping import escaped_json
-    from sneaker.feed.classic.canonical import format_json, parse_json
+    from sneaker.feed.classic.canonical import format_json
+    from sneaker.feed.formats import format_of
 
-    try:
-        value = orjson.loads(message.text)
-        compact = orjson.dumps(value)
-        if orjson.dumps(value, option=orjson.OPT_INDENT_2) != message.text:
-            raise ValueError("printed otherwise")
-    except (ValueError, TypeError):
-        compact = format_json(parse_json(message.text), indent=0).encode("utf-8")
     timestamp = message.timestamp
     shown = format_json(timestamp, indent=0) if isinstance(timestamp, int | float) else "null"
-    line = b'{"key":"%b","value":%b,"timestamp":%b}' % (str(message.key).encode(), compact, shown.encode())
-    return escaped_json(line)
+    said = format_of(message.author).log_json(message)
+    return escaped_json(b'{"key":"%b",%b,"timestamp":%b}' % (str(message.key).encode(), said, shown.encode()))

@@ -1,7 +1,7 @@
 """The rules for classic messages: exactly those of ssb-validate 4.1.4, the network's historical consensus.
 
 Each step is paid for once: ``parse_message`` checks all that one message says about itself, ``feed.chain`` whether it
-follows what we hold, ``verify_message_signature`` whether its author made it.
+follows what we hold, ``format`` whether its author made it.
 
 Where ssb-validate is odd, so are we, because a message refused here is a feed that stops here: the timestamp is only
 looked at in the first message, content text may go on behind ``.box``, and ``previous`` is compared with JavaScript's
@@ -34,9 +34,8 @@ from typing import Any
 
 from sneaker.errors import InvalidMessage
 from sneaker.feed.classic.canonical import canonical_value, parse_canonical
-from sneaker.feed.classic.message import check_content, message_key, signed_bytes
+from sneaker.feed.classic.message import check_content, message_key
 from sneaker.feed.message import Content, Message
-from sneaker.keys import verify_signature
 from sneaker.limits import MAX_MESSAGE_UNITS, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 
@@ -44,8 +43,6 @@ __all__ = [
     "check_units",
     "parse_message",
     "read_message",
-    "stated_place",
-    "verify_message_signature",
 ]
 
 ORDER = ("previous", "sequence", "author", "timestamp", "hash", "content", "signature")
@@ -69,17 +66,6 @@ def parse_message(raw: bytes | str) -> Message:
 def read_message(value: object, is_quick: bool) -> Message:
     """Do the same with a value that was parsed already; see ``canonical_value``."""
     return _check(*canonical_value(value, is_quick, limit=MAX_MESSAGE_UNITS))
-
-
-def stated_place(value: object) -> tuple[FeedRef | None, int | None]:
-    """Return the author and sequence that a value names, whatever else is wrong with it; None for what it does not."""
-    if not isinstance(value, dict):
-        return None, None
-    author, sequence = _ref(_AUTHOR, value.get("author")), value.get("sequence")
-    return (
-        FeedRef.classic(author) if author is not None else None,
-        sequence if type(sequence) is int and 1 <= sequence <= MAX_SEQUENCE else None,
-    )
 
 
 def _check(value: Any, text: bytes) -> Message:
@@ -145,8 +131,3 @@ def check_units(text: bytes) -> None:
         units = len(text.decode("utf-8").encode("utf-16-le")) // 2
     if units > MAX_MESSAGE_UNITS:
         raise InvalidMessage("too-long", f"{units} of {MAX_MESSAGE_UNITS} characters")
-
-
-def verify_message_signature(message: Message, hmac_key: bytes | None = None) -> bool:
-    """Say whether the author signed this message; ``hmac_key`` is that of the network, if it has one."""
-    return verify_signature(message.author.key, message.signature, signed_bytes(message.text, hmac_key))
