@@ -220,7 +220,7 @@ class _Rebuild:
 
     def _copy_tables(self, new: sqlite3.Connection) -> None:
         for table in _COPIED:
-            with contextlib.suppress(sqlite3.Error):  # of hearsay we take what there is
+            with contextlib.suppress(sqlite3.Error):  # these are hints: what can be read is taken
                 columns = [row[1] for row in new.execute(f"PRAGMA table_info({table})")]
                 names, marks = ", ".join(columns), ", ".join("?" * len(columns))
                 for row in self._old.execute(f"SELECT {names} FROM {table}"):  # noqa: S608

@@ -125,7 +125,7 @@ class StickCards:
             if newest is None and (mine is None or card.counter > mine.counter):
                 newest = card
                 self.learnt.append(card_statement(card, data))
-            session.hearsay.learn_old_card(card)
+            session.statements.note_old_card(card)
         if newest is not None or mine is None or not is_here:
             return newest
         self.unchanged_since[machine] = mine.seen_at_ms

@@ -19,7 +19,7 @@ from sneaker.ingest.incoming_blobs import IncomingBlobs
 from sneaker.ingest.ingest import Ingest
 from sneaker.ingest.reports import SourceReport
 from sneaker.need_data import NeedData
-from sneaker.own_feed.claims import Hearsay
+from sneaker.own_feed.claims import ImportedStatements
 from sneaker.refs import encode_base64
 from sneaker.store.store import Store
 from sneaker.transfer.held_records import HeldRecords
@@ -41,14 +41,14 @@ class BundleImport:
         home: Home,
         ingest: Ingest,
         blobs: IncomingBlobs,
-        hearsay: Hearsay,
+        statements: ImportedStatements,
         progress: Callable[[int], None],
     ) -> None:
         self._home = home
         self._store = home.store
         self._ingest = ingest
         self._blobs = blobs
-        self._hearsay = hearsay
+        self._statements = statements
         self._progress = progress
 
     def accept_header(self, header: Header | Trailer, report: SourceReport) -> None:
@@ -125,7 +125,7 @@ class BundleImport:
                         self._take_record(record, report)
                     if trailer is not None and event.signed:
                         # until the signature is checked, anybody may have written the exporter's name
-                        self._hearsay.learn_bundle(trailer.exporter, clock)
+                        self._statements.note_bundle_clock(trailer.exporter, clock)
                     if event.status is not Status.OK:
                         report.status, report.detail = event.status, event.detail
                     return
@@ -160,7 +160,7 @@ class BundleImport:
         # How far the index says that our own feed goes counts even if the records cannot be read.
         me = self._home.keypair.public
         last = max((entry.last for entry in bundle.index.feeds if entry.feed == me), default=0)
-        self._hearsay.learn_sequence(bundle.header.exporter, last)
+        self._statements.note_own_sequence(bundle.header.exporter, last)
         for entry in self._needed(bundle):
             payload = bundle.read(entry)
             self._take_messages(MessagesRead(payload, entry.offset), report)
@@ -173,7 +173,7 @@ class BundleImport:
                 payload = bundle.read(entry)
                 self._take_blob(BlobRead(payload, entry.offset), report)
                 self._progress(len(payload))
-        self._hearsay.learn_bundle(bundle.header.exporter, bundle.clock(RecordType.CLOCK))
+        self._statements.note_bundle_clock(bundle.header.exporter, bundle.clock(RecordType.CLOCK))
 
     def _needed(self, bundle: IndexedBundle) -> list[RecordEntry]:
         needed = {entry.offset: entry for entry in bundle.advancing(self._store.clock())}

@@ -21,7 +21,8 @@ from sneaker.home.home import Home
 from sneaker.ingest.incoming_blobs import IncomingBlobs
 from sneaker.ingest.ingest import Ingest
 from sneaker.ingest.reports import KNOWN, ImportReport, SourceReport
-from sneaker.own_feed.claims import Hearsay, NamedPlaces
+from sneaker.own_feed.claims import ImportedStatements
+from sneaker.own_feed.log_claims import LogClaims
 from sneaker.transfer.feeds_to_import import FeedSelection
 from sneaker.transfer.import_bundle import BundleImport
 from sneaker.transfer.read_log import LogEntry, LogSummary, read_log
@@ -59,14 +60,14 @@ class ImportSession:
         self.store = home.store
         self.dry_run = dry_run
         self.reports: list[SourceReport] = []
-        self.hearsay = Hearsay(home, now_ms=now_ms, dry_run=dry_run)
+        self.statements = ImportedStatements(home, now_ms=now_ms, dry_run=dry_run)
         self._ingest = ingest
         self._selection = selection
         self._now_ms = now_ms
         self._progress = progress
         self._by_hand = by_hand
         self._blobs = IncomingBlobs(home.blobs, home.store, dry_run=dry_run)
-        self._bundles = BundleImport(home, ingest, self._blobs, self.hearsay, progress)
+        self._bundles = BundleImport(home, ingest, self._blobs, self.statements, progress)
 
     # -- sources
 
@@ -186,29 +187,29 @@ class ImportSession:
         report.exporter = str(card.machine)
         if card.network_id != self.home.caps.network_id:
             raise NetworkKeyMismatch(f"the card {report.path} belongs to another network")
-        self.hearsay.learn_card(card, data)
+        self.statements.note_card(card, data)
 
     def _take_log(self, start: bytes, file: BinaryIO, report: SourceReport) -> None:
         summary, me = LogSummary(), self.home.keypair.public
-        places = NamedPlaces(self.hearsay, self.store, me) if self._by_hand else None
+        claims = LogClaims(self.statements, self.store, me) if self._by_hand else None
 
         def before_reading() -> None:
-            if places is not None:
-                places.end_part()
+            if claims is not None:
+                claims.end_part()
             self._ingest.give_way()
 
         try:
             for entry in read_log(chunks(start, file, self._progress, before_reading), self.home.caps.hmac_key):
                 summary.count_entry(entry)
-                if places is not None and entry.feed == me:
-                    self._take_own_entry(entry, places)
+                if claims is not None and entry.feed == me:
+                    self._take_own_entry(entry, claims)
                 else:
                     self._take_entry(entry)
             self._ingest.flush()
         finally:
-            if places is not None:
-                places.end()
-        overtaken = places.overtaken() if places is not None else ""
+            if claims is not None:
+                claims.note_all()
+        overtaken = claims.describe_overtaken() if claims is not None else ""
         report.status, report.detail = summary.status, "; ".join(filter(None, (summary.detail, overtaken)))
 
     def _take_entry(self, entry: LogEntry) -> None:
@@ -217,13 +218,13 @@ class ImportSession:
         else:
             self._ingest.add_message(entry.message)
 
-    def _take_own_entry(self, entry: LogEntry, places: NamedPlaces) -> None:
+    def _take_own_entry(self, entry: LogEntry, claims: LogClaims) -> None:
         before = self._ingest.counts()
         self._take_entry(entry)
         after = self._ingest.counts()
-        places.add(entry.sequence, is_refused=after.refused > before.refused)
+        claims.meet_place(entry.sequence, is_refused=after.refused > before.refused)
         if self._ingest.keeps_own or after.accepted > before.accepted:
-            places.note()  # our feed gets further
+            claims.note_refused()  # our feed gets further
 
 
 def _is_ours(file: BinaryIO, name: str) -> bool:
