@@ -24,7 +24,7 @@ def status(
 ) -> None:
     """Say what is here, and what others are known to have."""
     from sneaker.stick.layout import base32
-    from sneaker.stick.own_card import missing_blobs
+    from sneaker.store.blob_ledger import BlobLedger
 
     with home() as opened:
         counts = opened.store.counts()
@@ -33,7 +33,7 @@ def status(
         forked = opened.store.forked()
         me = opened.keypair.public
         blobs = opened.blobs.counts()
-        links = missing_blobs(opened)
+        links = sorted(BlobLedger(opened.store, opened.blobs).missing_links())
         early = len(opened.blobs.early())
         sticks = opened.store.sticks.sticks()
     if json:
@@ -55,7 +55,7 @@ def status(
             ],
         }
         named: list[MissingBlob] = [
-            {"blob": str(link.blob), "feed": str(link.feed), "sequence": link.sequence} for link in links.values()
+            {"blob": str(link.blob), "feed": str(link.feed), "sequence": link.sequence} for link in links
         ]
         settings.output(json).print_json({**value, "missing": named} if missing else value)
         return
@@ -79,7 +79,7 @@ def status(
     for item in sticks[:20]:
         lines.append(f"stick     {clean(item.label, 40) or base32(item.id)}  {_when(item.visited_at_ms)}")
     if missing:
-        lines += [f"missing   {link.blob}, mentioned by {link.feed} {link.sequence}" for link in links.values()]
+        lines += [f"missing   {link.blob}, mentioned by {link.feed} {link.sequence}" for link in links]
     print("\n".join(lines))
 
 

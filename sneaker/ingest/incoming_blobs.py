@@ -12,6 +12,7 @@ from sneaker.feed.content import find_blobs
 from sneaker.ingest.reports import BlobCounts
 from sneaker.limits import MAX_EARLY_BLOB_AGE_S
 from sneaker.refs import BlobRef
+from sneaker.store.blob_ledger import BlobLedger
 from sneaker.store.blobs import BlobStore
 from sneaker.store.store import Store
 
@@ -26,7 +27,7 @@ class IncomingBlobs:
 
     def __init__(self, blobs: BlobStore, store: Store, *, dry_run: bool) -> None:
         self._blobs = blobs
-        self._store = store
+        self._ledger = BlobLedger(store, blobs)
         self._dry_run = dry_run
         self.counts = BlobCounts()
         #: Those that were refused because there was no room for them to wait.
@@ -35,7 +36,7 @@ class IncomingBlobs:
 
     def lacks(self, blob: BlobRef) -> bool:
         """Say whether a blob neither is held nor waits."""
-        return not self._blobs.has(blob) and not self._blobs.is_early(blob)
+        return self._ledger.lacks(blob)
 
     def leave_out(self, contents: Iterable[bytes]) -> None:
         """Let no blob wait for these messages, which are left out on purpose."""
@@ -47,7 +48,7 @@ class IncomingBlobs:
         """Keep a blob whose hash was checked; the messages that came with it have to be in the store."""
         if self._blobs.has(blob):
             self.counts.known += 1
-        elif self._store.blob_is_linked(blob):
+        elif self._ledger.is_mentioned(blob):
             if not self._dry_run and not self._blobs.take_early(blob):
                 self._blobs.add_blob(data, blob)
             self.counts.accepted += 1
@@ -72,10 +73,9 @@ class IncomingBlobs:
         """
         if self._dry_run or not has_grown:
             return self.counts
-        for blob in self._blobs.early():
-            if self._store.blob_is_linked(blob) and self._blobs.take_early(blob):
-                self.counts.accepted += 1
-                # It may have begun to wait in an earlier import.
-                self.counts.waiting = max(0, self.counts.waiting - 1)
+        taken = self._ledger.take_mentioned()
+        self.counts.accepted += taken
+        # Some may have begun to wait in an earlier import.
+        self.counts.waiting = max(0, self.counts.waiting - taken)
         self._blobs.forget_early(now_ms / 1000 - MAX_EARLY_BLOB_AGE_S)
         return self.counts

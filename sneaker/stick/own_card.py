@@ -16,10 +16,10 @@ from sneaker.files.atomic_write import new_file, output_errors
 from sneaker.home.home import Home
 from sneaker.refs import BlobRef
 from sneaker.stick.layout import from_base32
+from sneaker.store.blob_ledger import BlobLedger
 from sneaker.store.known_clocks import KnownCard
-from sneaker.store.rows import BlobLink
 
-__all__ = ["current_card", "decode_known", "make_card", "missing_blobs", "wanted_blobs", "write_card"]
+__all__ = ["current_card", "decode_known", "make_card", "wanted_blobs", "write_card"]
 
 # More wants make cards large, and nobody brings that many at once.
 MAX_WANTS = 20_000
@@ -43,27 +43,14 @@ def wanted_blobs(home: Home, before: Card | None = None, clock: VectorClock | No
 
     ``before`` is an earlier card of ours: then only the messages since are looked through, and the blobs that it wanted.
     """
-    ours = home.store.clock().classic() if clock is None else clock
-    wanted: dict[BlobRef, None] = {}
-    since = VectorClock()
-    if before is not None and len(before.wants) < MAX_WANTS:
-        since = before.clock
-        wanted = dict.fromkeys(before.wants)
-    if since:
-        for feed, last in ours.items():
-            first = since.get(feed, 0) + 1
-            if first <= last:
-                wanted.update((link.blob, None) for link in home.store.blob_links(feed, first, last))
+    ledger = BlobLedger(home.store, home.blobs)
+    if before is None or not before.clock or len(before.wants) >= MAX_WANTS:
+        missing = ledger.missing()
     else:
-        wanted.update((link.blob, None) for link in home.store.blob_links())
-    held = set(home.blobs) if len(wanted) > MAX_WANTS else {blob for blob in wanted if home.blobs.has(blob)}
-    return frozenset(sorted(wanted.keys() - held)[:MAX_WANTS])
-
-
-def missing_blobs(home: Home) -> dict[BlobRef, BlobLink]:
-    """Return the blobs that messages here mention and that are not here, with one message that mentions each."""
-    links = {link.blob: link for link in home.store.blob_links()}
-    return {blob: links[blob] for blob in sorted(links) if not home.blobs.has(blob)}
+        ours = home.store.clock().classic() if clock is None else clock
+        since = before.clock
+        missing = ledger.missing(((feed, since.get(feed, 0) + 1, last) for feed, last in ours.items()), before.wants)
+    return frozenset(sorted(missing)[:MAX_WANTS])
 
 
 def make_card(

@@ -13,8 +13,8 @@ from sneaker.errors import StickError
 from sneaker.limits import MAX_MESSAGE_BYTES
 from sneaker.planning.coverage import index_coverage
 from sneaker.planning.plan import make_plan
-from sneaker.planning.send_order import Range, joined
-from sneaker.refs import BlobRef, FeedRef
+from sneaker.planning.send_order import Range
+from sneaker.refs import FeedRef
 from sneaker.stick.cleaning import remove_bundles
 from sneaker.stick.compaction import find_replaceable
 from sneaker.stick.free_space import full_stick_problem, is_full_error, writable_bytes
@@ -22,9 +22,10 @@ from sneaker.stick.layout import BUNDLES, MAX_STICK_BUNDLE_BYTES, bundle_name
 from sneaker.stick.report import add_packed
 from sneaker.stick.safe_folder import Entry
 from sneaker.stick.visit_context import VisitContext
+from sneaker.store.blob_ledger import BlobLedger, BlobToSend
 from sneaker.store.sticks import FileState
 from sneaker.transfer.export import DEFAULT_HOPS, sendable
-from sneaker.transfer.pack import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, pack
+from sneaker.transfer.pack import MIN_VOLUME_BYTES, Job, Packed, pack
 
 __all__ = ["BundleSender", "StickPlan"]
 
@@ -68,7 +69,10 @@ class BundleSender:
             order=context.options.order,
         )
         there = frozenset().union(*(item.blobs for item in coverages))
-        return StickPlan(plan.ranges, self._blobs_to_send(plan.ranges, there), plan.reached)
+        blobs = BlobLedger(context.home.store, context.home.blobs).to_send(
+            plan.ranges, context.round.wants, there=there
+        )
+        return StickPlan(plan.ranges, blobs, plan.reached)
 
     def _distances(self, messages: int) -> Mapping[FeedRef, int] | None:
         """Return how far feeds are from us; the follow graph is only walked if something may have to stay behind."""
@@ -85,16 +89,6 @@ class BundleSender:
         if not forked:
             return clock
         return VectorClock({feed: min(last, forked.get(feed, last + 1) - 1) for feed, last in clock.items()})
-
-    def _blobs_to_send(self, ranges: Iterable[Range], there: frozenset[BlobRef]) -> list[BlobToSend]:
-        """Return the blobs we hold that others asked for, then those that the messages to be sent mention."""
-        store, held = self._context.home.store, self._context.home.blobs
-        chosen = {blob: BlobToSend(blob) for blob in sorted(self._context.round.wants - there) if held.has(blob)}
-        for item in joined(ranges):
-            for link in store.blob_links(item.feed, item.first, item.last):
-                if link.blob not in chosen and link.blob not in there and held.has(link.blob):
-                    chosen[link.blob] = BlobToSend(link.blob, (link.feed, link.sequence))
-        return list(chosen.values())
 
     # ------------------------------------------------------------------------------------------------ writing
 

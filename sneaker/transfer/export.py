@@ -20,12 +20,13 @@ from sneaker.home.home import Home
 from sneaker.own_feed.claims import card_statement, note_card
 from sneaker.planning.others import ClockSource, Statement
 from sneaker.planning.plan import make_plan
-from sneaker.planning.send_order import Order, Range, joined
-from sneaker.refs import BlobRef, FeedRef
+from sneaker.planning.send_order import Order
+from sneaker.refs import FeedRef
+from sneaker.store.blob_ledger import BlobLedger
 from sneaker.store.store import Store
 from sneaker.transfer.add_parity import append_parity, plain_limit
 from sneaker.transfer.export_readers import Reader, read_reader
-from sneaker.transfer.pack import MIN_VOLUME_BYTES, BlobToSend, Job, Packed, Progress, pack
+from sneaker.transfer.pack import MIN_VOLUME_BYTES, Job, Packed, Progress, pack
 from sneaker.transfer.sources import BUNDLE_SUFFIX, ENCRYPTED_SUFFIX
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "DEFAULT_VOLUME_BYTES",
     "ExportOptions",
     "ExportReport",
-    "blobs_to_send",
     "export",
     "padded_size",
     "sendable",
@@ -111,21 +111,6 @@ def sendable(
     return wanted
 
 
-def blobs_to_send(
-    home: Home, ranges: Iterable[Range], wants: AbstractSet[BlobRef] = frozenset(), max_bytes: int | None = None
-) -> list[BlobToSend]:
-    """Return the blobs we hold that readers asked for, then those that the messages in ``ranges`` mention, in that order."""
-    held = set(home.blobs)
-    if not held:
-        return []
-    chosen = {blob: BlobToSend(blob) for blob in sorted(wants) if blob in held}
-    for item in joined(ranges):
-        for link in home.store.blob_links(item.feed, item.first, item.last):
-            if link.blob in held:
-                chosen.setdefault(link.blob, BlobToSend(link.blob, (link.feed, link.sequence)))
-    return [item for blob, item in chosen.items() if max_bytes is None or (home.blobs.size(blob) or 0) <= max_bytes]
-
-
 def padded_size(size: int) -> int:
     """Round a size up by Padme (Nikitin et al., PETS 2019): at most an eighth is added, usually far less."""
     if size < 2:
@@ -177,6 +162,7 @@ def export(
     )
     ranges = plan.ranges
     wants = frozenset(blob for reader in readers for blob in reader.wants)
+    ledger = BlobLedger(store, home.blobs)
     files = _Files(destination, options, stdout)
     job = Job(
         keypair=home.keypair,
@@ -185,7 +171,7 @@ def export(
         now_ms=now_ms,
         random_bytes=random_bytes,
         clock=clock,
-        blobs=blobs_to_send(home, ranges, wants, options.max_blob_bytes) if options.blobs else (),
+        blobs=ledger.to_send(ranges, wants, max_bytes=options.max_blob_bytes) if options.blobs else (),
         max_bytes=files.plain_limit(options.max_bytes),
         volume_bytes=files.plain_limit(options.volume_bytes),
         pad=padded_size if options.pad else None,

@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import NamedTuple
 
 from sneaker import __version__
 from sneaker.bundle.compression import DEFAULT_LEVEL
@@ -24,11 +23,12 @@ from sneaker.clock import VectorClock
 from sneaker.feed.run import Run
 from sneaker.keys import Keypair
 from sneaker.planning.send_order import Range, joined
-from sneaker.refs import BlobRef, FeedRef
+from sneaker.refs import FeedRef
+from sneaker.store.blob_ledger import BlobToSend
 from sneaker.store.blobs import BlobStore
 from sneaker.store.store import Store
 
-__all__ = ["MIN_VOLUME_BYTES", "BlobToSend", "Job", "OpenVolume", "Packed", "Progress", "Volume", "pack"]
+__all__ = ["MIN_VOLUME_BYTES", "Job", "OpenVolume", "Packed", "Progress", "Volume", "pack"]
 
 #: Called with the number of messages done since the last call.
 Progress = Callable[[int], None]
@@ -75,13 +75,6 @@ class Packed:
     def bytes(self) -> int:
         """Bytes of all volumes together."""
         return sum(volume.bytes for volume in self.volumes)
-
-
-class BlobToSend(NamedTuple):
-    """A blob to pack, and the message that mentions it (None: a reader asked for it); it goes only if that one went."""
-
-    blob: BlobRef
-    mention: tuple[FeedRef, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from itertools import islice
 from typing import Protocol
 
 from sneaker.errors import ConnectionLost, RemoteProtocolError, SneakerError
@@ -11,6 +12,7 @@ from sneaker.net.connected_peer import ConnectedPeer
 from sneaker.net.context import NetContext
 from sneaker.net.stream_receivers import StreamReceiver
 from sneaker.refs import BlobRef, FeedRef
+from sneaker.store.blob_ledger import BlobLedger
 from sneaker.store.store import Store
 from sneaker.wire.blobs import BlobExchange, BlobReceiver, Fetch
 from sneaker.wire.muxrpc.calls import PeerError
@@ -66,11 +68,11 @@ class BlobFetching:
 
     def want_blobs(self, blobs: Iterable[BlobRef]) -> None:
         """Want blobs for ourselves, those we lack, as many as is decent."""
-        store = self._context.blob_store
+        ledger = self._ledger(self._context.store)
         for blob in blobs:
             if len(self._own) >= _MAX_OWN_WANTS:
                 break
-            if blob not in self._own and not store.has(blob) and not store.take_early(blob):
+            if blob not in self._own and ledger.must_fetch(blob):
                 self._own.add(blob)
                 self.exchange.want(blob)
         self.send_and_fetch()
@@ -85,28 +87,23 @@ class BlobFetching:
 
     def want_linked(self, grown: Iterable[tuple[FeedRef, int, int]]) -> None:
         """Want what new messages mention: feeds, and how far each was and is."""
-        near, links = self._context.policy.is_near, self._context.store.blob_links
-        found: list[BlobRef] = []
-        for feed, before, now in grown:
-            if len(self._own) + len(found) >= _MAX_OWN_WANTS:
-                break
-            if near(feed):
-                found += [link.blob for link in links(feed, max(before, now - _LOOK_BACK) + 1, now)]
+        near = self._context.policy.is_near
+        ranges = ((feed, max(before, now - _LOOK_BACK) + 1, now) for feed, before, now in grown if near(feed))
+        found = self._first_missing(self._context.store, ranges)
         if found:
             self.want_blobs(found)
 
     def _find_missing(self, store: Store, feeds: list[FeedRef]) -> list[BlobRef]:
-        found: dict[BlobRef, None] = {}
-        for feed in feeds:
-            head = store.head(feed)
-            if head is None:
-                continue
-            for link in store.blob_links(feed, head.sequence - _LOOK_BACK, head.sequence):
-                if not self._context.blob_store.has(link.blob):
-                    found[link.blob] = None
-            if len(found) >= _MAX_OWN_WANTS:
-                break
-        return list(found)
+        heads = ((feed, store.head(feed)) for feed in feeds)
+        ranges = ((feed, head.sequence - _LOOK_BACK, head.sequence) for feed, head in heads if head is not None)
+        return self._first_missing(store, ranges)
+
+    def _first_missing(self, store: Store, ranges: Iterable[tuple[FeedRef, int, int]]) -> list[BlobRef]:
+        missing = self._ledger(store).missing_links(ranges)
+        return [link.blob for link in islice(missing, _MAX_OWN_WANTS - len(self._own))]
+
+    def _ledger(self, store: Store) -> BlobLedger:
+        return BlobLedger(store, self._context.blob_store)
 
     # ------------------------------------------------------------------------------------------ fetching
 
