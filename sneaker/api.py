@@ -79,9 +79,8 @@ def import_files(
     ``hops`` leaves out feeds that are farther away in the follow graph.  What is wrong with a file is in the report; raises
     only StoreError: what is wrong on this machine.
     """
-    return import_sources(
-        home, [os.fspath(path) for path in paths], stdin=io.BytesIO(), now_ms=_now_ms, hops=hops, dry_run=dry_run
-    )
+    names = [_file_name(path) for path in paths]
+    return import_sources(home, names, stdin=io.BytesIO(), now_ms=_now_ms, hops=hops, dry_run=dry_run)
 
 
 def export(
@@ -112,8 +111,8 @@ def export(
         recipients=tuple(recipients),
         dry_run=dry_run,
     )
-    path = os.path.join(os.fspath(destination), "") if Path(destination).is_dir() else os.fspath(destination)
-    return _export(home, path, options, stdout=io.BytesIO(), now_ms=_now_ms(), random_bytes=os.urandom)
+    name = _file_name(destination)
+    return _export(home, name, options, stdout=io.BytesIO(), now_ms=_now_ms(), random_bytes=os.urandom)
 
 
 def read_bundle(path: AnyPath, *, home: Home | None = None) -> Iterator[Message]:
@@ -144,6 +143,12 @@ def verify(path: AnyPath, *, hmac_key: bytes | None = None) -> VerifyReport:
     """
     with open_for_reading(Path(path)) as file:
         return _verify(file, os.fspath(path), Caps(MAIN_NETWORK_KEY, hmac_key), progress=lambda done: None)
+
+
+def _file_name(path: AnyPath) -> str:
+    """Return a path as the rooms below take it: ``-`` is a file here, and not standard input or output."""
+    name = os.fspath(path)
+    return name if name != "-" else os.path.join(os.curdir, name)
 
 
 def _now_ms() -> int:

@@ -118,3 +118,11 @@ def test_what_is_no_bundle_is_refused_in_words(tmp_path: Path) -> None:
             work(tmp_path / "text")
         with pytest.raises(sneaker.SneakerError, match="no such file"):
             work(tmp_path / "nothing")
+
+
+def test_a_file_may_have_any_name(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the command line ``-`` stands for standard input and output, here for a file."""
+    monkeypatch.chdir(world)
+    with sneaker.open_home("bob") as bob, sneaker.open_home("ada") as ada:
+        assert sneaker.export(bob, "-").files[0][1] == Path("-").stat().st_size
+        assert sneaker.import_files(ada, ["-"]).ingested.accepted > 0

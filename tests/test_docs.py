@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from scripts import json_contract
 from sneaker.caps import MAIN_NETWORK_KEY
 from sneaker.cli import commands
 from sneaker.errors import ConfigError, ExitCode, all_errors
@@ -54,6 +55,10 @@ def test_every_error_can_happen() -> None:
     code = "".join(path.read_text() for path in ROOT.glob("sneaker/**/*.py") if path.name != "errors.py")
     for cls in all_errors():
         assert cls.__subclasses__() or re.search(rf"\b{cls.__name__}\b", code), f"nobody raises {cls.__name__}"
+
+
+def test_the_contract_of_json_is_that_of_the_code() -> None:
+    assert json_contract.PAGE.read_text(encoding="utf-8") == json_contract.page(), "run: scripts/make-json-contract"
 
 
 def test_codes_are_unique() -> None:

@@ -172,10 +172,6 @@ def registered() -> dict[str, Any]:
     return found
 
 
-def test_the_page_is_up_to_date() -> None:
-    assert json_contract.PAGE.read_text(encoding="utf-8") == json_contract.page(), "run: scripts/make-json-contract"
-
-
 def test_every_command_with_json_is_in_the_contract() -> None:
     with_json = {name for name, it in registered().items() if any("--json" in option.opts for option in it.params)}
     assert with_json == set(COMMANDS)

@@ -38,7 +38,7 @@ class StickJson(TypedDict):
 class StickListJson(TypedDict):
     """The sticks that are enrolled here."""
 
-    drives: Annotated[list[StickJson], "the sticks"]
+    drives: Annotated[list[StickJson], "the sticks, each as `drive init --json` prints it"]
 
 
 class BundleOnStick(TypedDict):
