@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import re
 import shlex
 import subprocess
@@ -170,6 +172,35 @@ def test_sections_of_the_specification_that_the_code_names_are_there() -> None:
             assert named <= sections, f"{path} names sections that are not there: {cited}"
             found |= named
     assert len(found) > 8
+
+
+#: The field's own words that look like a module of ours.
+NO_MODULES = {"caps.sign"}
+
+
+def test_modules_that_docstrings_name_are_there() -> None:
+    package = ROOT / "sneaker"
+    rooms = {path.name.removesuffix(".py") for path in package.iterdir() if path.suffix in ("", ".py")}
+    for path in package.glob("**/*.py"):
+        for name in re.findall(
+            r"``(?:sneaker\.)?([a-z_]+(?:\.[A-Za-z_]+)+)(?:\(\))?``", path.read_text(encoding="utf-8")
+        ):
+            parts = name.split(".")
+            if parts[0] in rooms and name not in NO_MODULES:
+                assert is_there(parts), f"{path} names {name}"
+
+
+def is_there(parts: list[str]) -> bool:
+    """Whether a module of ours has that name, or what is in one."""
+    found: object = None
+    for count in range(1, len(parts) + 1):
+        with contextlib.suppress(ImportError):
+            found = importlib.import_module(".".join(["sneaker", *parts[:count]]))
+            continue
+        if not hasattr(found, parts[count - 1]):
+            return False
+        found = getattr(found, parts[count - 1])
+    return True
 
 
 def _threat_sentences() -> list[str]:
