@@ -105,6 +105,7 @@ class Node:
         #: Called when peers have come or gone, or more is in the store.
         self.listeners: list[Callable[[], None]] = []
         self._for_ever: list[asyncio.Task[None]] = []
+        self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
         self._seen_version = home.store.data_version()
 
@@ -119,6 +120,7 @@ class Node:
 
     async def stop(self) -> None:
         """Say goodbye to everybody, write down what they said, and commit what came."""
+        self._stopping = True
         self._policy_refresh.stop()
         for task in self._for_ever:
             task.cancel()
@@ -170,8 +172,14 @@ class Node:
     async def run_session(
         self, session: PeerSession, *, on_start: Callable[[ConnectedPeer], None] | None = None
     ) -> ConnectedPeer | None:
-        """Do everything with a connected peer until it goes; None if another connection with it is the better one."""
+        """Do everything with a connected peer until it goes.
+
+        None if another connection with it is the better one, or if the node is stopping: a dial may take longer than that.
+        """
         key = session.peer
+        if self._stopping:
+            await _discard(session)
+            return None
         known = self.peers.get(key)
         if known is not None and older_one_stays(self.me, known.session, session, self.context.now()):
             await _discard(session)

@@ -158,3 +158,23 @@ def test_work_that_ends_before_it_has_begun_is_dropped_without_a_word(tmp_path: 
 
     asyncio.run(scenario())
     assert begun == [1]
+
+
+def test_who_connects_while_the_node_stops_is_let_go(tmp_path: Path) -> None:
+    """A dial that ends only then begins nothing for which the store would have to be open."""
+    one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
+    one.follow(two.id)
+    said: list[str] = []
+
+    async def main() -> None:
+        async with running(two) as (_, address):
+            async with running(one, said.append) as (node, _):
+                session = await dial(address, one.keypair, one.caps)
+            begun = asyncio.create_task(node.run_session(session))
+            async with asyncio.timeout(10):
+                assert await begun is None
+            assert not node.peers
+            assert session.closing
+
+    asyncio.run(main())
+    assert said == []
