@@ -33,8 +33,11 @@ COMMANDS: dict[str, list[Result]] = {
     "unfollow": [Result(encoder.MessageJson)],
     "block": [Result(encoder.MessageJson)],
     "unblock": [Result(encoder.MessageJson)],
-    "log": [Result(encoder.MessageJson, lines=True)],
-    "status": [Result(home.StatusJson), Result(home.StatusWithMissingJson, "--missing")],
+    "log": [
+        Result(encoder.MessageJson, lines=True),
+        Result(encoder.NativeMessageJson, "for feeds of other formats", lines=True),
+    ],
+    "status": [Result(home.StatusJson), Result(home.StatusWithMissingJson, "with `--missing`")],
     "clock": [Result(Clock)],
     "export": [Result(import_export.ExportJson)],
     "import": [Result(import_export.ImportJson)],
@@ -50,10 +53,10 @@ COMMANDS: dict[str, list[Result]] = {
     "sync": [Result(sticks.VisitJson)],
     "watch": [Result(events.Event, lines=True)],
     "run": [Result(events.Event, lines=True)],
-    "setup": [Result(home.ChangedFilesJson), Result(home.FilesJson, "--print")],
+    "setup": [Result(home.ChangedFilesJson), Result(home.FilesJson, "with `--print`")],
     "connect": [Result(peers.PeerSyncJson)],
     "once": [Result(peers.OnceJson)],
-    "doctor": [Result(home.DoctorJson), Result(home.LastMessageJson, "--last N")],
+    "doctor": [Result(home.DoctorJson), Result(home.LastMessageJson, "with `--last N`")],
     "demo": [Result(home.DemoJson)],
 }
 
@@ -65,6 +68,9 @@ This page is made from the code (`scripts/make-json-contract`), and a test runs 
 A command prints one JSON object on one line of standard output, or one on each line where that is said. No field is left
 out; what is not known is `null`. New fields may come with any version, so leave alone those that you do not know. Until
 version 1.0 a field may also change its name, and the changelog says so.
+
+Ids are printed as everywhere in SSB: a feed is `@...=.ed25519`, a message `%...=.sha256`, a blob `&...=.sha256`; a feed or
+message of another format than classic is an `ssb:` URI.
 
 Words for people and progress go to standard error, with `--json` too. The exit code says how the command ended: see
 [exit codes](exit-codes.md).
@@ -172,7 +178,7 @@ def page() -> str:
         text = [f"## {', '.join(f'`{command}`' for command in commands)}"]
         for result in results:
             key = id(plain(result.shape)[0])
-            when = f"With `{result.when}`: " if result.when else ""
+            when = f"{result.when[0].upper()}{result.when[1:]}: " if result.when else ""
             if key in done:
                 text.append(f"{when}{'Each line is' if result.lines else 'It is'} what `{done[key]}` prints.")
             else:

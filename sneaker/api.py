@@ -51,7 +51,7 @@ class Message:
 
     ``key``, ``author`` and ``previous`` are ids in text; ``previous`` is None in the first message of a feed.  ``timestamp`` is
     the author's claim, in milliseconds since 1970, and may be any JSON value.  ``content`` is an object, or text if it is
-    encrypted.  ``text`` is the canonical text with the signature, UTF-8.
+    encrypted.  ``text`` is the message itself, with its signature: of a classic one the canonical text, UTF-8.
     """
 
     key: str

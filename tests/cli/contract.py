@@ -12,8 +12,8 @@ from scripts.json_contract import fields, is_shape, members, plain, words_of
 from sneaker.cli.json_output.encoder import Form, OneOf
 
 FORMS = {
-    "feed id": re.compile(r"@[A-Za-z0-9+/]{43}=\.ed25519"),
-    "message id": re.compile(r"%[A-Za-z0-9+/]{43}=\.sha256"),
+    "feed id": re.compile(r"@[A-Za-z0-9+/]{43}=\.ed25519|ssb:feed/[a-z0-9-]+/[A-Za-z0-9_-]{43}="),
+    "message id": re.compile(r"%[A-Za-z0-9+/]{43}=\.sha256|ssb:message/[a-z0-9-]+/[A-Za-z0-9_-]{43}="),
     "blob id": re.compile(r"&[A-Za-z0-9+/]{43}=\.sha256"),
     "base32": re.compile(r"[a-z2-7]+"),
 }

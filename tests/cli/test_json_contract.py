@@ -41,6 +41,7 @@ from sneaker.transfer.sources import Kind
 from sneaker.transfer.verify import FORKED
 from tests.cli.contract import problems
 from tests.command_line import sneaker, start
+from tests.feed.bendy import FEED, log_line, metafeed
 from tests.homes import fixture_log_file
 from tests.net.machines import RunningPeer
 
@@ -91,7 +92,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
 
 
 def _messages_and_bundles(runs: Runs, folder: Path) -> None:
-    runs.json("a", "init")
+    ada = runs.json("a", "init")["id"]
     bob = runs.json("b", "init")["id"]
     runs.json("a", "id")
     (folder / "picture").write_bytes(b"a picture")
@@ -102,7 +103,10 @@ def _messages_and_bundles(runs: Runs, folder: Path) -> None:
     runs.json("a", "import", fixture_log_file(folder))
     (folder / "bad").write_bytes(b'{"key":"x"}\n')
     runs.json("a", "import", folder / "bad", folder / "nothing")
-    runs.json("a", "log", "--limit", "5")
+    (folder / "bendy").write_bytes(b"".join(map(log_line, metafeed(5))))
+    runs.json("a", "import", folder / "bendy")
+    runs.json("a", "log", "--limit", "5", "--feed", ada)
+    runs.json("a", "log", "--limit", "5", "--feed", str(FEED), result=1)
     runs.json("a", "clock", "--card", folder / "a.card")
     runs.json("b", "export", folder / "b.sneaker", "--for", folder / "a.card")
     runs.json("a", "export", folder / "small.sneaker", "--max-size", "64Ki")

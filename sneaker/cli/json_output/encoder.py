@@ -20,6 +20,7 @@ __all__ = [
     "MessageId",
     "MessageJson",
     "Milliseconds",
+    "NativeMessageJson",
     "OneOf",
     "encode",
     "error_json",
@@ -62,15 +63,17 @@ class ErrorJson(TypedDict):
 
 
 class MessageJson(TypedDict):
-    """One message, as `createLogStream` gives it; `sneaker import` takes lines of them.
-
-    In a feed of another format than classic, `value` is what ssb-db2 has of the message, and `native` beside it has its
-    bytes in base64: it is these that are imported.
-    """
+    """One message, as `createLogStream` gives it; `sneaker import` takes lines of them."""
 
     key: Annotated[MessageId, "the id of the message"]
     value: Annotated[dict[str, object], "the signed message, as its author wrote it"]
     timestamp: Annotated[float | None, "when its author says it was written, in ms since 1970"]
+
+
+class NativeMessageJson(MessageJson):
+    """A message of another format than classic. What `value` says of it is what ssb-db2 says."""
+
+    native: Annotated[Base64, "the bytes of the message; these are what `sneaker import` takes"]
 
 
 def encode(value: Mapping[str, object]) -> str:
