@@ -120,13 +120,13 @@ def encode_messages(runs: Sequence[Run], level: int = DEFAULT_LEVEL) -> bytes:
     plain = b"".join(columns)
     if len(plain) > MAX_COLUMN_BYTES:
         raise ValueError(f"a record of {len(plain)} bytes")
-    seals = b"".join(signatures)
+    joined_signatures = b"".join(signatures)
     return b"".join(
         (
             encode_varint(len(compacts)),
-            encode_varint(len(seals) // 64),
+            encode_varint(len(joined_signatures) // 64),
             encode_varint(len(plain)),
-            seals,
+            joined_signatures,
             compress(plain, level),
         )
     )
@@ -171,12 +171,12 @@ def decode_messages(payload: bytes) -> list[Run]:
             raise BundleDamaged("a message record does not hold as many contents as messages")
         columns.finish()
         bodies: Iterable[bytes] = contents
-        seals: Iterable[bytes] = [signatures[at : at + 64] for at in range(0, 64 * count, 64)]
+        each_signature: Iterable[bytes] = [signatures[at : at + 64] for at in range(0, 64 * count, 64)]
     else:
-        bodies, seals = _mixed_columns(forms, contents, columns, signatures)
+        bodies, each_signature = _mixed_columns(forms, contents, columns, signatures)
     if max(map(len, contents), default=0) > MAX_MESSAGE_BYTES:
         raise BundleDamaged("a message record holds an oversize message")
-    compacts = list(map(Compact, forms, timestamps, seals, bodies))
+    compacts = list(map(Compact, forms, timestamps, each_signature, bodies))
     runs = []
     start = 0
     for author, first, length, previous in heads:
@@ -196,10 +196,10 @@ def _mixed_columns(
     if kinds.count(KIND_JSON) != len(contents) or len(signatures) != 64 * (len(kinds) - kinds.count(KIND_RAW)):
         raise BundleDamaged("a message record does not hold as many contents as messages")
     texts = iter(contents)
-    seals = iter([signatures[at : at + 64] for at in range(0, len(signatures), 64)])
+    each_signature = iter([signatures[at : at + 64] for at in range(0, len(signatures), 64)])
     return (
         [next(texts) if kind == KIND_JSON else next(others) for kind in kinds],
-        [b"" if kind == KIND_RAW else next(seals) for kind in kinds],
+        [b"" if kind == KIND_RAW else next(each_signature) for kind in kinds],
     )
 
 

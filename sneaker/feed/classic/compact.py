@@ -173,8 +173,8 @@ def expand(author: FeedRef, sequence: int, previous: MessageRef | None, compact:
         raise InvalidMessage("compact-invalid", "a signature, timestamp or content out of bounds")
     value, piece = _expand_content(form, content)
     previous_text = b"" if previous is None else b2a_base64(previous, newline=False)
-    seal = b2a_base64(signature, newline=False)[:86]
-    text = templates(author)[form & AUTHOR_FIRST] % (previous_text, sequence, timestamp, piece, seal)
+    signature_text = b2a_base64(signature, newline=False)[:86]
+    text = templates(author)[form & AUTHOR_FIRST] % (previous_text, sequence, timestamp, piece, signature_text)
     if previous is None:
         text = text.replace(_NO_PREVIOUS, b'"previous": null', 1)
     hashed = text if text.isascii() else text.decode("utf-8").encode("utf-16-le")[::2]
@@ -255,12 +255,12 @@ def expand_run(author: FeedRef, first: int, previous: MessageRef | None, compact
         return _expand_each(author, first, previous, compacts)
     values, pieces = prepared
     # 64 bytes of base64 end in "XY==". With two zero bytes behind them they end in "XYAA", and can be encoded together.
-    seals = b2a_base64(b"\0\0".join(signatures) + b"\0\0", newline=False)
+    signature_texts = b2a_base64(b"\0\0".join(signatures) + b"\0\0", newline=False)
     layouts = templates(author)
     texts: list[bytes] = []
     digests: list[bytes] = []
     previous_text = b2a_base64(previous, newline=False)
-    seal_at = 0
+    signature_at = 0
     # Only what depends on the message before it is done in this loop.
     for form, timestamp, piece, sequence in zip(forms, timestamps, pieces, count(first)):
         text = layouts[form & AUTHOR_FIRST] % (
@@ -268,9 +268,9 @@ def expand_run(author: FeedRef, first: int, previous: MessageRef | None, compact
             sequence,
             timestamp,
             piece,
-            seals[seal_at : seal_at + 86],
+            signature_texts[signature_at : signature_at + 86],
         )
-        seal_at += 88
+        signature_at += 88
         hashed = text if text.isascii() else text.decode("utf-8").encode("utf-16-le")[::2]
         if len(hashed) > MAX_MESSAGE_UNITS:
             break

@@ -39,8 +39,8 @@ _HEAD = _pattern(
     rb'"timestamp":\s*+([1-9][0-9]{0,14}),\s*+"hash":\s*+"sha256",\s*+"content":\s*+(?=["{])'
 )
 # The end has the same length in all spellings but for white space.
-_TAIL = _pattern(rb',\s*+"signature":\s*+"([A-Za-z0-9+/]{85}[AQgw]==)\.sig\.ed25519"\s*+\}\s*+\Z')
-_TAIL_BYTES = 140
+_ENDING = _pattern(rb',\s*+"signature":\s*+"([A-Za-z0-9+/]{85}[AQgw]==)\.sig\.ed25519"\s*+\}\s*+\Z')
+_ENDING_BYTES = 140
 
 _PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_STRICT_INTEGER
 
@@ -71,12 +71,12 @@ def quick_place(raw: bytes) -> tuple[FeedRef, int] | None:
 def quick_message(raw: bytes) -> tuple[Message, Compact] | None:
     """Return a message and its compact form, or None: then ``parse_message`` has to look."""
     found = _HEAD.match(raw)
-    tail = _TAIL.search(raw, max(0, len(raw) - _TAIL_BYTES))
+    ending = _ENDING.search(raw, max(0, len(raw) - _ENDING_BYTES))
     # Indentation can make deeply nested content 250 times as long.
-    if found is None or tail is None or len(raw) > MAX_MESSAGE_BYTES:
+    if found is None or ending is None or len(raw) > MAX_MESSAGE_BYTES:
         return None
     previous, sequence_first, author_last, author_first, sequence_last, stamp = found.groups()
-    content = raw[found.end() : tail.start()]
+    content = raw[found.end() : ending.start()]
     try:
         parts = _read_object(content) if content[:1] == b"{" else _read_box(content)
     except (ValueError, TypeError):
@@ -87,12 +87,12 @@ def quick_message(raw: bytes) -> tuple[Message, Compact] | None:
     author, sequence = _author(author_last or author_first), int(sequence_first or sequence_last)
     order = AUTHOR_FIRST if author_last is None else 0
     timestamp = int(stamp)
-    seal = tail[1]
-    text = templates(author)[order] % (previous, sequence, timestamp, piece, seal[:86])
+    signature_text = ending[1]
+    text = templates(author)[order] % (previous, sequence, timestamp, piece, signature_text[:86])
     hashed = text if text.isascii() else text.decode("utf-8").encode("utf-16-le")[::2]
     if len(hashed) > MAX_MESSAGE_UNITS:
         return None
-    signature = a2b_base64(seal)
+    signature = a2b_base64(signature_text)
     before, key = _new_bytes(MessageRef, a2b_base64(previous)), _new_bytes(MessageRef, _sha256(hashed).digest())
     message = _new_tuple(Message, (author, sequence, before, timestamp, value, signature, text, key))
     return message, Compact(kind << 1 | order, timestamp, signature, kept)
