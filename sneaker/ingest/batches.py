@@ -1,7 +1,7 @@
 """From verdicts to the store: where messages go that their authors signed, and the report of it.
 
-The second half of ``ingest``: everything here has been checked, and is held against the proven end of its feed once
-more.  Then it is part of a batch, and of the report once that is on the disk.
+The second half of ``ingest``: everything here has been checked, and is compared once more with the proven end of its feed.
+Then it is part of a batch, and once that is on the disk, of the report.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from sneaker.store.writer import Writer
 
 __all__ = ["Proven", "Segment"]
 
-# A transaction: so many messages for each feed in it, within these bounds. When a thousand feeds grow at once, small
-# transactions write the same pages again and again (8192 messages: 6.2 us per message, 16384: 5.0 us, but 40 MB more);
-# when one feed comes after the other, there is nothing to gain from large ones.
+# The size of a transaction: so many messages for each feed in it, within these bounds. When a thousand feeds grow at
+# once, small transactions write the same pages again and again (8192 messages: 6.2 us per message; 16384: 5.0 us, but
+# 40 MB more). When one feed comes after the other, large ones gain nothing.
 _BATCH_PER_FEED = 16
 _MIN_BATCH = 4096
 _MAX_BATCH = 8192
@@ -76,8 +76,8 @@ class Segment:
 class Proven:
     """The batch that is being filled, the feeds it is for, and what has happened so far.
 
-    Unless it ``holds`` the store, others may write between two batches.  Then the feeds may end elsewhere when the next batch
-    is to be written, and what is in it is put where it belongs once more.
+    Unless it ``holds`` the store, others may write between two batches.  Then feeds may have another end when the next batch is
+    written, and its messages are placed anew.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Proven:
     # -- feeds and rows
 
     def wants(self, ref: FeedRef) -> bool:
-        """Say whether messages of a feed are taken: nobody's that we block, and what was asked for of the rest."""
+        """Say whether messages of a feed are taken: those that were asked for, and none of a feed that we block."""
         return ref not in self._blocked and (self._wanted is None or self._wanted(ref))
 
     def feed(self, ref: FeedRef) -> FeedEnd:
@@ -157,7 +157,7 @@ class Proven:
         return feed_id
 
     def touch(self, feed: FeedEnd) -> None:
-        """Keep a feed in mind: something of it is being checked."""
+        """Remember a feed: messages of it are being checked."""
         feed.touched = self._batch_number
 
     def row(self, row_id: int) -> MessageRow | None:
@@ -265,7 +265,7 @@ class Proven:
                 self._heed([facts.edge for _, facts in segment.facts if facts.edge is not None])
 
     def _heed(self, edges: Iterable[tuple[FeedRef, EdgeState]]) -> None:
-        """Follow what we ourselves say: a block counts for everything that comes after it."""
+        """Act on our own contact messages: a block counts for everything that comes after it."""
         for contact, state in edges:
             self._blocked.learn_contact(contact, state)
             if contact in self._feeds:
@@ -316,7 +316,7 @@ class Proven:
         self._forked.add(feed.ref)
 
     def _register(self, feed: FeedEnd) -> None:
-        """See to it that the store has a row for a feed before anything refers to it."""
+        """Give a feed a row in the store before anything refers to it."""
         if not feed.stored:
             self._batch.feeds.append((feed.id, feed.ref))
             feed.stored = True
@@ -397,17 +397,17 @@ class Proven:
 
     @property
     def keeps_own(self) -> bool:
-        """Whether that is because of what we ourselves say, and only until it is written."""
+        """Whether that is because of new messages of our own, and only until they are written."""
         return self._holds and not self._always_holds
 
     def hold(self) -> None:
-        """Let nobody else write until the batch is: what we ourselves say is in it, and ``publish`` must not get ahead of that."""
+        """Keep others out until the batch is written: it has new messages of our own, and ``publish`` must not get ahead of them."""
         if not self._holds:
             self._take_lock()
             self._holds = True
 
     def let_go(self) -> None:
-        """Let others write; for when nothing that we ourselves say is under way."""
+        """Let others write; to be called when no new message of our own is under way."""
         if not self._always_holds:
             self._holds = False
             self.writer.pause()

@@ -1,7 +1,7 @@
 """Telling a damaged copy from a forked feed.
 
-Both show as a message that is not the one we hold.  Only one thing proves a fork: a second message for the same place
-that its author signed.  Anybody can make up the rest.
+Both look the same: a message is not the one that we hold.  Only a second message for the same place, signed by the
+author, proves a fork.  Everything else anybody can make up.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FeedEnd:
 def mark(item: Compact) -> bytes:
     """Return what tells a message from others without expanding it: a signature belongs to one text.
 
-    Messages that are kept raw have none beside their text: the same one may have another mark where it is not kept raw.
+    A message that is kept raw has its signature only in its text, so it has another mark than in compact form.
     """
     return item.signature or item.content
 

@@ -18,7 +18,7 @@ from sneaker.store.store import Store
 
 __all__ = ["IncomingBlobs"]
 
-# Blobs of left out messages that are remembered; what goes beyond waits in vain for a while.
+# How many blobs of left out messages are remembered; further ones wait in vain for a while.
 _MAX_UNWANTED = 100_000
 
 
@@ -35,7 +35,7 @@ class IncomingBlobs:
         self._unwanted: set[BlobRef] = set()
 
     def lacks(self, blob: BlobRef) -> bool:
-        """Say whether a blob neither is held nor waits."""
+        """Say whether a blob is neither held nor waiting."""
         return self._ledger.lacks(blob)
 
     def leave_out(self, contents: Iterable[bytes]) -> None:

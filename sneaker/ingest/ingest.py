@@ -6,9 +6,8 @@ being checked.
 
 Each feed has two ends meanwhile.  The *proven* end is in the store or in the batch that is next.  The *expected* end is
 how far the feed reaches if everything that is being checked turns out well; what comes next is chained to it.  When
-verdicts arrive, messages are held against the proven end once more, so what was expected in vain costs nothing but its
-own messages.  What can only be judged by the truth (repetitions of what is being checked, contradictions) is put off until
-it is known.
+verdicts arrive, messages are compared with the proven end once more, so a wrong expectation costs only its own messages.
+Repetitions of what is being checked, and contradictions, can only be judged by the proven end, and wait for it.
 
 Messages that begin beyond the end of their feed wait in the store until the gap is filled, so it does not matter in
 which order bundles arrive.
@@ -56,15 +55,15 @@ class Ingest:
     """Takes messages into a store; a context manager, and the store's one writer whenever a transaction is written.
 
     Between transactions others may write, unless it ``holds`` the store (a dry run does, too), or the next one has new messages
-    of the store's owner: nobody shall publish beside them.  Whoever waits for more to take in calls ``give_way`` before.
+    of the store's owner: nobody may publish beside them.  Call ``give_way`` before waiting for more to take in.
 
-    ``wanted`` says of which feeds messages are taken (all, by default); of those that the store's owner blocks none are,
-    wherever they come from, unless ``heed_blocks`` is false: what a store holds stays in it.  ``workers`` is the number of cores to check
-    signatures on, or ``verifier`` does it, and is left open.  ``progress`` is called with the number of messages that a transaction has brought in.  With
-    ``dry_run`` everything happens as in earnest, and then it is taken back.
+    ``wanted`` says of which feeds messages are taken (all, by default).  Messages of feeds that the store's owner blocks are
+    never taken, unless ``heed_blocks`` is false, for a store that is rebuilt: what it held stays in it.  ``workers`` is the
+    number of cores to check signatures on; or ``verifier`` does it, and is left open.  ``progress`` is called with the number
+    of messages that a transaction has brought in.  With ``dry_run`` everything happens as usual and is then taken back.
 
-    Methods raise StoreError and its subclasses (StoreLocked, on entering after ``lock_timeout_s``; StoreFull); what was reported as accepted
-    before is safe then, and the rest can be brought again.
+    Methods raise StoreError and its subclasses (StoreLocked, on entering after ``lock_timeout_s``; StoreFull).  What was
+    reported as accepted before is safe then, and the rest can be brought again.
     """
 
     def __init__(
@@ -158,7 +157,7 @@ class Ingest:
         return self._proven.wants(feed)
 
     def start_again(self) -> None:
-        """Count anew what is left out: the same sources come once more, for more is wanted now."""
+        """Count from 0 what is left out: the same sources are read once more, because more is wanted now."""
         self._proven.read -= self._proven.left_out
         self._proven.left_out = 0
 
@@ -174,7 +173,7 @@ class Ingest:
         self._proven.let_go()
 
     def give_way(self) -> None:
-        """Let nobody wait while we do: put new messages of the store's owner on the disk; others may write then."""
+        """Put new messages of the store's owner on the disk, so that others may write while we wait."""
         if self._proven.keeps_own:
             self._proven.write(self._busy())
             self._proven.let_go()
@@ -345,7 +344,7 @@ class Ingest:
             if messages:
                 at += len(messages)
                 previous = messages[-1].key
-                # Before it is handed over: a batch may be written meanwhile, and the feed have got even further.
+                # Done before it is handed over: a batch may be written meanwhile and take the feed further.
                 if not waiting and first + at - 1 > feed.expected:
                     feed.expected, feed.expected_key = first + at - 1, previous
                 self._hand_over(feed, begin, before, messages, items, waiting=waiting)
@@ -391,7 +390,7 @@ class Ingest:
     def _take_own(self, segment: Segment, checks: Sequence[Check]) -> None:
         """Judge messages of the store's owner at once: genuine ones keep others out until they are written, forged ones never.
 
-        That there are such messages is in the store before they are: a program that is killed in between has not forgotten it.
+        The store notes that there are such messages before it has them, so a program that is killed does not forget them.
         """
         proven, me = self._proven, segment.feed.ref
         bad = check_signatures(checks).find(0)
