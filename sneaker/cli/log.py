@@ -38,7 +38,7 @@ def log(
 
     All feeds are merged by the time their authors give. Private messages to you are decrypted, but not with --json: equal stores print equal logs, and 'sneaker log --json' can be imported by 'sneaker import -'.
     """
-    from sneaker.cli.json_output.encoder import message_line
+    from sneaker.cli.json_output.message_line import message_line
     from sneaker.feed.private import Opener
 
     feeds = [FeedRef.parse(name) for name in feed] if feed else None

@@ -31,7 +31,7 @@ WaitOption = Annotated[
 
 def print_message(message: Message, json: bool) -> None:
     """Print a message that was published."""
-    from sneaker.cli.json_output.encoder import message_line
+    from sneaker.cli.json_output.message_line import message_line
 
     if json:
         print(message_line(message).decode("utf-8"))

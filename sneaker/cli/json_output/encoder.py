@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypedDict
-
-if TYPE_CHECKING:
-    from sneaker.feed.message import Message
+from typing import Annotated, NamedTuple, TypedDict
 
 __all__ = [
     "Base32",
@@ -24,7 +21,6 @@ __all__ = [
     "OneOf",
     "encode",
     "error_json",
-    "message_line",
 ]
 
 
@@ -84,18 +80,3 @@ def encode(value: Mapping[str, object]) -> str:
 def error_json(code: str, message: str, hint: str | None) -> ErrorJson:
     """Return the JSON form of an error."""
     return {"error": {"code": code, "message": message, "hint": hint}}
-
-
-def message_line(message: Message) -> bytes:
-    """Return a message as one line of JSON, in UTF-8, without the line end: see ``MessageJson``.
-
-    The timestamp is the author's, so that equal stores print equal logs, whenever each machine got its messages.
-    """
-    from sneaker.escaping import escaped_json
-    from sneaker.feed.classic.canonical import format_json
-    from sneaker.feed.formats import format_of
-
-    timestamp = message.timestamp
-    shown = format_json(timestamp, indent=0) if isinstance(timestamp, int | float) else "null"
-    said = format_of(message.author).log_json(message)
-    return escaped_json(b'{"key":"%b",%b,"timestamp":%b}' % (str(message.key).encode(), said, shown.encode()))
