@@ -102,10 +102,11 @@ class HomeInbox:
     def wanted(start: bytes, name: str) -> bool:
         """Whether a file is taken: a bundle or card under any name, other kinds only with a suffix of their own."""
         from sneaker.errors import NotABundle
-        from sneaker.transfer.sources import BUNDLE_SUFFIX, ENCRYPTED_SUFFIX, LOG_SUFFIXES, Kind, sniff
+        from sneaker.transfer.source_kinds import identify_source
+        from sneaker.transfer.sources import BUNDLE_SUFFIX, ENCRYPTED_SUFFIX, LOG_SUFFIXES, Kind
 
         try:
-            kind = sniff(start, name)
+            kind = identify_source(start, name).kind
         except NotABundle:
             return False
         if kind in (Kind.NDJSON, Kind.ENCRYPTED):

@@ -6,27 +6,26 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
-from sneaker.bundle.events import BlobRead, ClockRead, End, HeaderRead, MessagesRead, Status
+from sneaker.bundle.events import BlobRead, ClockRead, End, Event, HeaderRead, MessagesRead, Status
 from sneaker.bundle.frames import RecordType
 from sneaker.bundle.indexed_file import IndexedBundle, open_indexed
-from sneaker.bundle.reader import BundleReader
 from sneaker.bundle.records import FeedEntry, Header, RecordEntry, Trailer
 from sneaker.clock import VectorClock
-from sneaker.errors import BundleDamaged, NetworkKeyMismatch, NotABundle
+from sneaker.errors import BundleDamaged, NetworkKeyMismatch
 from sneaker.feed.chain import Chain, place_in_chain
 from sneaker.home.home import Home
 from sneaker.ingest.incoming_blobs import IncomingBlobs
 from sneaker.ingest.ingest import Ingest
 from sneaker.ingest.reports import SourceReport
-from sneaker.need_data import NeedData
 from sneaker.own_feed.claims import ImportedStatements
-from sneaker.refs import encode_base64
+from sneaker.refs import FeedRef, encode_base64
 from sneaker.store.store import Store
 from sneaker.transfer.held_records import HeldRecords
+from sneaker.transfer.read_stream import bundle_events
 from sneaker.transfer.repair_from_parity import repaired_file
-from sneaker.transfer.sources import READ_BYTES, Kind, sniff
+from sneaker.transfer.sources import READ_BYTES, OpenedSource
 
-__all__ = ["BundleImport"]
+__all__ = ["BundleImport", "BundleStream"]
 
 
 class BundleImport:
@@ -86,62 +85,24 @@ class BundleImport:
                 )
                 return True
             whole.seek(0)
-            self.take_stream(whole.read(READ_BYTES), whole, report)
+            self._take_events(whole, report)
             if found.repaired or found.beyond_repair:
                 report.detail = f"{sectors} repaired, {found.beyond_repair} could not be: {report.detail}"
         return True
 
-    def take_stream(self, start: bytes, file: BinaryIO, report: SourceReport) -> None:
-        """Take everything readable of a bundle that begins with ``start`` and goes on in ``file``.
+    def stream(self, report: SourceReport) -> BundleStream:
+        """Begin to take events of a bundle; close it afterwards."""
+        return BundleStream(self, report, HeldRecords(self._home.path))
 
-        Without a header the trailer says to which network it belongs: until it comes, the records are kept aside.
-        """
-        reader = BundleReader()
-        reader.receive_data(start)
-        has_header = False
-        clock = VectorClock()
-        with contextlib.closing(HeldRecords(self._home.path)) as held:
-            while True:
-                event = reader.next_event()
-                if isinstance(event, NeedData):
-                    data = file.read(READ_BYTES)
-                    self._progress(len(data))
-                    reader.receive_data(data)
-                elif isinstance(event, HeaderRead):
-                    self.accept_header(event.header, report)
-                    has_header = True
-                elif isinstance(event, MessagesRead | BlobRead):
-                    if has_header:
-                        self._take_record(event, report)
-                    else:
-                        held.hold(event)
-                elif isinstance(event, ClockRead) and not event.prerequisites:
-                    clock = event.clock
-                elif isinstance(event, End):
-                    trailer = event.trailer
-                    if trailer is not None and trailer.signature_ok and not has_header:
-                        self.accept_header(trailer, report)
-                    for record in held:
-                        self._take_record(record, report)
-                    if trailer is not None and event.signed:
-                        # until the signature is checked, anybody may have written the exporter's name
-                        self._statements.note_bundle_clock(trailer.exporter, clock)
-                    if event.status is not Status.OK:
-                        report.status, report.detail = event.status, event.detail
-                    return
+    def _take_events(self, file: BinaryIO, report: SourceReport) -> None:
+        source = OpenedSource(report.path, file.read(READ_BYTES), file, self._progress)
+        with contextlib.closing(self.stream(report)) as stream:
+            for event in bundle_events(source.chunks()):
+                stream.take_event(event)
 
-    def take_encrypted(self, file: BinaryIO, report: SourceReport) -> None:
-        """Take an encrypted bundle; raises DecryptionFailed if it is not for us, NotABundle if something else is in it."""
-        from sneaker.transfer.age_encryption import decrypting
-
-        with decrypting(file, self._home.keypair) as plain:
-            start = plain.file.read(READ_BYTES)
-            if start:
-                if sniff(start, f"what is encrypted in {report.path}") is not Kind.BUNDLE:
-                    raise NotABundle(f"{report.path} is encrypted, but what is in it is not a bundle")
-                self.take_stream(start, plain.file, report)
-        if plain.damage:
-            report.status, report.detail = Status.DAMAGED, plain.damage
+    def note_clock(self, exporter: FeedRef, clock: VectorClock) -> None:
+        """Remember what the exporter of a bundle says to have."""
+        self._statements.note_bundle_clock(exporter, clock)
 
     # -- by the index
 
@@ -186,7 +147,8 @@ class BundleImport:
 
     # -- records
 
-    def _take_record(self, event: MessagesRead | BlobRead, report: SourceReport) -> None:
+    def take_record(self, event: MessagesRead | BlobRead, report: SourceReport) -> None:
+        """Take in a record of a bundle that is of our network."""
         if isinstance(event, MessagesRead):
             self._take_messages(event, report)
         else:
@@ -213,6 +175,51 @@ class BundleImport:
             return
         self._ingest.flush()
         self._blobs.take_blob(blob, data)
+
+
+class BundleStream:
+    """Takes in everything readable of a bundle, event by event.
+
+    Without a header the trailer says to which network it belongs: until it comes, the records are kept aside.
+    """
+
+    def __init__(self, bundles: BundleImport, report: SourceReport, held: HeldRecords) -> None:
+        self._bundles = bundles
+        self._report = report
+        self._held = held
+        self._has_header = False
+        self._clock = VectorClock()
+
+    def take_event(self, event: Event) -> None:
+        """Take in what comes next."""
+        if isinstance(event, HeaderRead):
+            self._bundles.accept_header(event.header, self._report)
+            self._has_header = True
+        elif isinstance(event, MessagesRead | BlobRead):
+            if self._has_header:
+                self._bundles.take_record(event, self._report)
+            else:
+                self._held.hold(event)
+        elif isinstance(event, ClockRead) and not event.prerequisites:
+            self._clock = event.clock
+        elif isinstance(event, End):
+            self._end(event)
+
+    def _end(self, event: End) -> None:
+        trailer = event.trailer
+        if trailer is not None and trailer.signature_ok and not self._has_header:
+            self._bundles.accept_header(trailer, self._report)
+        for record in self._held:
+            self._bundles.take_record(record, self._report)
+        if trailer is not None and event.signed:
+            # until the signature is checked, anybody may have written the exporter's name
+            self._bundles.note_clock(trailer.exporter, self._clock)
+        if event.status is not Status.OK or event.detail:
+            self._report.status, self._report.detail = event.status, event.detail
+
+    def close(self) -> None:
+        """Drop what was kept aside."""
+        self._held.close()
 
 
 def _contradicts(store: Store, entry: FeedEntry) -> bool:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from sneaker.bundle.card import MAX_CARD_BYTES, decode_card
 from sneaker.bundle.events import Status
 from sneaker.bundle.indexed_file import IndexedBundle
 from sneaker.errors import NetworkKeyMismatch, NotABundle, SneakerError, StoreError
@@ -25,18 +24,18 @@ from sneaker.own_feed.claims import ImportedStatements
 from sneaker.own_feed.log_claims import LogClaims
 from sneaker.transfer.feeds_to_import import FeedSelection
 from sneaker.transfer.import_bundle import BundleImport
-from sneaker.transfer.read_log import LogEntry, LogSummary, read_log
+from sneaker.transfer.read_stream import BundleSource
+from sneaker.transfer.source_events import CardRead, LogEntry, SourceEvent
+from sneaker.transfer.source_kinds import identify_source
 from sneaker.transfer.sources import (
     LOG_SUFFIXES,
     READ_BYTES,
     Kind,
+    OpenedSource,
     Source,
-    chunks,
     ends_like_a_bundle,
     expand_folder,
     open_source,
-    rejoined,
-    sniff,
 )
 
 __all__ = ["ImportSession", "import_sources", "importing"]
@@ -162,55 +161,56 @@ class ImportSession:
     def _take_file(self, file: BinaryIO, report: SourceReport, *, seekable: bool) -> None:
         start = file.read(READ_BYTES)
         try:
-            kind = sniff(start, report.path)
+            kind = identify_source(start, report.path)
         except NotABundle:
             if not seekable or not ends_like_a_bundle(file):
                 raise
-            kind = Kind.BUNDLE
-        report.kind = kind
+            kind = BundleSource()
+        report.kind = kind.kind
         self._progress(len(start))
-        if kind is Kind.NDJSON:
-            self._take_log(start, file, report)
-        elif kind is Kind.CARD:
-            self._take_card(rejoined(start, file).read(MAX_CARD_BYTES + 1), report)
-        elif kind is Kind.ENCRYPTED:
-            self._bundles.take_encrypted(rejoined(start, file), report)
-        else:
-            if seekable:
-                if self._bundles.take_seekable(file, report):
-                    return
-                file.seek(len(start))
-            self._bundles.take_stream(start, file, report)
-
-    def _take_card(self, data: bytes, report: SourceReport) -> None:
-        card = decode_card(data)
-        report.exporter = str(card.machine)
-        if card.network_id != self.home.caps.network_id:
-            raise NetworkKeyMismatch(f"the card {report.path} belongs to another network")
-        self.statements.note_card(card, data)
-
-    def _take_log(self, start: bytes, file: BinaryIO, report: SourceReport) -> None:
-        summary, me = LogSummary(), self.home.keypair.public
-        claims = LogClaims(self.statements, self.store, me) if self._by_hand else None
+        if seekable and kind.kind is Kind.BUNDLE:
+            if self._bundles.take_seekable(file, report):
+                return
+            file.seek(len(start))
+        claims = LogClaims(self.statements, self.store, self.home.keypair.public) if self._by_hand else None
 
         def before_reading() -> None:
             if claims is not None:
                 claims.end_part()
             self._ingest.give_way()
 
+        hook = before_reading if kind.kind is Kind.NDJSON else None
+        source = OpenedSource(report.path, start, file, self._progress, hook)
+        events = kind.read_events(source, hmac_key=self.home.caps.hmac_key, keypair=self.home.keypair)
         try:
-            for entry in read_log(chunks(start, file, self._progress, before_reading), self.home.caps.hmac_key):
-                summary.count_entry(entry)
-                if claims is not None and entry.feed == me:
-                    self._take_own_entry(entry, claims)
-                else:
-                    self._take_entry(entry)
+            self._take_events(events, report, claims)
             self._ingest.flush()
         finally:
             if claims is not None:
                 claims.note_all()
-        overtaken = claims.describe_overtaken() if claims is not None else ""
-        report.status, report.detail = summary.status, "; ".join(filter(None, (summary.detail, overtaken)))
+        if overtaken := claims.describe_overtaken() if claims is not None else "":
+            report.detail = "; ".join(filter(None, (report.detail, overtaken)))
+
+    def _take_events(self, events: Iterable[SourceEvent], report: SourceReport, claims: LogClaims | None) -> None:
+        me = self.home.keypair.public
+        with contextlib.closing(self._bundles.stream(report)) as stream:
+            for event in events:
+                if isinstance(event, LogEntry):
+                    if claims is not None and event.feed == me:
+                        self._take_own_entry(event, claims)
+                    else:
+                        self._take_entry(event)
+                elif isinstance(event, CardRead):
+                    self._take_card(event, report)
+                else:
+                    stream.take_event(event)
+
+    def _take_card(self, event: CardRead, report: SourceReport) -> None:
+        card = event.card
+        report.exporter = str(card.machine)
+        if card.network_id != self.home.caps.network_id:
+            raise NetworkKeyMismatch(f"the card {report.path} belongs to another network")
+        self.statements.note_card(card, event.data)
 
     def _take_entry(self, entry: LogEntry) -> None:
         if entry.message is None:
@@ -230,7 +230,7 @@ class ImportSession:
 def _is_ours(file: BinaryIO, name: str) -> bool:
     """Say whether a file found in a folder is something to import."""
     try:
-        kind = sniff(file.read(READ_BYTES), name)
+        kind = identify_source(file.read(READ_BYTES), name).kind
         file.seek(0)
     except NotABundle:
         return False

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from sneaker.bundle.card import MAX_CARD_BYTES, Card, decode_card
+from sneaker.bundle.card import Card
 from sneaker.bundle.events import BlobRead, End, HeaderRead, MessagesRead, Status
 from sneaker.bundle.indexed_file import IndexedBundle, open_indexed
 from sneaker.bundle.records import Header
@@ -17,9 +17,9 @@ from sneaker.errors import BundleDamaged, DecryptionError
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
 from sneaker.transfer.message_places import Ranges
-from sneaker.transfer.read_log import LogSummary, read_log
-from sneaker.transfer.sources import READ_BYTES, Kind, chunks, rejoined, sniff
-from sneaker.transfer.verify import bundle_events
+from sneaker.transfer.source_events import CardRead, LogEntry, SourceEvent
+from sneaker.transfer.source_kinds import identify_source
+from sneaker.transfer.sources import READ_BYTES, Kind, OpenedSource
 
 __all__ = ["FeedContents", "InspectReport", "inspect"]
 
@@ -85,30 +85,41 @@ def inspect(
     ``keypair``; without it, or if it is for somebody else, only its size is known.
     """
     start = file.read(READ_BYTES)
-    kind = sniff(start, name)
-    report = InspectReport(kind)
+    kind = identify_source(start, name)
+    report = InspectReport(kind.kind, encrypted=kind.kind is Kind.ENCRYPTED)
     seekable = seekable and file.seekable()
     if seekable:
         report.bytes = file.seek(0, os.SEEK_END)
         file.seek(len(start))
-    if kind is Kind.CARD:
-        report.card = decode_card(rejoined(start, file).read(MAX_CARD_BYTES + 1))
-        return report
     with Ranges() as ranges:
-        if kind is Kind.NDJSON:
-            _inspect_log(report, ranges, chunks(start, file, progress), caps)
-        elif kind is Kind.ENCRYPTED:
-            report.encrypted = True
-            _inspect_encrypted(report, ranges, rejoined(start, file), keypair, progress)
-        elif seekable and (indexed := open_indexed(file)) is not None:
+        if seekable and kind.kind is Kind.BUNDLE and (indexed := open_indexed(file)) is not None:
             _inspect_index(report, ranges, indexed)
         else:
             if seekable:
                 file.seek(len(start))
-            _inspect_stream(report, ranges, rejoined(start, file), progress)
+            counted = _Counted(progress)
+            counted.count_bytes(len(start))
+            source = OpenedSource(name, start, file, counted.count_bytes)
+            try:
+                _inspect_events(report, ranges, kind.read_events(source, hmac_key=caps.hmac_key, keypair=keypair))
+            except DecryptionError as error:
+                report.status, report.detail = Status.OK, error.message
+                report.header = None
+            if kind.kind is Kind.BUNDLE:
+                report.bytes = report.bytes or counted.bytes
         for feed, first, last in ranges.merged():
             report.count_messages(feed, first, last, clock.get(feed, 0))
     return report
+
+
+@dataclass(slots=True)
+class _Counted:
+    progress: Callable[[int], None]
+    bytes: int = 0
+
+    def count_bytes(self, done: int) -> None:
+        self.bytes += done
+        self.progress(done)
 
 
 def _inspect_index(report: InspectReport, ranges: Ranges, bundle: IndexedBundle) -> None:
@@ -121,16 +132,12 @@ def _inspect_index(report: InspectReport, ranges: Ranges, bundle: IndexedBundle)
             ranges.add_range(bundle.index.feeds[segment.feed].feed, segment.first, segment.first + segment.messages - 1)
 
 
-def _inspect_stream(report: InspectReport, ranges: Ranges, file: BinaryIO, progress: Callable[[int], None]) -> None:
-    read = 0
-
-    def count(done: int) -> None:
-        nonlocal read
-        read += done
-        progress(done)
-
-    for event in bundle_events(file, count):
-        if isinstance(event, HeaderRead):
+def _inspect_events(report: InspectReport, ranges: Ranges, events: Iterable[SourceEvent]) -> None:
+    for event in events:
+        if isinstance(event, LogEntry):
+            if event.message is not None:
+                ranges.add_range(event.message.author, event.message.sequence, event.message.sequence)
+        elif isinstance(event, HeaderRead):
             report.header = event.header
         elif isinstance(event, MessagesRead):
             try:
@@ -140,40 +147,10 @@ def _inspect_stream(report: InspectReport, ranges: Ranges, file: BinaryIO, progr
                 report.status, report.detail = Status.DAMAGED, error.message
         elif isinstance(event, BlobRead):
             report.blobs += 1
+        elif isinstance(event, CardRead):
+            report.card = event.card
         elif isinstance(event, End):
             report.signed = event.signed
             report.volumes = event.trailer.volumes if event.trailer is not None else 0
-            if event.status is not Status.OK:
+            if event.status is not Status.OK or event.detail:
                 report.status, report.detail = event.status, event.detail
-    report.bytes = report.bytes or read
-
-
-def _inspect_encrypted(
-    report: InspectReport,
-    ranges: Ranges,
-    file: BinaryIO,
-    keypair: Keypair | None,
-    progress: Callable[[int], None],
-) -> None:
-    from sneaker.transfer.age_encryption import decrypting
-
-    if keypair is None:
-        report.detail = "encrypted; there is no identity here to open it with"
-        return
-    try:
-        with decrypting(file, keypair) as plain:
-            _inspect_stream(report, ranges, plain.file, progress)
-        if plain.damage:
-            report.status, report.detail = Status.DAMAGED, plain.damage
-    except DecryptionError as error:
-        report.status, report.detail = Status.OK, error.message
-        report.header = None
-
-
-def _inspect_log(report: InspectReport, ranges: Ranges, data: Iterable[bytes], caps: Caps) -> None:
-    summary = LogSummary()
-    for entry in read_log(data, caps.hmac_key):
-        summary.count_entry(entry)
-        if entry.message is not None:
-            ranges.add_range(entry.message.author, entry.message.sequence, entry.message.sequence)
-    report.status, report.detail = summary.status, summary.detail

@@ -10,8 +10,8 @@ from sneaker.errors import BundleDamaged, DecryptionError, NotABundle
 from sneaker.feed.formats import format_of
 from sneaker.feed.message import Message
 from sneaker.keys import Keypair
-from sneaker.transfer.sources import READ_BYTES, Kind, rejoined, sniff
-from sneaker.transfer.verify import bundle_events
+from sneaker.transfer.source_kinds import identify_source
+from sneaker.transfer.sources import READ_BYTES, Kind, OpenedSource
 
 __all__ = ["bundle_messages"]
 
@@ -24,22 +24,13 @@ def bundle_messages(
     An encrypted one is opened with ``keypair``.  Raises NotABundle, DecryptionError if it is not for ``keypair``.
     """
     start = file.read(READ_BYTES)
-    kind = sniff(start, name)
-    if kind is Kind.ENCRYPTED:
-        if keypair is None:
-            raise DecryptionError(f"{name} is encrypted, and there is no identity to open it with")
-        from sneaker.transfer.age_encryption import decrypting
-
-        with decrypting(rejoined(start, file), keypair) as plain:
-            yield from _messages(plain.file, hmac_key)
-    elif kind is Kind.BUNDLE:
-        yield from _messages(rejoined(start, file), hmac_key)
-    else:
+    kind = identify_source(start, name)
+    if kind.kind not in (Kind.BUNDLE, Kind.ENCRYPTED):
         raise NotABundle(f"{name} is not a bundle")
-
-
-def _messages(file: BinaryIO, hmac_key: bytes | None) -> Iterator[Message]:
-    for event in bundle_events(file, lambda done: None):
+    if kind.kind is Kind.ENCRYPTED and keypair is None:
+        raise DecryptionError(f"{name} is encrypted, and there is no identity to open it with")
+    source = OpenedSource(name, start, file, lambda done: None)
+    for event in kind.read_events(source, hmac_key=hmac_key, keypair=keypair):
         if not isinstance(event, MessagesRead):
             continue
         try:

@@ -18,18 +18,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from sneaker.bundle.events import Status
+from sneaker.bundle.events import End, Status
 from sneaker.errors import InvalidMessage
 from sneaker.feed.classic.validate import ORDER, read_message
 from sneaker.feed.formats import CLASSIC_FORMAT, format_of_value, stated_place
-from sneaker.feed.json_stream import JsonObject, NotJson, read_objects
+from sneaker.feed.json_stream import JsonObject, NotJson, looks_like_objects, read_objects
 from sneaker.feed.message import Message
+from sneaker.keys import Keypair
 from sneaker.limits import MAX_JSON_LINE_BYTES
-from sneaker.refs import FeedRef
+from sneaker.transfer.source_events import LogEntry, SourceEvent
+from sneaker.transfer.sources import Kind, OpenedSource, SourceKind
 
-__all__ = ["LogEntry", "LogSummary", "read_log"]
+__all__ = ["LogSource", "LogSummary", "read_log"]
 
 _FIELDS = frozenset(ORDER)
 _PLAIN = {"key", "value", "timestamp"}
@@ -43,23 +45,24 @@ _SEQUENCE = rb'"sequence"\s*+:\s*+([1-9][0-9]{0,9})'
 _PLACE = re.compile(_SEQUENCE + rb"\s*+,\s*+" + _AUTHOR + rb"|" + _AUTHOR + rb"(?:\s*+,\s*+" + _SEQUENCE + rb")?")
 
 
-class LogEntry(NamedTuple):
-    """Something in a log: a message, or why there is none.
+class LogSource(SourceKind):
+    """A log of messages."""
 
-    ``feed`` and ``sequence`` are what it names, as far as that can be read, even if it is no message.  ``code`` and
-    ``detail`` say what is wrong with it.  ``is_broken``: it is no message at all; ``is_torn``: the log ends in it.
-    ``is_mislabelled``: the key that stands beside it is not its own.
-    """
+    kind = Kind.NDJSON
 
-    line: int
-    message: Message | None = None
-    feed: FeedRef | None = None
-    sequence: int | None = None
-    code: str = ""
-    detail: str = ""
-    is_mislabelled: bool = False
-    is_broken: bool = False
-    is_torn: bool = False
+    def recognises(self, start: bytes) -> bool:
+        """Say whether JSON objects begin like this."""
+        return looks_like_objects(start)
+
+    def read_events(
+        self, source: OpenedSource, *, hmac_key: bytes | None, keypair: Keypair | None
+    ) -> Iterator[SourceEvent]:
+        """Yield what is in the log, and how it ended."""
+        summary = LogSummary()
+        for entry in read_log(source.chunks(), hmac_key):
+            summary.count_entry(entry)
+            yield entry
+        yield End(summary.status, summary.detail)
 
 
 @dataclass(slots=True)

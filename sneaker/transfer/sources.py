@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sneaker.bundle.card import CARD_MAGIC
-from sneaker.bundle.frames import FOOTER_BYTES, MAGIC, SYNC, parse_footer
-from sneaker.errors import NotABundle, SourceError
-from sneaker.feed.json_stream import looks_like_objects
+from sneaker.bundle.frames import FOOTER_BYTES, SYNC, parse_footer
+from sneaker.errors import SourceError
 from sneaker.files.read_file import open_for_reading, reading_error
+from sneaker.keys import Keypair
+from sneaker.transfer.source_events import SourceEvent
 
 __all__ = [
     "AGE_ARMOR",
@@ -22,21 +23,20 @@ __all__ = [
     "ENCRYPTED_SUFFIX",
     "LOG_SUFFIXES",
     "READ_BYTES",
+    "SNIFF_BYTES",
     "Kind",
+    "OpenedSource",
     "Source",
-    "chunks",
+    "SourceKind",
     "ends_like_a_bundle",
     "expand_folder",
     "open_source",
     "rejoined",
-    "sniff",
 ]
 
 READ_BYTES = 256 * 1024
-_SNIFF_BYTES = 64 * 1024
+SNIFF_BYTES = 64 * 1024
 AGE_ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
-_AGE = (b"age-encryption.org/v1", AGE_ARMOR)
-_ZSTD = b"\x28\xb5\x2f\xfd"
 # How our files end. In a folder, logs are known by that, for there may be other JSON; bundles and cards by their first bytes.
 LOG_SUFFIXES = (".ndjson", ".jsonl")
 BUNDLE_SUFFIX = ".sneaker"
@@ -53,6 +53,56 @@ class Kind(StrEnum):
     ENCRYPTED = "encrypted"
     NDJSON = "ndjson"
     CARD = "card"
+
+
+@dataclass(slots=True)
+class OpenedSource:
+    """An opened file, of which ``start`` was read already.
+
+    ``progress`` is called with bytes read.  ``before_reading`` is called before more is read: a pipe may take as long for
+    that as it likes.
+    """
+
+    name: str
+    start: bytes
+    file: BinaryIO
+    progress: Callable[[int], None]
+    before_reading: Callable[[], None] | None = None
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the beginning, and then the rest of the file."""
+        yield self.start
+        while True:
+            if self.before_reading is not None:
+                self.before_reading()
+            data = self.file.read(READ_BYTES)
+            if not data:
+                return
+            self.progress(len(data))
+            yield data
+
+    def rejoined(self) -> BinaryIO:
+        """Return a file that gives the beginning and then the rest, for pipes, which cannot go back."""
+        return rejoined(self.start, self.file)
+
+
+class SourceKind(ABC):
+    """A kind of thing that messages come from: one module each, behind this."""
+
+    kind: Kind
+
+    @abstractmethod
+    def recognises(self, start: bytes) -> bool:
+        """Say from its first bytes (up to SNIFF_BYTES count) whether something is of this kind."""
+
+    @abstractmethod
+    def read_events(
+        self, source: OpenedSource, *, hmac_key: bytes | None, keypair: Keypair | None
+    ) -> Iterator[SourceEvent]:
+        """Yield what is in it; what is wrong with parts of it is an event, what is wrong with all of it an error.
+
+        ``hmac_key`` is that of the network; ``keypair`` opens what is encrypted to its owner.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,25 +151,9 @@ def expand_folder(path: Path) -> Iterator[Source]:
 def ends_like_a_bundle(file: BinaryIO) -> bool:
     """Say whether a seekable file ends as a bundle does, though its beginning may be lost to a bad sector."""
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _SNIFF_BYTES))
-    end = file.read(_SNIFF_BYTES)
+    file.seek(max(0, size - SNIFF_BYTES))
+    end = file.read(SNIFF_BYTES)
     return SYNC in end or parse_footer(end[-FOOTER_BYTES:]) is not None
-
-
-def sniff(start: bytes, name: str) -> Kind:
-    """Say what begins with ``start`` (up to 64 KiB); raises NotABundle if it is nothing sneaker reads."""
-    if start.startswith(MAGIC) or SYNC in start[:_SNIFF_BYTES]:
-        return Kind.BUNDLE
-    if start.startswith(CARD_MAGIC):
-        return Kind.CARD
-    if start.startswith(_AGE):
-        return Kind.ENCRYPTED
-    if looks_like_objects(start):
-        return Kind.NDJSON
-    if not start:
-        raise NotABundle(f"{name} is empty")
-    hint = "unpack it first: zstdcat FILE | sneaker import -" if start.startswith((_ZSTD, b"\x1f\x8b")) else None
-    raise NotABundle(f"{name} is not a bundle and not a log of messages", hint=hint)
 
 
 class _Chain(io.RawIOBase):
@@ -141,24 +175,6 @@ class _Chain(io.RawIOBase):
         buffer[:count] = self._start[:count]
         self._start = self._start[count:]
         return count
-
-
-def chunks(
-    start: bytes, rest: BinaryIO, progress: Callable[[int], None], before: Callable[[], None] | None = None
-) -> Iterator[bytes]:
-    """Yield ``start``, which was read already, and then the rest of a file; ``progress`` is called with bytes read.
-
-    ``before`` is called before more is read, because a pipe may keep us waiting.
-    """
-    data = start
-    while True:
-        yield data
-        if before is not None:
-            before()
-        data = rest.read(READ_BYTES)
-        if not data:
-            return
-        progress(len(data))
 
 
 def rejoined(start: bytes, rest: BinaryIO) -> BinaryIO:

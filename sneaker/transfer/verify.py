@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from sneaker.bundle.events import BlobRead, Damage, End, Event, HeaderRead, MessagesRead, Status
-from sneaker.bundle.reader import BundleReader
+from sneaker.bundle.events import BlobRead, Damage, End, HeaderRead, MessagesRead, Status
 from sneaker.caps import Caps
 from sneaker.errors import BundleDamaged, InvalidMessage, NotABundle
 from sneaker.feed.formats import format_of, signature_checks
 from sneaker.feed.message import Message
 from sneaker.feed.run import Run
-from sneaker.need_data import NeedData
 from sneaker.refs import FeedRef
 from sneaker.signatures.pool import Verifier
 from sneaker.transfer.message_places import SignedMessages
-from sneaker.transfer.read_log import LogSummary, read_log
-from sneaker.transfer.sources import READ_BYTES, Kind, chunks, rejoined, sniff
+from sneaker.transfer.source_events import LogEntry, SourceEvent
+from sneaker.transfer.source_kinds import identify_source
+from sneaker.transfer.sources import READ_BYTES, Kind, OpenedSource
 
-__all__ = ["FORKED", "VerifyReport", "bundle_events", "verify"]
+__all__ = ["FORKED", "VerifyReport", "verify"]
 
 _CHUNK = 64
 _MAX_PROBLEMS = 20
@@ -117,40 +116,23 @@ class _Session:
             self.signed.add_message(message)
 
 
-def bundle_events(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[Event]:
-    """Yield the events of the bundle in ``file``, up to and with ``End``; ``progress`` is called with bytes read."""
-    reader = BundleReader()
-    while True:
-        event = reader.next_event()
-        if isinstance(event, NeedData):
-            data = file.read(READ_BYTES)
-            progress(len(data))
-            reader.receive_data(data)
-        else:
-            yield event
-            if isinstance(event, End):
-                return
-
-
 def verify(
     file: BinaryIO, name: str, caps: Caps, *, progress: Callable[[int], None], workers: int | None = None
 ) -> VerifyReport:
     """Check what ``file`` holds; raises NotABundle if it is neither a bundle nor a log, StoreFull if the disk is full."""
     report = VerifyReport()
     start = file.read(READ_BYTES)
-    kind = sniff(start, name)
-    if kind in (Kind.ENCRYPTED, Kind.CARD):  # we have no key for the first, and the second has no messages
+    kind = identify_source(start, name)
+    if kind.kind in (Kind.ENCRYPTED, Kind.CARD):  # we have no key for the first, and the second has no messages
         raise NotABundle(
-            f"{name} is {'encrypted' if kind is Kind.ENCRYPTED else 'a card'}: verify cannot look into it",
+            f"{name} is {'encrypted' if kind.kind is Kind.ENCRYPTED else 'a card'}: verify cannot look into it",
             hint="'sneaker inspect' does",
         )
     progress(len(start))
+    source = OpenedSource(name, start, file, progress)
     with contextlib.closing(Verifier(workers)) as verifier, SignedMessages() as signed:
         session = _Session(caps.hmac_key, verifier, report, signed)
-        if kind is Kind.NDJSON:
-            _verify_log(session, chunks(start, file, progress))
-        else:
-            _verify_bundle(session, bundle_events(rejoined(start, file), progress))
+        _verify_events(session, kind.read_events(source, hmac_key=caps.hmac_key, keypair=None))
         session.finish_checks()
     words = [report.detail] if report.detail else []
     if report.forks:
@@ -170,23 +152,21 @@ def _forks_in_words(report: VerifyReport) -> str:
     return f"{feed} is forked: its author signed two different messages for place {sequence}"
 
 
-def _verify_log(session: _Session, data: Iterable[bytes]) -> None:
-    report, summary = session.report, LogSummary()
-    for entry in read_log(data, session.hmac_key):
-        summary.count_entry(entry)
-        if entry.message is not None:
-            session.add_message(entry.message)
-        else:
-            report.invalid += 1
-            place = f"{entry.feed} {entry.sequence or ''}: ".replace(" :", ":") if entry.feed is not None else ""
-            report.note_problem(f"{place}{entry.code}{': ' + entry.detail if entry.detail else ''}")
-    report.status, report.detail = summary.status, summary.detail
+def _verify_entry(session: _Session, entry: LogEntry) -> None:
+    if entry.message is not None:
+        session.add_message(entry.message)
+        return
+    session.report.invalid += 1
+    place = f"{entry.feed} {entry.sequence or ''}: ".replace(" :", ":") if entry.feed is not None else ""
+    session.report.note_problem(f"{place}{entry.code}{': ' + entry.detail if entry.detail else ''}")
 
 
-def _verify_bundle(session: _Session, events: Iterable[Event]) -> None:
+def _verify_events(session: _Session, events: Iterable[SourceEvent]) -> None:
     report = session.report
     for event in events:
-        if isinstance(event, HeaderRead):
+        if isinstance(event, LogEntry):
+            _verify_entry(session, event)
+        elif isinstance(event, HeaderRead):
             report.exporter = str(event.header.exporter)
         elif isinstance(event, MessagesRead):
             try:
@@ -208,7 +188,7 @@ def _verify_bundle(session: _Session, events: Iterable[Event]) -> None:
             report.signature = event.signed
             if event.trailer is not None and event.trailer.signature_ok:
                 report.exporter = str(event.trailer.exporter)
-            if event.status is not Status.OK:
+            if event.status is not Status.OK or event.detail:
                 report.status, report.detail = event.status, event.detail
 
 

@@ -1,0 +1,28 @@
+"""All kinds of sources that import, inspect and verify read; what one begins with tells its kind."""
+
+from __future__ import annotations
+
+from sneaker.errors import NotABundle
+from sneaker.transfer.read_card import CardSource
+from sneaker.transfer.read_encrypted import EncryptedSource
+from sneaker.transfer.read_log import LogSource
+from sneaker.transfer.read_stream import BundleSource
+from sneaker.transfer.sources import SourceKind
+
+__all__ = ["SOURCE_KINDS", "identify_source"]
+
+#: A new kind is one more module, and stands here.
+SOURCE_KINDS: tuple[SourceKind, ...] = (BundleSource(), CardSource(), EncryptedSource(), LogSource())
+
+_PACKED = (b"\x28\xb5\x2f\xfd", b"\x1f\x8b")
+
+
+def identify_source(start: bytes, name: str) -> SourceKind:
+    """Return the kind of what begins with ``start`` (up to 64 KiB); raises NotABundle if it is nothing sneaker reads."""
+    for kind in SOURCE_KINDS:
+        if kind.recognises(start):
+            return kind
+    if not start:
+        raise NotABundle(f"{name} is empty")
+    hint = "unpack it first: zstdcat FILE | sneaker import -" if start.startswith(_PACKED) else None
+    raise NotABundle(f"{name} is not a bundle and not a log of messages", hint=hint)
