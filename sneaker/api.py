@@ -21,8 +21,8 @@ from sneaker.home.home import Home
 from sneaker.home.home import open_home as _open_home
 from sneaker.ingest.reports import ImportReport
 from sneaker.refs import FeedRef
-from sneaker.transfer.export import DEFAULT_VOLUME_BYTES, ExportOptions, ExportReport
 from sneaker.transfer.export import export as _export
+from sneaker.transfer.export_options import DEFAULT_VOLUME_BYTES, ExportOptions, ExportReport
 from sneaker.transfer.import_files import import_sources
 from sneaker.transfer.read_bundle import bundle_messages
 from sneaker.transfer.verify import VerifyReport

@@ -16,7 +16,8 @@ from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import Home, create_home, open_home
 from sneaker.ingest.reports import ImportReport
 from sneaker.keys import Keypair
-from sneaker.transfer.export import ExportOptions, ExportReport, export
+from sneaker.transfer.export import export
+from sneaker.transfer.export_options import ExportOptions, ExportReport
 from sneaker.transfer.import_files import import_sources
 
 FIXTURES = Path(__file__).parent / "data" / "fixtures"

@@ -19,7 +19,7 @@ from sneaker.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
     from sneaker.ingest.reports import ImportReport
-    from sneaker.transfer.export import ExportReport
+    from sneaker.transfer.export_options import ExportReport
 
 __all__ = ["STATUS_WORDS", "print_import"]
 
@@ -90,7 +90,8 @@ def export_(
     The file appears only when it is whole and on the disk. A folder gets a file with a random name. Without --for the bundle
     holds everything; with the card of another machine ('sneaker clock --card FILE' there) it holds what that machine lacks.
     """
-    from sneaker.transfer.export import DEFAULT_VOLUME_BYTES, ExportOptions, export
+    from sneaker.transfer.export import export
+    from sneaker.transfer.export_options import DEFAULT_VOLUME_BYTES, ExportOptions
 
     output = settings.output(json)
     options = ExportOptions(

@@ -12,7 +12,8 @@ from sneaker.planning.others import QUESTIONED_VISITS, UNCONFIRMED_VISITS
 from sneaker.stick.enrolment import enrol, trust
 from sneaker.stick.report import VisitOptions
 from sneaker.stick.visit import visit
-from sneaker.transfer.export import ExportOptions, export
+from sneaker.transfer.export import export
+from sneaker.transfer.export_options import ExportOptions
 from tests.net.machines import Machine, now_ms
 
 NEWS = 5

@@ -20,7 +20,8 @@ from sneaker.feed.message import Head, Message
 from sneaker.ingest.reports import SourceReport
 from sneaker.own_feed.publish import publish
 from sneaker.store.database import WriterLock
-from sneaker.transfer.export import ExportOptions, export
+from sneaker.transfer.export import export
+from sneaker.transfer.export_options import ExportOptions
 from sneaker.transfer.import_files import importing as import_session
 from sneaker.transfer.sources import READ_BYTES
 from tests.command_line import Running, sneaker, start

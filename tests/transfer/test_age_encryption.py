@@ -14,8 +14,14 @@ import pytest
 from sneaker.errors import DecryptionError, UsageError
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
-from sneaker.transfer.age_encryption import decrypting, encrypting, format_identity, format_recipient, parse_recipient
-from sneaker.transfer.export import padded_size
+from sneaker.transfer.age_encryption import (
+    decrypting,
+    encrypting,
+    format_identity,
+    format_recipient,
+    parse_recipient,
+)
+from sneaker.transfer.encrypted_size import padded_size
 from tests.command_line import sneaker
 from tests.homes import fixture_log, home, log_lines, pack, take
 

@@ -22,7 +22,7 @@ from sneaker.bundle.writer import BundleWriter
 from sneaker.limits import MAX_BLOB_BYTES
 from sneaker.own_feed.publish import publish
 from sneaker.refs import BlobRef
-from sneaker.transfer.export import DEFAULT_VOLUME_BYTES
+from sneaker.transfer.export_options import DEFAULT_VOLUME_BYTES
 from tests.bundle.bundles import EXPORTER, add_padding, keypair, make_header, posts, run_of, without_keys
 from tests.homes import NOW_MS, home
 
