@@ -1,4 +1,4 @@
-"""What scripts/bench-lan runs; see there.
+"""What scripts/bench lan runs; see there.
 
 One peer holds a log, the other asks for every feed in it; the time runs from the call of ``connect`` until the last message is
 in the store of the one that lacked it, as its own clock says.  All peers are processes of their own on this machine.  The

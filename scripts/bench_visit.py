@@ -1,4 +1,4 @@
-"""What scripts/bench-visit runs; see there."""
+"""What scripts/bench visit runs; see there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scripts/bench-watch runs; see there."""
+"""What scripts/bench watch runs; see there."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def idle(homes: tuple[Path, Path], seconds: float) -> None:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(prog="scripts/bench-watch", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/bench watch", description=__doc__)
     parser.add_argument("--inserts", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=300, help="how long it is watched doing nothing")
     given = parser.parse_args()

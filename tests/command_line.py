@@ -195,11 +195,9 @@ def start(
             descriptor = stream if isinstance(stream, int) else stream.fileno()
         theirs.append(descriptor)
         ours.append(mine)
-    request = {
-        "arguments": list(arguments),
-        "env": dict(os.environ if env is None else env),
-        "cwd": str(cwd or Path.cwd()),
-    }
+    environment = dict(os.environ if env is None else env)
+    environment.pop("PYTEST_CURRENT_TEST", None)
+    request = {"arguments": list(arguments), "env": environment, "cwd": str(cwd or Path.cwd())}
     answers, answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with answering:
         socket.send_fds(_server(), [json.dumps(request).encode()], [*theirs, answering.fileno()])

@@ -1,7 +1,7 @@
 """Mounting sticks through udisks2, for machines where nothing else does: a hub without a screen.
 
 udisks2 does what a desktop does: it mounts as root on a person's behalf, decides by polkit who may ask, and knows
-which devices people plug in (``HintAuto``).  We never need root.  Without jeepney or udisks2, every call raises
+which devices people plug in (``HintAuto``).  We never need root.  Without udisks2, every call raises
 StickError and says so.
 """
 
@@ -92,12 +92,8 @@ class _Connection:
         self._connection: Any = None
 
     def __enter__(self) -> _Connection:
-        try:
-            from jeepney.io.blocking import open_dbus_connection
-        except ImportError:
-            raise StickError(
-                "mounting needs the Python library jeepney", hint="install it: pip install 'sneaker[desktop]'"
-            ) from None
+        from jeepney.io.blocking import open_dbus_connection
+
         with _bus_errors():
             self._connection = open_dbus_connection(self._bus)
         return self

@@ -6,16 +6,13 @@ misspelt one would otherwise be silently without effect.
 
 from __future__ import annotations
 
-import contextlib
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sneaker.caps import MAIN_NETWORK_KEY, Caps, parse_cap
-from sneaker.errors import CapsError, ConfigError, UsageError
+from sneaker.errors import CapsError, ConfigError
 from sneaker.refs import encode_base64
-from sneaker.sizes import parse_size
 from sneaker.social import NEAR_HOPS
 
 __all__ = [
@@ -132,89 +129,24 @@ def load_config(home: Path) -> Config:
         raise ConfigError(f"{path} cannot be read: it is nested too deeply") from None
     except ValueError as error:  # not UTF-8, not TOML, or a number of thousands of digits
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    network = _section(table, "network", {"key", "hmac_key"}, path)
-    drives = _section(table, "drives", {"filesystems", "mount", "unmount", "power_off"}, path)
-    inbox = _section(table, "inbox", {"folders"}, path)
-    notify = _section(table, "notify", {"desktop", "bell", "hook"}, path)
-    peer = _section(table, "peer", {"listen", "discovery", "hops", "connect"}, path)
-    sticks = _section(table, "sticks", {"stale_days", "min_free", "max_size"}, path)
-    if table:
-        raise ConfigError(f"{path}: there is no setting {next(iter(table))!r}")
+    if not table:
+        return Config()
+    from sneaker.home.config_file import parse_table
+
+    given = parse_table(table, path)
+    drives, sticks = given.drives, given.sticks
     return Config(
-        caps=_caps(network, path),
-        drives=_drives(drives, path),
-        inbox=InboxSettings(tuple(_folder(name, path) for name in _texts(inbox, "inbox", "folders", path))),
-        notify=NotifySettings(
-            desktop=_truth(notify, "notify", "desktop", path, default=True),
-            bell=_truth(notify, "notify", "bell", path, default=False),
-            hook=tuple(_texts(notify, "notify", "hook", path)),
+        caps=_caps(given.network.key, given.network.hmac_key, path),
+        drives=DriveSettings(frozenset(drives.filesystems) or None, drives.mount, drives.unmount, drives.power_off),
+        inbox=InboxSettings(tuple(_folder(name, path) for name in given.inbox.folders)),
+        notify=NotifySettings(given.notify.desktop, given.notify.bell, given.notify.hook),
+        peer=PeerSettings(given.peer.listen, given.peer.discovery, given.peer.hops, given.peer.connect),
+        sticks=StickSettings(
+            DEFAULT_STALE_DAYS if sticks.stale_days is None else sticks.stale_days,
+            DEFAULT_MIN_FREE_BYTES if sticks.min_free is None else sticks.min_free,
+            sticks.max_size,
         ),
-        peer=_peer(peer, path),
-        sticks=_sticks(sticks, path),
     )
-
-
-def _peer(section: dict[str, Any], path: Path) -> PeerSettings:
-    listen, hops = section.get("listen"), section.get("hops", PeerSettings().hops)
-    if listen is not None and not (isinstance(listen, str) and listen):
-        raise ConfigError(f'{path}: peer.listen is not a text such as "192.168.1.2:8008"')
-    if type(hops) is not int or not 0 <= hops <= 10:
-        raise ConfigError(f"{path}: peer.hops is not a small number")
-    return PeerSettings(
-        listen=listen,
-        discovery=_truth(section, "peer", "discovery", path, default=True),
-        hops=hops,
-        connect=tuple(_texts(section, "peer", "connect", path)),
-    )
-
-
-def _sticks(section: dict[str, Any], path: Path) -> StickSettings:
-    default = StickSettings()
-    days = section.get("stale_days", default.stale_days)
-    if type(days) is not int or not 1 <= days <= 36500:
-        raise ConfigError(f"{path}: sticks.stale_days is not a number of days")
-    min_free = _size(section, "sticks", "min_free", path)
-    return StickSettings(
-        stale_days=days,
-        min_free_bytes=default.min_free_bytes if min_free is None else min_free,
-        max_bytes=_size(section, "sticks", "max_size", path),
-    )
-
-
-def _size(section: dict[str, Any], name: str, key: str, path: Path) -> int | None:
-    """Read a size: a number of bytes, or text as options take it; None if it is not set."""
-    value = section.get(key)
-    if value is None:
-        return None
-    if isinstance(value, str):
-        with contextlib.suppress(UsageError):
-            return parse_size(value)
-    elif type(value) is int and value >= 0:
-        return value
-    raise ConfigError(f'{path}: {name}.{key} is not a size such as 500_000 or "500M"')
-
-
-def _drives(section: dict[str, Any], path: Path) -> DriveSettings:
-    return DriveSettings(
-        filesystems=frozenset(_texts(section, "drives", "filesystems", path)) or None,
-        mount=_truth(section, "drives", "mount", path, default=False),
-        unmount=_truth(section, "drives", "unmount", path, default=True),
-        power_off=_truth(section, "drives", "power_off", path, default=False),
-    )
-
-
-def _truth(section: dict[str, Any], name: str, key: str, path: Path, *, default: bool) -> bool:
-    value = section.get(key, default)
-    if not isinstance(value, bool):
-        raise ConfigError(f"{path}: {name}.{key} is neither true nor false")
-    return value
-
-
-def _texts(section: dict[str, Any], name: str, key: str, path: Path) -> list[str]:
-    value = section.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(item, str) and item and "\0" not in item for item in value):
-        raise ConfigError(f'{path}: {name}.{key} is not a list of texts such as ["one", "two"]')
-    return value
 
 
 def _folder(name: str, path: Path) -> Path:
@@ -224,24 +156,13 @@ def _folder(name: str, path: Path) -> Path:
         raise ConfigError(f"{path}: inbox.folders: there is no home folder for {name!r}") from None
 
 
-def _section(table: dict[str, Any], name: str, known: set[str], path: Path) -> dict[str, Any]:
-    section = table.pop(name, {})
-    if not isinstance(section, dict):
-        raise ConfigError(f"{path}: {name} is not a section")
-    unknown = set(section) - known
-    if unknown:
-        setting = f"{name}.{min(unknown)}"
-        raise ConfigError(f"{path}: there is no setting {setting!r}")
-    return section
-
-
-def _caps(network: dict[str, Any], path: Path) -> Caps:
+def _caps(key: str | None, hmac_key: str | None, path: Path) -> Caps:
     try:
-        key = parse_cap(str(network["key"])) if "key" in network else MAIN_NETWORK_KEY
-        hmac_key = parse_cap(str(network["hmac_key"])) if "hmac_key" in network else None
+        return Caps(
+            MAIN_NETWORK_KEY if key is None else parse_cap(key), None if hmac_key is None else parse_cap(hmac_key)
+        )
     except CapsError as error:
         raise ConfigError(f"{path}: network: {error.message}") from None
-    return Caps(key, hmac_key)
 
 
 def format_config(config: Config) -> str:

@@ -10,6 +10,7 @@ import pytest
 # What takes longest of all that is installed with sneaker, and only some commands need.
 HEAVY = [
     "asyncio",
+    "msgspec",
     "pydantic",
     "pyudev",
     "rich.markdown",

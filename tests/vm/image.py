@@ -180,7 +180,7 @@ def build_wheels(folder: Path, source: Path = ROOT) -> Path:
     options = [f"--platform={name}" for name in [*platforms, "manylinux2014_x86_64", "manylinux1_x86_64"]]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
     pip += ["--python-version=3.11", "--implementation=cp", *options, "--dest", str(folder)]
-    _run([*pip, f"{wheel}[desktop]"])
+    _run([*pip, str(wheel)])
     return folder
 
 
@@ -203,7 +203,7 @@ def install(made_of: Base, image: Path, wheels: Path) -> None:
         shutil.copytree(wheels, root / "tmp/wheels")
         _chroot(root, "python3", "-m", "venv", "/opt/sneaker")
         pip = ["/opt/sneaker/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        _chroot(root, *pip, "--no-index", "--find-links=/tmp/wheels", "sneaker[desktop]")
+        _chroot(root, *pip, "--no-index", "--find-links=/tmp/wheels", "sneaker")
         shutil.rmtree(root / "tmp/wheels")
         (root / "usr/local/bin/sneaker").symlink_to("/opt/sneaker/bin/sneaker")
         _chroot(root, "sneaker", "setup", "--root", "/", "--hub", "--power-off")

@@ -1,4 +1,4 @@
-"""What scripts/bench runs; see there."""
+"""What scripts/bench bundle runs; see there."""
 
 from __future__ import annotations
 
