@@ -101,11 +101,7 @@ class ImportSession:
         self.reports.append(report)
         messages, blobs, roomless = self._ingest.counts(), replace(self._blobs.counts), self._blobs.without_room
         try:
-            if indexed is not None:
-                report.kind = Kind.BUNDLE
-                self._bundles.take_seekable(file, report, indexed)
-            else:
-                self._take_file(file, report, seekable=seekable and file.seekable())
+            self._take_file(file, report, seekable=seekable and file.seekable(), indexed=indexed)
         except OSError as error:
             self._ingest.flush()
             raise reading_error(report.path, error) from None
@@ -158,7 +154,9 @@ class ImportSession:
         self._ingest.start_again()
         return True
 
-    def _take_file(self, file: BinaryIO, report: SourceReport, *, seekable: bool) -> None:
+    def _take_file(
+        self, file: BinaryIO, report: SourceReport, *, seekable: bool, indexed: IndexedBundle | None
+    ) -> None:
         start = file.read(READ_BYTES)
         try:
             kind = identify_source(start, report.path)
@@ -169,7 +167,7 @@ class ImportSession:
         report.kind = kind.kind
         self._progress(len(start))
         if seekable and kind.kind is Kind.BUNDLE:
-            if self._bundles.take_seekable(file, report):
+            if self._bundles.take_seekable(file, report, indexed):
                 return
             file.seek(len(start))
         claims = LogClaims(self.statements, self.store, self.home.keypair.public) if self._by_hand else None

@@ -13,7 +13,7 @@ from sneaker.bundle.card import Card, decode_card
 from sneaker.bundle.indexed_file import open_indexed
 from sneaker.errors import SneakerError
 from sneaker.refs import FeedRef
-from sneaker.stick.layout import BUNDLES, CARDS, FOLDER, base32
+from sneaker.stick.layout import BUNDLES, CARDS, FOLDER, base32, card_name
 
 __all__ = ["File", "SimulatedStick", "Violation"]
 
@@ -54,7 +54,7 @@ def _look(path: Path, network_id: bytes) -> File:
     elif path.parent.name == CARDS:
         try:
             card = decode_card(data)
-            if path.name == f"{base32(card.machine)}-{card.counter}.card" and card.network_id == network_id:
+            if path.name == card_name(card.machine, card.counter) and card.network_id == network_id:
                 found = File(digest, len(data), card=card)
         except SneakerError:
             pass
@@ -131,7 +131,7 @@ class SimulatedStick:
         if file.exporter is not None and file.exporter == visitor:
             self._check_covered(name, file, now, best)
             return
-        if visitor is not None and Path(name).name.startswith(f".{base32(visitor)[:16]}-"):
+        if visitor is not None and Path(name).name.startswith(f".{base32(visitor.key)[:16]}-"):
             return  # what an interrupted visit of its own left
         raise Violation(f"{name} was removed, which is {file.exporter or 'nobody'}'s")
 

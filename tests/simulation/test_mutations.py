@@ -65,8 +65,8 @@ def test_claims_about_the_own_feed_are_not_kept(monkeypatch: pytest.MonkeyPatch)
 def test_bundles_are_removed_that_somebody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     def remove(context: VisitContext) -> None:
         if len(context.round.cards) > 1:  # the machine that was here last is taken for all of them
-            cards, confirmed = context.round.cards[-1:], context.round.confirmed[-1:]
-            context.round = replace(context.round, cards=cards, confirmed=confirmed)
+            cards, clocks = context.round.cards[-1:], context.round.clocks[-1:]
+            context.round = replace(context.round, cards=cards, clocks=clocks, confirmed=clocks)
         remove_unneeded(context)
 
     monkeypatch.setattr(visit, "remove_unneeded", remove)
