@@ -62,7 +62,7 @@ def _short(feed: FeedRef) -> str:
 
 
 def _readable(message: Message, opener: Opener) -> str:
-    from sneaker.feed.classic.canonical import format_json
+    from sneaker.feed.classic.javascript_json import format_json
 
     try:
         when = datetime.fromtimestamp(message.timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M")

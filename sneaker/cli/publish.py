@@ -115,7 +115,7 @@ def publish(
     home was adopted, copied or restored and you have not said which message was your last, because that could fork the feed:
     see 'sneaker doctor'.
     """
-    from sneaker.feed.classic.canonical import format_json
+    from sneaker.feed.classic.javascript_json import format_json
     from sneaker.feed.content import find_blobs
     from sneaker.own_feed.attachments import read_attachments
 

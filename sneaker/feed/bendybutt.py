@@ -27,7 +27,7 @@ from sneaker.caps import auth
 from sneaker.errors import InvalidMessage, RefError
 from sneaker.feed.bencode import Bencoded, decode, encode
 from sneaker.feed.bfe import NIL, SIGNATURE, decode_field, encode_field, is_bytes
-from sneaker.feed.classic.canonical import format_json
+from sneaker.feed.classic.javascript_json import format_json
 from sneaker.feed.content import FactsReader
 from sneaker.feed.format import FeedFormat, SignatureCheck
 from sneaker.feed.message import Compact, Content, Message

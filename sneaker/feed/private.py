@@ -16,7 +16,7 @@ from nacl import bindings
 from nacl.exceptions import CryptoError
 
 from sneaker.errors import InvalidMessage, PublishUnsafe
-from sneaker.feed.classic.canonical import format_json, parse_json
+from sneaker.feed.classic.javascript_json import format_json, parse_json
 from sneaker.feed.content import Facts, FactsReader, facts_in, read_facts
 from sneaker.feed.message import Message
 from sneaker.keys import Keypair

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sneaker.errors import KeysError, PublishUnsafe, StickError
-from sneaker.feed.classic.canonical import format_json
+from sneaker.feed.classic.javascript_json import format_json
 from sneaker.home.home import Home
 from sneaker.keys import Keypair, parse_secret
 from sneaker.limits import MAX_SECRET_BYTES

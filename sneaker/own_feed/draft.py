@@ -13,7 +13,8 @@ from decimal import Decimal
 from typing import Any
 
 from sneaker.errors import InvalidMessage, PublishUnsafe, UsageError
-from sneaker.feed.classic.canonical import format_number, parse_json
+from sneaker.feed.classic.javascript_json import parse_json
+from sneaker.feed.classic.javascript_numbers import format_number
 from sneaker.refs import FeedRef
 
 __all__ = ["check_meaning", "parse_draft", "read_text"]

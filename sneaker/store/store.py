@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from sneaker.clock import VectorClock
 from sneaker.errors import InvalidMessage, StoreDamaged
-from sneaker.feed.classic.canonical import parse_json
+from sneaker.feed.classic.javascript_json import parse_json
 from sneaker.feed.content import FactsReader, content_type, read_facts
 from sneaker.feed.formats import format_of
 from sneaker.feed.message import Compact, Head, Message

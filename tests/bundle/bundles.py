@@ -39,8 +39,8 @@ from sneaker.bundle.records import (
 from sneaker.bundle.writer import BundleWriter
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import BundleDamaged
-from sneaker.feed.classic.canonical import format_json
 from sneaker.feed.classic.compact import compact, expand_run
+from sneaker.feed.classic.javascript_json import format_json
 from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.formats import CLASSIC_FORMAT
 from sneaker.feed.message import Message

@@ -17,7 +17,7 @@ from typing import Any
 
 from sneaker.caps import auth
 from sneaker.errors import InvalidMessage
-from sneaker.feed.classic.canonical import format_json, parse_json, utf16_units
+from sneaker.feed.classic.javascript_json import format_json, parse_json, utf16_units
 from sneaker.keys import Keypair
 from sneaker.refs import decode_base64, encode_base64
 

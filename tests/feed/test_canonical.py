@@ -14,14 +14,9 @@ from hypothesis import strategies as st
 
 from sneaker.errors import InvalidMessage
 from sneaker.feed.classic import canonical
-from sneaker.feed.classic.canonical import (
-    canonical_text,
-    format_json,
-    format_number,
-    parse_canonical,
-    parse_json,
-    utf16_units,
-)
+from sneaker.feed.classic.canonical import canonical_text, parse_canonical
+from sneaker.feed.classic.javascript_json import format_json, parse_json, utf16_units
+from sneaker.feed.classic.javascript_numbers import format_number
 from tests.feed.vectors import load
 
 VECTORS = load("canonical-json.json")

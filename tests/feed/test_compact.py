@@ -11,7 +11,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed.classic.canonical import format_json
 from sneaker.feed.classic.compact import (
     AUTHOR_FIRST,
     KIND_BOX,
@@ -23,6 +22,7 @@ from sneaker.feed.classic.compact import (
     expand_run,
     kind_of,
 )
+from sneaker.feed.classic.javascript_json import format_json
 from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.formats import CLASSIC_FORMAT
 from sneaker.feed.message import Compact, Message

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed.classic.canonical import canonical_text, utf16_units
+from sneaker.feed.classic.canonical import canonical_text
 from sneaker.feed.classic.compact import compact, expand, expand_run
+from sneaker.feed.classic.javascript_json import utf16_units
 from sneaker.feed.message import Message
 from sneaker.refs import encode_base64
 from tests.feed.forge import Forged, forge_many

@@ -14,8 +14,9 @@ import zstandard
 from sneaker.cli.log import _readable
 from sneaker.errors import InvalidMessage
 from sneaker.escaping import escaped, escaped_json
-from sneaker.feed.classic.canonical import canonical_text, format_json, parse_canonical, parse_json
+from sneaker.feed.classic.canonical import canonical_text, parse_canonical
 from sneaker.feed.classic.compact import AUTHOR_FIRST, KIND_RAW, compact, expand, expand_run, kind_of
+from sneaker.feed.classic.javascript_json import format_json, parse_json
 from sneaker.feed.classic.quick_parse import quick_message, quick_place
 from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.content import facts_in, read_facts

@@ -15,7 +15,7 @@ import orjson
 from sneaker.clock import VectorClock
 from sneaker.devices.mounts import MountTable, device_mounts, parse_mountinfo
 from sneaker.errors import ClockError, ConfigError, DecryptionError, InvalidMessage, KeysError, RefError, StickError
-from sneaker.feed.classic.canonical import parse_json
+from sneaker.feed.classic.javascript_json import parse_json
 from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.json_stream import JsonObject, looks_like_objects, read_objects
 from sneaker.home.config import Config, format_config, load_config

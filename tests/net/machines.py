@@ -18,7 +18,7 @@ import orjson
 import zstandard
 
 from sneaker.caps import Caps
-from sneaker.feed.classic.canonical import format_json, parse_json, utf16_units
+from sneaker.feed.classic.javascript_json import format_json, parse_json, utf16_units
 from sneaker.feed.classic.message import create_message
 from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.message import Head, Message

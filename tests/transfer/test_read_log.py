@@ -15,7 +15,7 @@ import pytest
 
 from sneaker.caps import MAIN_CAPS
 from sneaker.cli.json_output.import_export import import_json
-from sneaker.feed.classic.canonical import format_json
+from sneaker.feed.classic.javascript_json import format_json
 from sneaker.feed.classic.message import create_message
 from sneaker.feed.message import Head, Message
 from sneaker.feed.private import box

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sneaker.escaping import escaped_json
-from sneaker.feed.classic.canonical import format_json
+from sneaker.feed.classic.javascript_json import format_json
 from sneaker.feed.formats import format_of
 from sneaker.feed.message import Message
 

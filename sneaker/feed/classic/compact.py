@@ -21,7 +21,8 @@ from typing import Any
 import orjson
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed.classic.canonical import format_json, has_suspects, is_foreign, is_suspect, parse_canonical
+from sneaker.feed.classic.canonical import has_suspects, is_foreign, is_suspect, parse_canonical
+from sneaker.feed.classic.javascript_json import format_json
 from sneaker.feed.classic.message import check_content
 from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.message import Compact, Content, Message

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from sneaker.feed.classic.canonical import format_json, parse_json
 from sneaker.feed.classic.compact import KIND_RAW, compact, expand, expand_run
+from sneaker.feed.classic.javascript_json import format_json, parse_json
 from sneaker.feed.classic.message import signed_bytes, signed_text
 from sneaker.feed.classic.validate import parse_message, read_message
 from sneaker.feed.content import FactsReader

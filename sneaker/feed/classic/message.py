@@ -16,7 +16,8 @@ from nacl.exceptions import CryptoError
 
 from sneaker.caps import auth
 from sneaker.errors import FeedError, InvalidMessage, PublishUnsafe
-from sneaker.feed.classic.canonical import format_json, format_number, parse_json, utf16_units
+from sneaker.feed.classic.javascript_json import format_json, parse_json, utf16_units
+from sneaker.feed.classic.javascript_numbers import format_number
 from sneaker.feed.message import Content, Head, Message
 from sneaker.keys import Keypair
 from sneaker.limits import MAX_MESSAGE_UNITS, MAX_SEQUENCE, MAX_TYPE_UNITS, MIN_TYPE_UNITS
