@@ -23,7 +23,6 @@ __all__ = [
     "decode_base64",
     "encode_base64",
     "message_ref_type",
-    "parse_ref",
 ]
 
 #: The format byte of classic feeds, and the formats there are names for, by their byte in binary field encodings; what of
@@ -250,13 +249,3 @@ class BlobRef(Ref):
         if isinstance(text, str) and len(text) <= 1024:
             text = text.partition("?")[0]
         return super().parse(text)
-
-
-def parse_ref(text: str) -> FeedRef | MessageRef | BlobRef:
-    """Read an id of any kind; raises RefError."""
-    for cls in (FeedRef, MessageRef, BlobRef):
-        try:
-            return cls.parse(text)
-        except RefError:
-            continue
-    raise RefError(f"not a feed, message or blob id: {_shown(text)}")

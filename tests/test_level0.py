@@ -14,7 +14,7 @@ from sneaker.errors import CapsError, KeysError, RefError, SneakerError, all_err
 from sneaker.home.secret_file import load_secret, save_secret
 from sneaker.keys import Keypair, format_secret, parse_secret, verify_signature
 from sneaker.limits import MAX_SECRET_BYTES
-from sneaker.refs import BlobRef, FeedRef, MessageRef, decode_base64, encode_base64, parse_ref
+from sneaker.refs import BlobRef, FeedRef, MessageRef, decode_base64, encode_base64
 
 FEED = FeedRef.classic(bytes(range(32)))
 
@@ -24,8 +24,7 @@ def test_refs_print_and_parse_both_ways() -> None:
         ref = cls(os.urandom(32)) if cls is not FeedRef else FeedRef.classic(os.urandom(32))
         assert cls.parse(str(ref)) == ref
         assert cls.parse(ref.uri) == ref
-        assert type(parse_ref(str(ref))) is cls
-        assert type(parse_ref(ref.uri)) is cls
+        assert type(cls.parse(ref.uri)) is cls
 
 
 def test_uri_keeps_padding_and_uses_url_safe_letters() -> None:

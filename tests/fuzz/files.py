@@ -22,7 +22,7 @@ from sneaker.home.config import Config, format_config, load_config
 from sneaker.home.copy_detection import read_note
 from sneaker.home.secret_file import load_secret
 from sneaker.keys import Keypair, format_secret
-from sneaker.refs import FeedRef, Ref, parse_ref
+from sneaker.refs import BlobRef, FeedRef, MessageRef, Ref
 from sneaker.stick.marker import Marker, format_marker, parse_marker
 from sneaker.transfer.age_encryption import decrypting, encrypting
 from sneaker.transfer.read_log import LogSummary, read_log
@@ -156,10 +156,11 @@ def check_clock(data: bytes) -> None:
 
 def check_ref(data: bytes) -> None:
     """An id is none, or comes back in both spellings."""
-    ref = raised(RefError, parse_ref, data.decode("utf-8", "replace"))
-    if isinstance(ref, Ref):
-        assert parse_ref(str(ref)) == ref
-        assert parse_ref(ref.uri) == ref
+    for kind in (FeedRef, MessageRef, BlobRef):
+        ref = raised(RefError, kind.parse, data.decode("utf-8", "replace"))
+        if isinstance(ref, Ref):
+            assert kind.parse(str(ref)) == ref
+            assert kind.parse(ref.uri) == ref
 
 
 # ---------------------------------------------------------------------------------------------------- what is carried

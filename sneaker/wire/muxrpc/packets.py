@@ -83,11 +83,6 @@ class PacketReader(Reader["Packet | Goodbye"]):
         self._max_body = max_body
         self._ended = False
 
-    @property
-    def between_packets(self) -> bool:
-        """Whether no half-read packet waits in the buffer."""
-        return not self._buffer
-
     def _read(self) -> Packet | Goodbye | NeedData:
         buffer = self._buffer
         if self._ended or len(buffer) < _HEADER.size:
