@@ -20,7 +20,7 @@ __all__ = [
     "DEFAULT_MIN_FREE_BYTES",
     "DEFAULT_STALE_DAYS",
     "Config",
-    "DriveSettings",
+    "DeviceSettings",
     "InboxSettings",
     "NotifySettings",
     "PeerSettings",
@@ -42,8 +42,8 @@ _MAX_CONFIG_LINE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class DriveSettings:
-    """Section ``drives``: which drives 'watch' looks at, and what it has udisks2 do."""
+class DeviceSettings:
+    """Section ``drives``: which devices 'watch' looks at, and what it has udisks2 do."""
 
     #: Types of file systems that may be sticks; None for the usual ones.
     filesystems: frozenset[str] | None = None
@@ -100,7 +100,7 @@ class Config:
     """The settings of one home; guide/settings.md says what each means."""
 
     caps: Caps = field(default_factory=Caps)
-    drives: DriveSettings = field(default_factory=DriveSettings)
+    drives: DeviceSettings = field(default_factory=DeviceSettings)
     inbox: InboxSettings = field(default_factory=InboxSettings)
     notify: NotifySettings = field(default_factory=NotifySettings)
     peer: PeerSettings = field(default_factory=PeerSettings)
@@ -137,7 +137,7 @@ def load_config(home: Path) -> Config:
     drives, sticks = given.drives, given.sticks
     return Config(
         caps=_caps(given.network.key, given.network.hmac_key, path),
-        drives=DriveSettings(frozenset(drives.filesystems) or None, drives.mount, drives.unmount, drives.power_off),
+        drives=DeviceSettings(frozenset(drives.filesystems) or None, drives.mount, drives.unmount, drives.power_off),
         inbox=InboxSettings(tuple(_folder(name, path) for name in given.inbox.folders)),
         notify=NotifySettings(given.notify.desktop, given.notify.bell, given.notify.hook),
         peer=PeerSettings(given.peer.listen, given.peer.discovery, given.peer.hops, given.peer.connect),

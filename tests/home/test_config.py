@@ -10,7 +10,7 @@ from sneaker.errors import ConfigError
 from sneaker.home.config import (
     CONFIG_NAME,
     Config,
-    DriveSettings,
+    DeviceSettings,
     NotifySettings,
     PeerSettings,
     StickSettings,
@@ -73,7 +73,7 @@ def test_settings_of_all_kinds(tmp_path: Path) -> None:
         '[peer]\nlisten = "[::1]:8008"\nhops = 3\n[sticks]\nmin_free = "1M"\nmax_size = 5000\n'
     )
     config = load_config(tmp_path)
-    assert config.drives == DriveSettings(frozenset({"vfat"}), mount=True)
+    assert config.drives == DeviceSettings(frozenset({"vfat"}), mount=True)
     assert config.inbox.folders == (Path("/in"),)
     assert config.notify == NotifySettings(hook=("a", "b"))
     assert config.peer == PeerSettings("[::1]:8008", hops=3)
