@@ -64,7 +64,7 @@ def decode_legacy(data: bytes) -> Beacon:
 
 
 def encode_normal(addresses: tuple[Address, ...], network_key: bytes, keypair: Keypair) -> bytes:
-    """Return the sealed and signed packet, the same bytes every time for the same addresses.
+    """Return the encrypted and signed packet, the same bytes every time for the same addresses.
 
     Raises LocalProtocolError if it does not fit one datagram.
     """
@@ -77,7 +77,7 @@ def encode_normal(addresses: tuple[Address, ...], network_key: bytes, keypair: K
 
 
 def decode_normal(data: bytes, network_key: bytes) -> Beacon:
-    """Read a sealed packet; raises RemoteProtocolError if it is none, or from another network.
+    """Read an encrypted packet; raises RemoteProtocolError if it is none, or from another network.
 
     A wrong signature gives a Beacon that is not verified, as with ssb-lan: no worse than a legacy packet.
     """

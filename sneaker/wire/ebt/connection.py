@@ -252,7 +252,7 @@ class EbtConnection:
     @property
     def is_behind(self) -> bool:
         """Whether the peer has announced something that we want and do not have."""
-        return self._overdue.any(self._is_missing)
+        return self._overdue.any_missing(self._is_missing)
 
     def unplaced(self) -> dict[FeedRef, int]:
         """Return the feeds of which the peer sent messages without those before them, and the furthest one of each."""
@@ -266,7 +266,7 @@ class EbtConnection:
         """
         if not self._is_alive:
             return None
-        feed = self._overdue.next(
+        feed = self._overdue.next_overdue(
             now,
             heard_at=self._heard_at,
             first=self._shared.me,
@@ -278,9 +278,9 @@ class EbtConnection:
         return feed
 
     def fetch_ended(self, feed: FeedRef, now: float, *, error: bool = False, refused: bool = False) -> None:
-        """Hear that a fetch is over, and what it gave is committed; see ``OverdueFeeds.ended`` for the rest."""
+        """Hear that a fetch is over, and what it gave is committed; see ``OverdueFeeds.fetch_ended`` for the rest."""
         moved = self._shared.sequence(feed) > self._shared.fetching.pop(feed)
-        self._overdue.ended(feed, now, moved=moved, error=error, refused=refused)
+        self._overdue.fetch_ended(feed, now, moved=moved, error=error, refused=refused)
         state = self._feeds.get(feed)
         if moved and self._is_alive and state is not None and not state.denied:
             self._note(feed, state, state.receive)  # that it need not send it any more

@@ -59,7 +59,7 @@ class OverdueFeeds:
         """The peer has more of a feed than we do."""
         self._announced.setdefault(feed, now)
 
-    def any(self, is_missing: Callable[[FeedRef], bool]) -> bool:
+    def any_missing(self, is_missing: Callable[[FeedRef], bool]) -> bool:
         """Whether something announced is still missing; forgets what is not."""
         over = []
         for feed in self._announced:
@@ -69,7 +69,7 @@ class OverdueFeeds:
         self._forget(over)
         return bool(self._announced)
 
-    def next(
+    def next_overdue(
         self,
         now: float,
         *,
@@ -78,7 +78,7 @@ class OverdueFeeds:
         is_missing: Callable[[FeedRef], bool],
         moved_at: Callable[[FeedRef], float | None],
     ) -> FeedRef | None:
-        """Return a feed to ask for now, or None; ``ended`` has to be called for it.
+        """Return a feed to ask for now, or None; ``fetch_ended`` has to be called for it.
 
         ``heard_at``: when the peer last sent a message by EBT; ``first`` goes before all others; ``is_missing`` says
         whether the peer still has more of a feed, ``moved_at`` when something of it last came from anybody, None for a
@@ -113,7 +113,9 @@ class OverdueFeeds:
         for feed in feeds:
             del self._announced[feed]
 
-    def ended(self, feed: FeedRef, now: float, *, moved: bool, error: bool = False, refused: bool = False) -> None:
+    def fetch_ended(
+        self, feed: FeedRef, now: float, *, moved: bool, error: bool = False, refused: bool = False
+    ) -> None:
         """The call for a feed is over, and what it gave is committed.
 
         ``moved``: we have more of it now; ``error``: the peer ended it with one; ``refused``: it does not serve such calls.
