@@ -72,6 +72,8 @@ class _Attendance:
     unfinished: bool = False
     #: Visited, and waiting for what else is on the same stick.
     visited: bool = False
+    #: Visited, and unmounted if that was ours to do.
+    released: bool = False
     told_removed: bool = False
 
 
@@ -303,7 +305,10 @@ class Watcher:
         released = False
         if device.medium in self._mounted_here:
             attendance.told_removed = True  # for what the mount table says meanwhile
-            released = await self._release(device, switch_off=not self._beside(device, visited=True))
+            # One after the other: of two that are released at once, each would leave it to the other to switch off.
+            async with self._locks.setdefault(("release", device.sequence), asyncio.Lock()):
+                released = await self._release(device, switch_off=not self._beside(device, visited=True))
+                attendance.released = True
             attendance.told_removed = released
         self.tell(VisitDone(device, summary, seconds, released))
 
@@ -313,7 +318,7 @@ class Watcher:
         if sequence == 0:
             return False  # this kernel does not say what is on one stick
         attended = (found for found in self._attended.values() if found.task is not None and not found.task.done())
-        busy = {found.device.medium for found in attended if visited or not found.visited}
+        busy = {found.device.medium for found in attended if not (found.released if visited else found.visited)}
         busy |= {medium for medium, task in self._offered.items() if task is not None and not task.done()}
         return any(found[0] != number and found[1] == sequence for found in busy)
 

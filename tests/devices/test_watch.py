@@ -366,6 +366,8 @@ class FakeMounter:
     where: dict[int, Path]
     fail: int = 0
     stays_on: bool = False
+    #: How long unmounting takes: until all is written.
+    release_s: float = 0.0
     mounted: list[int] = field(default_factory=list)
     repaired: list[int] = field(default_factory=list)
     released: list[tuple[int, bool]] = field(default_factory=list)
@@ -384,6 +386,7 @@ class FakeMounter:
         return True
 
     def release(self, device: MountedDevice, switch_off: bool) -> bool:
+        time.sleep(self.release_s)
         self.released.append((device.number, switch_off))
         self.devices.there.remove(device)
         self.devices.lying.append(make_device(device.number, device.sequence))
@@ -428,7 +431,8 @@ def test_what_nothing_mounts_is_mounted_visited_and_released_once(tmp_path: Path
     asyncio.run(scenario())
 
 
-def test_a_stick_with_several_partitions_is_done_when_all_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("release_s", [0.0, 0.3])
+def test_a_stick_with_several_partitions_is_done_when_all_are(tmp_path: Path, release_s: float) -> None:
     """Nobody is told to pull it out, and it is not switched off, while another part of it is being synced."""
     second_may_go = threading.Event()
     (tmp_path / "photos").mkdir()
@@ -443,7 +447,9 @@ def test_a_stick_with_several_partitions_is_done_when_all_are(tmp_path: Path) ->
     async def scenario() -> None:
         told, devices = Told(), FakeDevices()
         mounter = FakeMounter(
-            devices, {1: stick(tmp_path, "first"), 2: stick(tmp_path, "second"), 3: tmp_path / "photos"}
+            devices,
+            {1: stick(tmp_path, "first"), 2: stick(tmp_path, "second"), 3: tmp_path / "photos"},
+            release_s=release_s,
         )
         async with Running(Watcher(visitor, devices, told, mounter, settings=QUICK)) as watcher:
             devices.lying += [make_device(number, sequence=7) for number in (1, 2, 3)]
