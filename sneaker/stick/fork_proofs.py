@@ -51,7 +51,7 @@ class ForkProof:
     @property
     def bundle_id(self) -> bytes:
         """The id of the bundle that holds it, whoever packs it."""
-        named = b"sneaker witness\0" + self.feed + self.sequence.to_bytes(4, "little") + self.key
+        named = b"sneaker fork proof\0" + self.feed.key + self.sequence.to_bytes(4, "little") + self.key
         return hashlib.blake2b(named, digest_size=16).digest()
 
 

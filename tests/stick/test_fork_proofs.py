@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +10,22 @@ from pathlib import Path
 import pytest
 
 from sneaker.bundle.indexed_file import open_indexed
-from sneaker.stick.fork_proofs import find_fork_proofs, first_forked
+from sneaker.feed.message import Compact
+from sneaker.refs import FeedRef, MessageRef
+from sneaker.stick.fork_proofs import ForkProof, find_fork_proofs, first_forked
 from sneaker.stick.layout import base32
 from sneaker.store.check import check
 from tests.homes import pack, take
 from tests.sticks import Machine, bundles, names, snapshot
 
 DAY_MS = 24 * 60 * 60 * 1000
+
+
+def test_the_id_of_a_proof_is_that_of_the_specification() -> None:
+    feed, key = bytes(range(32)), bytes(range(32, 64))
+    proof = ForkProof(FeedRef.classic(feed), 4, MessageRef(key), None, Compact(0, 0, b"", b""), 0)
+    named = b"sneaker fork proof\0" + feed + b"\4\0\0\0" + key
+    assert proof.bundle_id == hashlib.blake2b(named, digest_size=16).digest()
 
 
 class Valley:
