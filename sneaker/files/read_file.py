@@ -39,7 +39,7 @@ def open_for_reading(path: Path, name: str | None = None) -> BinaryIO:
     except OSError as error:
         raise reading_error(shown, error) from None
     mode = os.fstat(descriptor).st_mode
-    if stat.S_ISFIFO(mode) and str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/")):
+    if stat.S_ISFIFO(mode) and _is_from_a_shell(path):
         os.set_blocking(descriptor, True)
     elif not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -47,3 +47,9 @@ def open_for_reading(path: Path, name: str | None = None) -> BinaryIO:
         hint = "use 'sneaker import -' to read a pipe" if stat.S_ISFIFO(mode) else None
         raise SourceError(f"cannot read {shown}: it is {kind}, not a file", hint=hint)
     return os.fdopen(descriptor, "rb", buffering=0 if stat.S_ISFIFO(mode) else -1)
+
+
+def _is_from_a_shell(path: Path) -> bool:
+    if ".." in path.parts:  # then it leads elsewhere
+        return False
+    return path == Path("/dev/stdin") or any(path.is_relative_to(folder) for folder in ("/dev/fd", "/proc"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,3 +100,10 @@ def test_a_new_kind_is_read_by_all(alice: Path, tmp_path: Path, monkeypatch: pyt
     assert found.messages == 1
     with home(tmp_path / "carol") as carol:
         assert take(carol, tmp_path / "turned").ingested.accepted == 1
+
+
+def test_a_named_pipe_is_not_waited_for_by_whatever_way_it_is_named(alice: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in (tmp_path / "pipe", f"/proc/self/../..{tmp_path}/pipe"):
+        done = sneaker("import", name, at=alice, ok=False, timeout=20)
+        assert "is a named pipe" in done.err
