@@ -28,7 +28,7 @@ from typing import Any
 
 from sneaker.bugs import what_went_wrong
 from sneaker.devices.mounts import NETWORK_FILESYSTEMS, MountTable, mount_of
-from sneaker.devices.watch import run_in_thread
+from sneaker.devices.run_in_thread import run_in_thread
 from sneaker.errors import StickError, StoreError
 
 __all__ = [

@@ -9,11 +9,9 @@ The ``Visitor`` knows what a visit is and which devices are enrolled; ``tell`` k
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from sneaker.bugs import what_went_wrong
 from sneaker.devices.device import Devices, MediumKey, MountedDevice
@@ -31,12 +29,11 @@ from sneaker.devices.events import (
     WatchEvent,
 )
 from sneaker.devices.mounts import MountWatch
+from sneaker.devices.run_in_thread import run_in_thread
 from sneaker.devices.udev import BlockDevice, UdevWatch
 from sneaker.errors import SneakerError, StickError, StoreLocked
 
-__all__ = ["WatchSettings", "Watcher", "run_in_thread"]
-
-Result = TypeVar("Result")
+__all__ = ["WatchSettings", "Watcher"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,34 +72,6 @@ class _Attendance:
     #: Visited, and unmounted if that was ours to do.
     released: bool = False
     told_removed: bool = False
-
-
-async def run_in_thread(function: Callable[[], Result]) -> Result:
-    """Run ``function`` in a daemon thread: a device that hangs in the kernel must not keep the program from ending."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Result] = loop.create_future()
-
-    def settle(result: Result | None, error: BaseException | None) -> None:
-        if not future.done():
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)  # type: ignore[arg-type]
-
-    def work() -> None:
-        result: Result | None = None
-        error: BaseException | None = None
-        try:
-            result = function()
-        except BaseException as caught:
-            error = caught
-        try:
-            loop.call_soon_threadsafe(settle, result, error)
-        except RuntimeError:
-            pass  # the loop has ended meanwhile; nobody waits for this any more
-
-    threading.Thread(target=work, name="sneaker-device", daemon=True).start()
-    return await future
 
 
 @dataclass(slots=True)
