@@ -109,10 +109,10 @@ class World:
         for machine in range(2, (machines or self.options.machines) + 1):
             pair = keypair(machine)
             folder = stick / "SNEAKER" / "cards"
-            for old in folder.glob(f"{base32(pair.public)}-*.card"):
+            for old in folder.glob(f"{base32(pair.public.key)}-*.card"):
                 old.unlink()
             card = Card(pair.public, MAIN_CAPS.network_id, counter, counter, clock)
-            (folder / f"{base32(pair.public)}-{counter}.card").write_bytes(encode_card(card, pair))
+            (folder / f"{base32(pair.public.key)}-{counter}.card").write_bytes(encode_card(card, pair))
 
     def bring_new(self, stick: Path, machine: int, count: int) -> dict[FeedRef, int]:
         """Let a machine publish, and leave that and its card on the stick; return its clock."""
