@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -203,17 +205,16 @@ def test_an_export_keeps_nothing_off_and_lasts_until_the_next_word() -> None:
         assert ClockSource.EXPORT not in memory.known
 
 
+Word = tuple[Callable[[Memory, dict[FeedRef, int]], None], dict[FeedRef, int]]
 CLOCKS = st.dictionaries(st.sampled_from([A, B]), st.integers(0, 12))
 WORDS = st.lists(st.tuples(st.sampled_from([Memory.card, Memory.notes, Memory.bundle, Memory.export]), CLOCKS))
 
 
 @given(WORDS, CLOCKS)
-def test_whatever_was_said_a_live_word_counts_at_once(
-    words: list[tuple[object, dict[FeedRef, int]]], clock: dict[FeedRef, int]
-) -> None:
+def test_whatever_was_said_a_live_word_counts_at_once(words: list[Word], clock: dict[FeedRef, int]) -> None:
     memory = Memory()
     for word, said in words:
-        word(memory, said)  # type: ignore[operator]
+        word(memory, said)
     memory.notes(clock)
     counted = counted_on(memory.known)
     assert all(counted.get(feed, 0) == sequence for feed, sequence in clock.items())
@@ -221,18 +222,18 @@ def test_whatever_was_said_a_live_word_counts_at_once(
 
 @given(WORDS, CLOCKS, st.lists(CLOCKS.map(lambda said: (Memory.bundle, said)), max_size=3))
 def test_whatever_was_said_a_card_counts_after_some_visits(
-    words: list[tuple[object, dict[FeedRef, int]]],
+    words: list[Word],
     clock: dict[FeedRef, int],
-    later: list[tuple[object, dict[FeedRef, int]]],
+    later: list[Word],
 ) -> None:
     """Nobody starves: the last card is what counts, however much the machine said before, or others bring again."""
     memory = Memory()
     for word, said in words:
-        word(memory, said)  # type: ignore[operator]
+        word(memory, said)
     memory.card(clock)
     for word, said in [*words, *later]:
         if word is Memory.bundle:
-            word(memory, said)  # type: ignore[operator]
+            word(memory, said)
     for _ in range(QUESTIONED_VISITS):
         memory.visit()
     counted = memory.visit()
