@@ -121,9 +121,7 @@ class BendyButtFormat(FeedFormat):
 
     def compact(self, message: Message) -> Compact:
         """Return the content section with the timestamp and the signature; all else follows from the place in the feed."""
-        start = _payload_start(message.author, message.sequence, message.previous, message.timestamp)
-        section = message.text[1 + len(start) : -_SIGNATURE_BYTES - 1]
-        return Compact(0, message.timestamp, message.signature, section)
+        return Compact(0, message.timestamp, message.signature, _section(message))
 
     def expand(self, author: FeedRef, sequence: int, previous: MessageRef | None, compact: Compact) -> Message:
         """Put a message together again."""
@@ -270,6 +268,12 @@ def _payload_start(author: FeedRef, sequence: int, previous: MessageRef | None, 
     return b"l34:%b%bi%de%bi%de" % (_AUTHOR, author.key, sequence, before, timestamp)
 
 
+def _section(message: Message) -> bytes:
+    """Return the bytes of a message's content section."""
+    start = _payload_start(message.author, message.sequence, message.previous, message.timestamp)
+    return message.text[1 + len(start) : -_SIGNATURE_BYTES - 1]
+
+
 def _signed(data: bytes, hmac_key: bytes | None) -> bytes:
     return data if hmac_key is None else auth(data, hmac_key)
 
@@ -284,7 +288,7 @@ def _is_content_signed(message: Message, hmac_key: bytes | None) -> bool:
         key = FeedRef.parse(subfeed).key
     except RefError:
         return True
-    section = BendyButtFormat().compact(message).content
+    section = _section(message)
     # In the section the content stands between "l" and the signature's field, "e" behind it.
     content_bytes, signature = section[1:-_SIGNATURE_BYTES], section[-65:-1]
     return verify_signature(key, signature, _signed(_CONTENT_CONTEXT + content_bytes, hmac_key))
