@@ -173,3 +173,11 @@ def test_one_module_for_one_library(library: str, module: str) -> None:
         if library in {n.split(".")[0] for n in imports(path)}
     ]
     assert users == [module]
+
+
+@pytest.mark.parametrize("name", [name for name in INSIDE if name != "sneaker.cli"])
+def test_what_holds_for_the_whole_process_is_set_at_its_start(name: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            called = f"{node.value.id}.{node.attr}"
+            assert called not in ("gc.freeze", "gc.unfreeze", "gc.set_threshold", "gc.disable", "sys.setswitchinterval")
