@@ -149,7 +149,7 @@ def memory_of_many(log: Path, clock: dict[str, int], clients: int) -> tuple[floa
         others = [Machine(Path(name) / f"client-{number}") for number in range(clients)]
         for other in others:
             other.follow_all(clock)
-        running = stack.enter_context(machine.peer())
+        running = stack.enter_context(machine.peer(prefix=["env"]))
         before = highest = running.memory()
         started = time.perf_counter()
         processes = [

@@ -27,6 +27,7 @@ from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.own_feed.publish import contact_content, publish
 from sneaker.refs import FeedRef, encode_base64
+from tests.command_line import Running, sneaker, start
 from tests.json_messages import add_json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -196,14 +197,17 @@ class Machine:
         with self.home() as home:
             return str(home.blobs.add_blob(data)[0])
 
+    def arguments(self, *arguments: str) -> list[str]:
+        return ["--home", str(self.path), *arguments]
+
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "sneaker", "--home", str(self.path), *arguments]
+        """The command line for a process that starts Python anew: in a network namespace."""
+        return [sys.executable, "-m", "sneaker", *self.arguments(*arguments)]
 
     def run(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return subprocess.run(
-            self.command(*arguments), capture_output=True, text=True, timeout=timeout_s, check=False, env=_environment()
-        )
+        done = sneaker(*self.arguments(*arguments), ok=False, timeout=timeout_s, env=_environment())
+        return subprocess.CompletedProcess(arguments, done.code, done.out, done.err)
 
     def connect(self, address: str, *arguments: str, timeout_s: float = 60.0) -> dict[str, Any]:
         """Run ``connect`` to its end and return its report."""
@@ -212,7 +216,8 @@ class Machine:
         return orjson.loads(done.stdout)
 
     def peer(self, *arguments: str, listen: str = "127.0.0.1:0", prefix: Iterable[str] = ()) -> RunningPeer:
-        return RunningPeer([*prefix, *self.command("peer", "--listen", listen, *(arguments or ("--no-discovery",)))])
+        options = ("peer", "--listen", listen, *(arguments or ("--no-discovery",)))
+        return RunningPeer(self.arguments(*options), [*prefix, *self.command(*options)] if prefix else None)
 
 
 def _environment() -> dict[str, str]:
@@ -220,21 +225,28 @@ def _environment() -> dict[str, str]:
 
 
 class RunningPeer:
-    """``sneaker peer`` (or another command) as a process; a context manager."""
+    """``sneaker peer`` (or another command) as a process; a context manager.
 
-    def __init__(self, command: list[str]) -> None:
+    With ``command`` that is what is started; else a process that has everything imported forks.
+    """
+
+    def __init__(self, arguments: list[str], command: list[str] | None = None) -> None:
+        self._arguments = arguments
         self._command = command
         self.address = ""
         self.errors: list[str] = []
 
     def __enter__(self) -> RunningPeer:
-        self.process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment()
-        )
+        pipe, environment = subprocess.PIPE, _environment()
+        self.process: Running | subprocess.Popen[bytes]
+        if self._command is None:
+            self.process = start(self._arguments, stdout=pipe, stderr=pipe, env=environment)
+        else:
+            self.process = subprocess.Popen(self._command, stdout=pipe, stderr=pipe, env=environment)
         assert self.process.stdout is not None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.address = self.process.stdout.readline().strip()
+        self.address = self.process.stdout.readline().decode().strip()
         if not self.address:
             self.process.wait(10)
             self._reader.join(5)
@@ -244,7 +256,7 @@ class RunningPeer:
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        self.errors.extend(self.process.stderr)
+        self.errors.extend(line.decode() for line in self.process.stderr)
 
     def memory(self) -> int:
         """Resident bytes."""
@@ -267,7 +279,7 @@ class RunningPeer:
             self._reader.join(5)
             self._close()
         if kind is not None:
-            print(f"{' '.join(self._command)} ended with {code}:", *self.errors, sep="\n")
+            print(f"{' '.join(self._arguments)} ended with {code}:", *self.errors, sep="\n")
         elif code != -9:
             assert code == 0, f"{code}: " + "".join(self.errors)
             assert "Traceback" not in "".join(self.errors), "".join(self.errors)
