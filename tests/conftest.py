@@ -7,11 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from tests import tools
+from tests import tools, tries
 
 pytest_plugins = ["tests.filesystems"]
 
 REQUIRE_ALL = os.environ.get("SNEAKER_REQUIRE") == "all"
+#: How hard Hypothesis tries: SNEAKER_TRIES is "quick" or "thorough".
+TRIES = os.environ.get("SNEAKER_TRIES") or ("thorough" if REQUIRE_ALL else "quick")
+tries.choose_profile(TRIES)
+#: What a test that says nothing of it may take, in seconds, if Hypothesis tries hard.
+THOROUGH_TIMEOUT_S = 60
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if TRIES == "thorough" and config.getoption("timeout", None) is None:
+        config.option.timeout = THOROUGH_TIMEOUT_S
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +33,7 @@ def pytest_report_header() -> list[str]:
     lines = ["what can run here:"]
     for name, reason in tools.reasons().items():
         lines.append(f"  {name:<6} {'yes' if reason is None else 'no: ' + reason}")
+    lines.append(f"Hypothesis tries: {TRIES} (SNEAKER_TRIES)")
     if REQUIRE_ALL:
         lines.append("  SNEAKER_REQUIRE=all: a test that cannot run for want of a tool fails")
     return lines

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.errors import SneakerError
+from tests.tries import tries
 
 __all__ = ["Failed", "check_reader", "read_all"]
 
@@ -101,7 +102,7 @@ def check_reader(
     if len(data) <= 20_000:
         assert merge(read_all(make(), [data[at : at + 1] for at in range(len(data))], end=end)) == wanted
 
-    @settings(max_examples=examples, deadline=None, database=None)
+    @tries(examples, database=None)
     @given(st.lists(st.integers(0, max(len(data), 1)), max_size=8))
     def cut_anywhere(places: list[int]) -> None:
         assert merge(read_all(make(), cut(data, places), end=end)) == wanted

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker import clock as clock_module
@@ -11,6 +11,7 @@ from sneaker.clock import VectorClock
 from sneaker.errors import ClockError
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef
+from tests.tries import tries
 
 A, B, C = (FeedRef.classic(bytes([number]) * 32) for number in (1, 2, 3))
 CLOCKS = st.dictionaries(
@@ -37,7 +38,7 @@ def test_covers() -> None:
     assert not VectorClock().covers(VectorClock({B: 1}))
 
 
-@settings(max_examples=300)
+@tries(300)
 @given(CLOCKS, CLOCKS)
 def test_laws(one: VectorClock, two: VectorClock) -> None:
     before = dict(one), dict(two)
@@ -52,7 +53,7 @@ def test_laws(one: VectorClock, two: VectorClock) -> None:
     assert (one, two) == before, "a clock is a value"
 
 
-@settings(max_examples=300)
+@tries(300)
 @given(CLOCKS)
 def test_round_trip(clock: VectorClock) -> None:
     text = json.dumps(clock.as_json())
@@ -113,7 +114,7 @@ def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
         VectorClock.parse(" " * 11)
 
 
-@settings(max_examples=500)
+@tries(500)
 @given(st.one_of(st.binary(max_size=80), st.text(max_size=80)))
 def test_anything_gives_a_clock_or_our_error(text: bytes | str) -> None:
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.bundle.card import CARD_MAGIC, MAX_CARD_BYTES, Card, decode_card, encode_card
@@ -15,6 +15,7 @@ from sneaker.keys import Keypair
 from sneaker.limits import MAX_CLOCK_FEEDS, MAX_SEQUENCE
 from sneaker.refs import BlobRef, FeedRef, MessageRef
 from tests.bundle.bundles import keypair
+from tests.tries import tries
 
 ADA = keypair("ada")
 keys = st.binary(min_size=32, max_size=32)
@@ -46,7 +47,7 @@ CARD = Card(
 SMALL = encode_card(CARD, ADA)
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(
     st.dictionaries(keys.map(FeedRef.classic), st.integers(0, MAX_SEQUENCE), max_size=9),
     st.frozensets(keys.map(BlobRef), max_size=5),

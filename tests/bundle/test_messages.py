@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sneaker.bundle.compression import compress, decompress
@@ -28,6 +28,7 @@ from sneaker.feed.run import Run
 from sneaker.limits import MAX_MESSAGE_BYTES, MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 from tests.bundle.bundles import keypair, make_feed, make_message, posts, run_of, without_keys
+from tests.tries import tries
 
 SAFE = 2**53 - 1
 timestamps = st.one_of(
@@ -74,7 +75,7 @@ def runs(draw: st.DrawFn) -> list[Run]:
     return made
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@tries(200)
 @given(runs(), st.sampled_from([1, 3, 12]))
 def test_round_trip(given_runs: list[Run], level: int) -> None:
     assert decode_messages(encode_messages(given_runs, level)) == without_keys(given_runs)
@@ -92,7 +93,7 @@ def joined(pieces: Iterable[Run]) -> list[Run]:
     return whole
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@tries(100)
 @given(runs(), st.integers(1, 400))
 @example(
     [Run(FeedRef.classic(bytes(32)), n, MessageRef(bytes(32)), [Compact(0, 0, bytes(64), b"")]) for n in (1, 2)], 1

@@ -10,7 +10,7 @@ import tracemalloc
 import zlib
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sneaker.bundle import reader as reader_module
@@ -68,6 +68,7 @@ from tests.bundle.bundles import (
     with_bytes_between,
 )
 from tests.readers import check_reader
+from tests.tries import tries
 
 SMALL = make_bundle(small_parts())
 WHOLE = read_bundle(SMALL)
@@ -206,7 +207,7 @@ def test_lost_blobs_are_named() -> None:
     assert end.detail == "1 blobs are damaged"
 
 
-@settings(max_examples=150, deadline=None)
+@tries(150)
 @given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(1, 400), st.booleans()), min_size=1, max_size=4))
 @example([(1612, 1, False), (1612, 1, True)])  # the second one heals the first
 def test_random_wounds(wounds: list[tuple[int, int, bool]]) -> None:

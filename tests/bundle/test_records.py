@@ -7,7 +7,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.bundle.compression import compress
@@ -39,6 +39,7 @@ from sneaker.errors import BundleDamaged, BundleUnsupported
 from sneaker.limits import MAX_BLOB_BYTES, MAX_CLOCK_FEEDS, MAX_SEQUENCE
 from sneaker.refs import BlobRef, FeedRef, MessageRef
 from tests.bundle.bundles import EXPORTER, add_padding, keypair, make_header, posts, run_of
+from tests.tries import tries
 
 keys = st.binary(min_size=32, max_size=32)
 clocks = st.dictionaries(keys.map(FeedRef.classic), st.integers(0, MAX_SEQUENCE), max_size=20)
@@ -177,7 +178,7 @@ def indexes(draw: st.DrawFn) -> Index:
     return Index(tuple(feeds), tuple(blobs), tuple(records))
 
 
-@settings(max_examples=150, deadline=None)
+@tries(150)
 @given(indexes())
 def test_index(index: Index) -> None:
     assert decode_index(encode_index(index)) == index

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sneaker.errors import InvalidMessage
@@ -18,6 +18,7 @@ from sneaker.feed.classic.canonical import canonical_text, parse_canonical
 from sneaker.feed.classic.javascript_json import format_json, parse_json, utf16_units
 from sneaker.feed.classic.javascript_numbers import format_number
 from tests.feed.vectors import load
+from tests.tries import tries
 
 VECTORS = load("canonical-json.json")
 CASES = [*VECTORS["cases"], *({"name": f"random {n}", **case} for n, case in enumerate(VECTORS["random"]))]
@@ -292,7 +293,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@tries(1000)
 @given(JSON)
 @example({"a": [1.0]})
 @example({"a": [{"b": 1}, "x", 1.0]})
@@ -316,7 +317,7 @@ def test_fast_path_and_exact_path_agree(value: Any) -> None:
         assert canonical.has_suspects([b'{\n  "a": "b"\n}', printed])
 
 
-@settings(max_examples=500, deadline=None)
+@tries(500)
 @given(JSON)
 def test_the_compact_spelling_reads_back(value: Any) -> None:
     compact = format_json(value, indent=0)
@@ -324,7 +325,7 @@ def test_the_compact_spelling_reads_back(value: Any) -> None:
     assert format_json(parse_json(compact), indent=0) == compact
 
 
-@settings(max_examples=1000, deadline=None)
+@tries(1000)
 @given(st.one_of(st.floats(), NUMBERS.map(float)))
 def test_number_spelling_reads_back_and_is_javascripts(number: float) -> None:
     text = format_number(number)
@@ -340,7 +341,7 @@ def test_number_spelling_reads_back_and_is_javascripts(number: float) -> None:
         assert text == "null"
 
 
-@settings(max_examples=1000, deadline=None)
+@tries(1000)
 @given(
     st.one_of(
         st.binary(max_size=60),

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sneaker.errors import InvalidMessage
@@ -30,6 +30,7 @@ from sneaker.refs import FeedRef, MessageRef, encode_base64
 from tests.feed.forge import Pairs, any_content, forge_many, seeded, sign, spell
 from tests.feed.test_canonical import JSON
 from tests.feed.vectors import judge, load
+from tests.tries import tries
 
 AUTHOR = seeded(3)
 KEY = MessageRef(bytes(range(32)))
@@ -247,7 +248,7 @@ def test_any_spelling_gives_the_canonical_message(content: bytes, canonical: str
     assert parse_message(one.text) == one
 
 
-@settings(max_examples=500, deadline=None)
+@tries(500)
 @given(JSON, st.booleans())
 @example({"a": [1.0]}, False)
 def test_any_content_comes_back(value: Any, author_first: bool) -> None:
@@ -264,7 +265,7 @@ def test_any_content_comes_back(value: Any, author_first: bool) -> None:
         assert expand_run(message.author, 2, KEY, [small, small])[0] == message
 
 
-@settings(max_examples=500, deadline=None)
+@tries(500)
 @given(
     st.integers(0, 20),
     st.integers(-(2**63), 2**63 - 1),

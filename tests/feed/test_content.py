@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.feed.classic.message import create_message
@@ -19,6 +19,7 @@ from sneaker.refs import BlobRef, FeedRef
 from sneaker.social import EdgeState, contact_edge
 from tests.feed.forge import seeded
 from tests.feed.test_canonical import JSON
+from tests.tries import tries
 
 ME = seeded(1)
 BOB = seeded(2).public
@@ -139,7 +140,7 @@ def test_type() -> None:
     assert content_type({"type": "post"}) == "post"
 
 
-@settings(max_examples=200, deadline=None)
+@tries(200)
 @given(st.dictionaries(st.sampled_from(["type", "contact", "about", "name", "blocking", "following"]), JSON))
 def test_any_content_is_read(content: dict[str, Any]) -> None:
     for kind in ("contact", "about"):

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.feed import json_stream as jsonstream
 from sneaker.feed.json_stream import JsonObject, NotJson, looks_like_objects, read_objects
+from tests.tries import tries
 
 LIMIT = 4096
 MESSAGES: list[dict[str, Any]] = [
@@ -188,7 +189,7 @@ ODD = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@tries(300)
 @given(
     st.lists(st.sampled_from([A, B, PRINTED["indented"].encode(), *ODD]), max_size=12),
     st.lists(st.integers(1, 9), min_size=1, max_size=20),

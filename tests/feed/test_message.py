@@ -19,6 +19,7 @@ from sneaker.refs import FeedRef, MessageRef, decode_base64, encode_base64
 from tests.feed.forge import seeded
 from tests.feed.vectors import head, judge, keypair, load
 from tests.js_oracle import Case, Oracle, available
+from tests.tries import tries
 
 KEYS = load("keys.json")
 ME = seeded(1)
@@ -192,7 +193,7 @@ CONTENTS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@tries(300)
 @given(CONTENTS)
 def test_what_is_made_is_valid(content: dict[str, Any]) -> None:
     try:

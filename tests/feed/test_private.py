@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nacl import bindings
 
@@ -16,6 +16,7 @@ from sneaker.feed.private import MAX_RECIPIENTS, Opener, box, seal
 from sneaker.refs import FeedRef, decode_base64, encode_base64
 from tests.feed.forge import seeded
 from tests.feed.vectors import keypair, load
+from tests.tries import tries
 
 CASES = load("private-box.json")["cases"]
 ME = seeded(1)
@@ -95,7 +96,7 @@ def test_plaintext_that_is_no_json_is_nothing() -> None:
     assert Opener(ME).open(encode_base64(sealed) + ".box") is None
 
 
-@settings(max_examples=300, deadline=None)
+@tries(300)
 @given(st.one_of(st.text(max_size=50), st.binary(max_size=300).map(lambda data: encode_base64(data) + ".box")))
 def test_any_text_opens_or_does_not(text: str) -> None:
     assert Opener(ME).open(text) is None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.errors import InvalidMessage
@@ -21,6 +21,7 @@ from sneaker.feed.classic.quick_parse import quick_message, quick_place
 from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.message import Message
 from sneaker.limits import MAX_MESSAGE_UNITS
+from tests.tries import tries
 
 SMALL = Path(__file__).parent.parent / "data/fixtures/small.ndjson.zst"
 
@@ -148,7 +149,7 @@ def spellings(draw: st.DrawFn) -> bytes:
     ).encode()
 
 
-@settings(max_examples=1500, deadline=None)
+@tries(1500)
 @given(spellings())
 def test_however_it_is_spelled_it_agrees_with_the_parser(raw: bytes) -> None:
     quick = quick_message(raw)

@@ -6,7 +6,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.errors import InvalidMessage
@@ -19,6 +19,7 @@ from sneaker.keys import verify_signature
 from sneaker.refs import encode_base64
 from tests.feed.forge import forge_many, seeded
 from tests.feed.vectors import judge, keypair, load
+from tests.tries import tries
 
 MESSAGES = load("messages.json")["cases"]
 FEED = load("feed.json")
@@ -189,14 +190,14 @@ def test_previous_may_be_wrapped_as_javascript_compares_it() -> None:
 # ---- whatever arrives
 
 
-@settings(max_examples=500, deadline=None)
+@tries(500)
 @given(st.binary(max_size=300))
 def test_any_bytes_give_a_message_or_our_error(raw: bytes) -> None:
     with pytest.raises(InvalidMessage):
         parse_message(raw)
 
 
-@settings(max_examples=500, deadline=None)
+@tries(500)
 @given(st.data())
 def test_any_damage_gives_a_message_or_our_error(data: st.DataObject) -> None:
     raw = bytearray(REAL[data.draw(st.integers(0, 20))]["text"].encode())

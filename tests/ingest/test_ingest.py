@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from sneaker.caps import MAIN_CAPS, Caps
@@ -26,6 +26,7 @@ from sneaker.store.check import check
 from sneaker.store.store import Store
 from tests.json_messages import add_json
 from tests.store.worlds import NOW_MS, compacts, contents, feed, keypair, run
+from tests.tries import tries
 
 
 @pytest.fixture
@@ -580,7 +581,7 @@ def split(items: list[Run | Message], ends: list[int]) -> Iterator[list[Run | Me
         start = end
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(60, HealthCheck.function_scoped_fixture)
 @given(data=st.data())
 @pytest.mark.usefixtures("small")
 def test_any_order_gives_the_same_store(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
@@ -599,7 +600,7 @@ def test_any_order_gives_the_same_store(tmp_path_factory: pytest.TempPathFactory
         assert check(store).clean
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(60, HealthCheck.function_scoped_fixture)
 @given(data=st.data())
 @pytest.mark.usefixtures("small")
 def test_ingests_that_take_turns_give_the_same_store(
@@ -629,7 +630,7 @@ def test_ingests_that_take_turns_give_the_same_store(
         assert check(store).clean
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(60, HealthCheck.function_scoped_fixture)
 @given(data=st.data())
 @pytest.mark.usefixtures("small")
 def test_any_order_with_damage_and_forks(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:

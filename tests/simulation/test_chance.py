@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from sneaker.planning.send_order import Order
 from tests.simulation.folders import quick_folder
 from tests.simulation.world import World
+from tests.tries import tries
 
 machine = st.integers(0, 2)
 stick = st.integers(0, 1)
@@ -93,10 +94,5 @@ class Valley(RuleBasedStateMachine):
 
 
 def test_whatever_happens() -> None:
-    settings = hypothesis.settings(
-        max_examples=15,
-        stateful_step_count=25,
-        deadline=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
+    settings = tries(15, *hypothesis.HealthCheck, stateful_step_count=25)
     run_state_machine_as_test(Valley, settings=settings)  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nacl import bindings
 
@@ -12,6 +12,7 @@ from sneaker.limits import MAX_BEACON_BYTES
 from sneaker.refs import FeedRef, decode_base64, encode_base64
 from sneaker.wire.address import net_address, parse_addresses
 from sneaker.wire.beacon import decode_legacy, decode_normal, encode_legacy, encode_normal
+from tests.tries import tries
 from tests.wire.vectors import keypair, load, seeded
 
 PACKETS = load("lan.json")["packets"]
@@ -82,7 +83,7 @@ def test_packets_that_others_would_not_read_are_not_made() -> None:
         encode_normal((long,) * 20, KEY, seeded(1))
 
 
-@settings(max_examples=200)
+@tries(200)
 @given(st.binary(max_size=300) | st.just(bytes(MAX_BEACON_BYTES + 1)))
 def test_any_bytes_are_a_beacon_or_our_error(data: bytes) -> None:
     for decode in (decode_legacy, lambda data: decode_normal(data, KEY), lambda data: decode_normal(sealed(data), KEY)):

@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.errors import CallRefused, LocalProtocolError, RemoteProtocolError
@@ -21,6 +21,7 @@ from sneaker.wire.blobs import (
     parse_get_arguments,
     parse_has_arguments,
 )
+from tests.tries import tries
 from tests.wire.vectors import transcript
 
 DATA = b"hello blob"
@@ -240,7 +241,7 @@ def test_has_arguments() -> None:
             parse_has_arguments(junk)
 
 
-@settings(max_examples=20, deadline=None)
+@tries(20)
 @given(st.integers(0, 3 * MAX_BLOB_CHUNK_BYTES + 1))
 def test_blobs_in_parts_are_checked(size: int) -> None:
     data = random.Random(size).randbytes(size)
@@ -263,7 +264,7 @@ def test_wrong_and_too_large_blobs_are_noticed() -> None:
         receiver.add_chunk(DATA[9:])
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(st.lists(st.dictionaries(st.sampled_from([str(BLOB), str(OTHER), "&"]), st.integers(-5, 5) | st.none())))
 def test_any_items_keep_it_consistent(items: list[dict[str, int | None]]) -> None:
     exchange = connected(ANN, BEN)

@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nacl import bindings
 
@@ -12,6 +12,7 @@ from sneaker.errors import LocalProtocolError, RemoteProtocolError
 from sneaker.wire.boxstream import Boxer, Unboxer
 from sneaker.wire.stream_reader import GOODBYE, NEED_DATA
 from tests.readers import Failed, check_reader, read_all
+from tests.tries import tries
 from tests.wire.vectors import load
 
 STREAMS = load("box-stream.json")["streams"]
@@ -80,7 +81,7 @@ def test_every_flipped_bit_is_noticed() -> None:
         assert read_all(Unboxer(KEY, NONCE), [bytes(damaged)])[-1] == Failed()
 
 
-@settings(max_examples=50, deadline=None)
+@tries(50)
 @given(st.lists(st.binary(max_size=9000), max_size=5), st.binary(max_size=100))
 def test_any_writes_come_out_and_any_bytes_behind_them_are_an_error(writes: list[bytes], junk: bytes) -> None:
     boxer, unboxer = Boxer(KEY, NONCE), Unboxer(KEY, NONCE)

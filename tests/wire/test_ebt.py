@@ -7,7 +7,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.errors import LocalProtocolError, RemoteProtocolError
@@ -16,6 +16,7 @@ from sneaker.refs import FeedRef
 from sneaker.wire.ebt.connection import ClockReceived, EbtConnection, Run
 from sneaker.wire.ebt.notes import MessageItem, encode_note, format_notes
 from sneaker.wire.ebt.replicator import Replicator
+from tests.tries import tries
 from tests.wire.ebt_nodes import Node, described, message
 from tests.wire.vectors import load, transcript
 
@@ -416,7 +417,7 @@ ITEMS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@tries(300)
 @given(st.lists(ITEMS, max_size=15), st.booleans())
 def test_any_items_in_any_order(items: list[bytes], client: bool) -> None:
     node = Node(BOB, {BOB: 2, CAROL: 1}, [BOB, CAROL, ALICE])

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.caps import auth
@@ -13,6 +13,7 @@ from sneaker.refs import FeedRef
 from sneaker.wire.handshake import BoxKeys, ClientAuthenticated, ClientHandshake, HandshakeDone, ServerHandshake
 from sneaker.wire.stream_reader import NEED_DATA
 from tests.readers import Failed, check_reader
+from tests.tries import tries
 from tests.wire.vectors import keypair, load, seeded
 
 GOOD = load("shs.json")["handshakes"]
@@ -194,7 +195,7 @@ def test_decisions_out_of_place_are_our_mistake() -> None:
         server.refuse_client()
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(st.binary(max_size=400), st.booleans())
 def test_any_bytes_give_events_or_our_error(data: bytes, correct_start: bool) -> None:
     client, server = pair()

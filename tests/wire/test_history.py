@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.errors import CallRefused, LocalProtocolError, RemoteProtocolError
@@ -21,6 +21,7 @@ from sneaker.wire.history import (
     parse_history_arguments,
 )
 from sneaker.wire.json_text import parse_json
+from tests.tries import tries
 from tests.wire.vectors import transcript
 
 FEED = FeedRef.classic(bytes(range(32)))
@@ -143,7 +144,7 @@ def numbered(sequence: int) -> bytes:
     return b"%d" % sequence
 
 
-@settings(max_examples=100)
+@tries(100)
 @given(st.integers(1, 50), st.integers(0, 40), st.randoms(use_true_random=False))
 def test_any_order_comes_out_in_order(first: int, count: int, chooser: random.Random) -> None:
     sequences = list(range(first, first + count))

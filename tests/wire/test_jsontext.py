@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.limits import MAX_JSON_DEPTH
 from sneaker.wire.json_text import encode_json, members, parse_json, shown, whole_number
+from tests.tries import tries
 
 JSON = st.recursive(
     st.none()
@@ -111,7 +112,7 @@ def test_encoding_is_compact() -> None:
     assert encode_json("\ud800") == b'"\\ud800"'
 
 
-@settings(max_examples=200, deadline=None)
+@tries(200)
 @given(st.lists(JSON, max_size=5), st.dictionaries(st.text(), JSON, max_size=5))
 def test_pieces_mean_what_the_whole_means(array: list[object], mapping: dict[str, object]) -> None:
     for dump in (encode_json, lambda value: json.dumps(value, indent=1).encode()):
@@ -119,7 +120,7 @@ def test_pieces_mean_what_the_whole_means(array: list[object], mapping: dict[str
         assert {key: parse_json(piece) for key, piece in members(dump(mapping)).items()} == mapping
 
 
-@settings(max_examples=200, deadline=None)
+@tries(200)
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_value_or_a_value_error(data: bytes) -> None:
     for parse in (parse_json, members):
@@ -143,7 +144,7 @@ JSON_TEXT = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@tries(300)
 @given(JSON_TEXT)
 def test_whatever_is_parsed_can_be_printed(text: str) -> None:
     try:

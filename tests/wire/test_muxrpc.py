@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.errors import CallRefused, LocalProtocolError, RemoteProtocolError, SneakerError
@@ -26,6 +26,7 @@ from sneaker.wire.muxrpc.packets import GOODBYE_PACKET, BodyKind, PacketReader, 
 from sneaker.wire.muxrpc.session import CLOSED_TEXT, Session
 from sneaker.wire.stream_reader import NEED_DATA
 from tests.readers import Failed, check_reader, read_all
+from tests.tries import tries
 from tests.wire.pairs import Link
 from tests.wire.vectors import transcript
 
@@ -517,7 +518,7 @@ def test_what_real_peers_said_is_understood(name: str) -> None:
             assert len(events) <= expected
 
 
-@settings(max_examples=200, deadline=None)
+@tries(200)
 @given(st.lists(st.binary(max_size=60), max_size=6))
 def test_any_bytes_give_events_or_our_error(pieces: list[bytes]) -> None:
     session = Session()
@@ -546,7 +547,7 @@ PACKETS = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@tries(400)
 @given(st.lists(PACKETS, max_size=12), st.integers(0, 2**32))
 def test_any_packets_and_any_use_give_events_or_our_errors(packets: list[bytes], seed: int) -> None:
     chooser = random.Random(seed)

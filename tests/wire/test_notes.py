@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.errors import CallRefused, LocalProtocolError, RemoteProtocolError
@@ -22,6 +22,7 @@ from sneaker.wire.ebt.notes import (
     parse_replicate_arguments,
 )
 from sneaker.wire.json_text import parse_json
+from tests.tries import tries
 from tests.wire.vectors import load
 
 VECTORS = load("ebt.json")
@@ -110,7 +111,7 @@ def test_other_versions_and_formats_are_refused(arguments: list[object], text: s
     assert caught.value.message == text
 
 
-@settings(max_examples=200, deadline=None)
+@tries(200)
 @given(
     st.dictionaries(
         st.sampled_from([str(FEED), "clock", "author", "sequence", "content", "@"]),
