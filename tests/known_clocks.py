@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from sneaker.clock import VectorClock
-from sneaker.planning.others import ClockSource, Statement, counted_on
+from sneaker.planning.what_others_have import ClockSource, Statement, counted_on
 from sneaker.refs import FeedRef
 from sneaker.store.store import Store
 

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import re
 import shlex
-import subprocess
 import typing
 from pathlib import Path
 
@@ -249,20 +248,6 @@ def test_files_that_the_pages_name_are_there(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for name in re.findall(r"`((?:[\w.-]+/)*[\w.-]+(?:\.py|\.md|\.toml|/))`", text):
         assert any((place / name).exists() for place in (ROOT, ROOT / "sneaker")), f"{page} names {name}"
-
-
-#: Subjects of older commits are longer.
-FIRST_SHORT_SUBJECT = "04d1095"
-
-
-def test_subjects_of_commits_are_short() -> None:
-    def git(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-
-    if not (ROOT / ".git").exists() or git("merge-base", "--is-ancestor", FIRST_SHORT_SUBJECT, "HEAD").returncode:
-        pytest.skip("there is no history here, or only the end of it")
-    subjects = git("log", "--format=%s", f"{FIRST_SHORT_SUBJECT}..HEAD").stdout.splitlines()
-    assert [subject for subject in subjects if len(subject) > 72] == []
 
 
 PROTOCOL = (ROOT / "sneaker" / "PROTOCOL.md").read_text(encoding="utf-8")

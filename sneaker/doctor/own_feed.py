@@ -14,7 +14,7 @@ from sneaker.home.home import Home
 from sneaker.own_feed.claims import contradicting
 from sneaker.own_feed.fork_guard import Doubt
 from sneaker.refs import FeedRef
-from sneaker.store.claims import may_be_wrong
+from sneaker.store.own_feed_claims import may_be_wrong
 from sneaker.store.rows import Claim, Fork, OwnKeyElsewhere, OwnSeen
 from sneaker.store.store import Store
 

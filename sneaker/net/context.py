@@ -9,7 +9,7 @@ from sneaker.home.home import Home
 from sneaker.net.background import BackgroundWork
 from sneaker.net.feeds_to_replicate import ReplicationPolicy
 from sneaker.net.message_intake import MessageIntake
-from sneaker.net.peer_clocks import PeerClocks
+from sneaker.net.what_peers_said import PeerClocks
 from sneaker.refs import FeedRef
 from sneaker.store.blobs import BlobStore
 from sneaker.store.store import Store

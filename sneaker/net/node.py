@@ -19,7 +19,6 @@ from sneaker.net.duplicate_connections import older_one_stays
 from sneaker.net.feeds_to_replicate import DEFAULT_HOPS, ReplicationPolicy, read_replication_policy
 from sneaker.net.message_intake import MessageIntake, Offer, Outcome, Source
 from sneaker.net.own_key_elsewhere import OwnKeyWatch
-from sneaker.net.peer_clocks import PeerClocks
 from sneaker.net.peer_session import PeerSession
 from sneaker.net.policy_refresh import PolicyRefresh
 from sneaker.net.services.admin import AdminService
@@ -27,6 +26,7 @@ from sneaker.net.services.blob_fetching import BlobFetching
 from sneaker.net.services.blobs import BlobService
 from sneaker.net.services.ebt import EbtService
 from sneaker.net.services.history import HistoryService
+from sneaker.net.what_peers_said import PeerClocks
 from sneaker.refs import FeedRef
 from sneaker.wire.ebt.replicator import Replicator
 

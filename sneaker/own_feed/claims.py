@@ -4,7 +4,7 @@ A restored backup does not know what it has forgotten, and a second machine with
 Others do, and their cards, bundles and notes say so.  What near machines say is no proof, but enough to stop publishing until
 the messages themselves are here, or the person decides that there are none (``sneaker doctor --dismiss``).  What carries
 our own signature, or this home noted itself, counts as proof, and nobody can dismiss it.  What strangers
-say stops nothing (``store.claims``).
+say stops nothing (``store.own_feed_claims``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from sneaker.bundle.card import Card
 from sneaker.clock import VectorClock
 from sneaker.home.home import Home
-from sneaker.planning.others import ClockSource, Statement
+from sneaker.planning.what_others_have import ClockSource, Statement
 from sneaker.refs import FeedRef
 from sneaker.store.rows import Claim
 from sneaker.store.store import Store

@@ -13,7 +13,7 @@ from sneaker.bundle.card import MAX_CARD_BYTES, Card, decode_card
 from sneaker.errors import BundleError, SourceError
 from sneaker.home.home import Home
 from sneaker.own_feed.claims import card_statement
-from sneaker.planning.others import Statement
+from sneaker.planning.what_others_have import Statement
 from sneaker.refs import FeedRef
 from sneaker.stick.layout import CARD_NAME, CARDS, card_name, from_base32
 from sneaker.stick.own_card import current_card, decode_known

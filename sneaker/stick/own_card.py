@@ -17,7 +17,7 @@ from sneaker.home.home import Home
 from sneaker.refs import BlobRef
 from sneaker.stick.layout import from_base32
 from sneaker.store.blob_ledger import BlobLedger
-from sneaker.store.known_clocks import KnownCard
+from sneaker.store.what_others_said import KnownCard
 
 __all__ = ["current_card", "decode_known", "make_card", "wanted_blobs", "write_card"]
 

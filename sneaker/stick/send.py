@@ -12,13 +12,13 @@ from sneaker.clock import VectorClock
 from sneaker.errors import StickError
 from sneaker.limits import MAX_MESSAGE_BYTES
 from sneaker.planning.coverage import index_coverage
-from sneaker.planning.plan import make_plan
 from sneaker.planning.send_order import Range
+from sneaker.planning.what_to_send import make_plan
 from sneaker.refs import FeedRef
 from sneaker.stick.cleaning import remove_bundles
-from sneaker.stick.compaction import find_replaceable
 from sneaker.stick.free_space import full_stick_problem, is_full_error, writable_bytes
 from sneaker.stick.layout import BUNDLES, MAX_STICK_BUNDLE_BYTES, bundle_name
+from sneaker.stick.merge_bundles import find_replaceable
 from sneaker.stick.report import add_packed
 from sneaker.stick.safe_folder import Entry
 from sneaker.stick.visit_context import VisitContext

@@ -27,10 +27,10 @@ from sneaker.stick.marker import Marker
 from sneaker.stick.receive import BundleReceiver, is_gone
 from sneaker.stick.report import VisitOptions, VisitReport
 from sneaker.stick.reread import reread_doubted
-from sneaker.stick.round import find_round
 from sneaker.stick.send import BundleSender
 from sneaker.stick.stick import Stick
 from sneaker.stick.visit_context import VisitContext
+from sneaker.stick.who_counts import find_round
 from sneaker.store.sticks import StickRecord
 from sneaker.transfer.import_files import importing
 

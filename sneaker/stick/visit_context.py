@@ -9,8 +9,8 @@ from sneaker.home.home import Home
 from sneaker.refs import FeedRef
 from sneaker.stick.bundles import StickBundles
 from sneaker.stick.report import VisitOptions, VisitReport
-from sneaker.stick.round import Round
 from sneaker.stick.stick import Stick
+from sneaker.stick.who_counts import Round
 
 __all__ = ["VisitContext"]
 

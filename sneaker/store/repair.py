@@ -16,7 +16,7 @@ from sneaker.feed.content import Facts, FactsReader
 from sneaker.feed.formats import format_of
 from sneaker.feed.message import Compact
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.claims import write_claim
+from sneaker.store.own_feed_claims import write_claim
 from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK
 from sneaker.store.writer import ROW_BYTES, write_derived
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sneaker.feed.content import Facts
 from sneaker.feed.message import Compact
-from sneaker.planning.others import ClockSource
+from sneaker.planning.what_others_have import ClockSource
 from sneaker.refs import BlobRef, FeedRef, MessageRef
 from sneaker.social import EdgeState
 
@@ -128,7 +128,7 @@ class Claim:
 
     ``source`` is who said so (ourselves: a card with our own signature), None for a list or log that the person gave us.
     ``key`` is the id of that message, which only cards of our own state.  ``dismissed`` ones were declared wrong by the
-    person; ``counts`` says that the source is somebody to be believed (``store.claims``).
+    person; ``counts`` says that the source is somebody to be believed (``store.own_feed_claims``).
     """
 
     source: FeedRef | None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sneaker.refs import FeedRef
 from sneaker.store.database import Database
-from sneaker.store.known_clocks import KnownCard, KnownClocks
+from sneaker.store.what_others_said import KnownCard, KnownClocks
 
 __all__ = ["CardState", "FileState", "StickFile", "StickRecord", "StickTables"]
 

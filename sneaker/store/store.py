@@ -23,13 +23,13 @@ from sneaker.feed.formats import format_of
 from sneaker.feed.message import Compact, Head, Message
 from sneaker.refs import BlobRef, FeedRef, MessageRef, message_ref_type
 from sneaker.social import Blocks, EdgeState, find_hops
-from sneaker.store.claims import OwnClaims
 from sneaker.store.database import Database
-from sneaker.store.known_clocks import KnownClocks
 from sneaker.store.merge_feeds import Stamp, merge_feeds
+from sneaker.store.own_feed_claims import OwnClaims
 from sneaker.store.own_keys import OwnKeyTables
 from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK, BlobLink, Counts, Edge, Fork, Name, OwnSeen, Row
 from sneaker.store.sticks import StickTables
+from sneaker.store.what_others_said import KnownClocks
 from sneaker.store.writer import Writer
 
 __all__ = ["Store"]

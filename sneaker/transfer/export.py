@@ -11,8 +11,8 @@ from sneaker.clock import VectorClock
 from sneaker.errors import UsageError
 from sneaker.home.home import Home
 from sneaker.own_feed.claims import card_statement, note_card
-from sneaker.planning.others import ClockSource, Statement
-from sneaker.planning.plan import make_plan
+from sneaker.planning.what_others_have import ClockSource, Statement
+from sneaker.planning.what_to_send import make_plan
 from sneaker.refs import FeedRef
 from sneaker.store.blob_ledger import BlobLedger
 from sneaker.store.store import Store

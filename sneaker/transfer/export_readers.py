@@ -10,7 +10,7 @@ from sneaker.caps import Caps
 from sneaker.clock import VectorClock
 from sneaker.errors import ClockError, NetworkKeyMismatch, RefError, SourceError, UsageError
 from sneaker.files.read_file import open_for_reading, reading_error
-from sneaker.planning.others import ClockSource, counted_on
+from sneaker.planning.what_others_have import ClockSource, counted_on
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.store.store import Store
 

@@ -35,7 +35,7 @@ from sneaker.doctor.finding import Level
 from sneaker.doctor.own_feed import OwnState
 from sneaker.errors import StoreFull
 from sneaker.ingest.reports import KNOWN
-from sneaker.planning.others import ClockSource
+from sneaker.planning.what_others_have import ClockSource
 from sneaker.store.sticks import FileState
 from sneaker.transfer.sources import Kind
 from sneaker.transfer.verify import FORKED

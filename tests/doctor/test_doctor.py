@@ -25,7 +25,7 @@ from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import create_home
 from sneaker.keys import Keypair
 from sneaker.own_feed.fork_guard import ForkGuard
-from sneaker.planning.others import ClockSource
+from sneaker.planning.what_others_have import ClockSource
 from sneaker.stick.enrolment import enrol
 from sneaker.store.check import check
 from tests.command_line import Done

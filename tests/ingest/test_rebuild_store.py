@@ -13,7 +13,7 @@ from sneaker.caps import MAIN_CAPS
 from sneaker.errors import StoreDamaged, StoreLocked
 from sneaker.ingest.ingest import Ingest
 from sneaker.ingest.rebuild_store import rebuild
-from sneaker.planning.others import ClockSource
+from sneaker.planning.what_others_have import ClockSource
 from sneaker.store.check import check
 from sneaker.store.store import Store
 from tests.known_clocks import has, tell

@@ -22,8 +22,8 @@ from sneaker.feed.message import Message
 from sneaker.ingest.ingest import Ingest
 from sneaker.net.connected_peer import ConnectedPeer
 from sneaker.net.node import Node
-from sneaker.net.peer_clocks import PeerClocks
 from sneaker.net.services.blobs import BlobService
+from sneaker.net.what_peers_said import PeerClocks
 from sneaker.wire.address import Address
 from sneaker.wire.boxstream import Boxer
 from sneaker.wire.ebt.connection import EbtConnection

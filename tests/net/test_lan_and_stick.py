@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.planning.others import QUESTIONED_VISITS, UNCONFIRMED_VISITS
+from sneaker.planning.what_others_have import QUESTIONED_VISITS, UNCONFIRMED_VISITS
 from sneaker.stick.enrolment import enrol, trust
 from sneaker.stick.report import VisitOptions
 from sneaker.stick.visit import visit

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sneaker.clock import VectorClock
-from sneaker.planning.others import (
+from sneaker.planning.what_others_have import (
     QUESTIONED_VISITS,
     UNCONFIRMED_VISITS,
     ClockSource,

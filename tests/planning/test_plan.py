@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sneaker.clock import VectorClock
 from sneaker.planning.coverage import Coverage
-from sneaker.planning.plan import make_plan
 from sneaker.planning.send_order import Order, Range
+from sneaker.planning.what_to_send import make_plan
 from sneaker.refs import FeedRef
 
 A, B, C = (FeedRef.classic(bytes([number]) * 32) for number in (1, 2, 3))

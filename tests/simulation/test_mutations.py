@@ -14,7 +14,7 @@ from sneaker.stick.layout import BUNDLES
 from sneaker.stick.safe_folder import Folder
 from sneaker.stick.send import BundleSender
 from sneaker.stick.visit_context import VisitContext
-from sneaker.store.claims import OwnClaims
+from sneaker.store.own_feed_claims import OwnClaims
 from tests.simulation.folders import quick_folder
 from tests.simulation.world import Violation, World
 

@@ -16,7 +16,7 @@ from sneaker.home.config import load_config
 from sneaker.planning.coverage import Coverage, index_coverage, reach
 from sneaker.planning.send_order import Range
 from sneaker.refs import BlobRef, FeedRef
-from sneaker.stick import compaction
+from sneaker.stick import merge_bundles as compaction
 from tests.command_line import sneaker
 from tests.homes import NOW_MS, home, log_lines
 from tests.sticks import Machine, bundles, cards, machines, names, snapshot

@@ -10,7 +10,7 @@ import pytest
 from sneaker.feed.classic.message import create_message
 from sneaker.feed.message import Head, Message
 from sneaker.refs import FeedRef, MessageRef
-from sneaker.store.claims import MAX_CLAIMS
+from sneaker.store.own_feed_claims import MAX_CLAIMS
 from sneaker.store.rows import OwnSeen
 from sneaker.store.store import Store
 from tests.known_clocks import tell

@@ -10,9 +10,9 @@ import pytest
 from sneaker.bundle.card import Card, encode_card
 from sneaker.clock import VectorClock
 from sneaker.own_feed.claims import card_statement
-from sneaker.planning.others import ClockSource, counted_on
+from sneaker.planning.what_others_have import ClockSource, counted_on
 from sneaker.refs import FeedRef
-from sneaker.store import known_clocks
+from sneaker.store import what_others_said as known_clocks
 from sneaker.store.migrations import APPLICATION_ID, MIGRATIONS, migrate
 from sneaker.store.rows import Peer
 from sneaker.store.store import Store

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.errors import StoreDamaged, StoreError, StoreFull, StoreLocked, StoreVersion
-from sneaker.planning.others import ClockSource
+from sneaker.planning.what_others_have import ClockSource
 from sneaker.store import database
 from sneaker.store import migrations as schema
 from sneaker.store.database import store_errors

@@ -16,7 +16,7 @@ from sneaker.net.method_permissions import Handler
 from sneaker.net.own_feed_evidence import OwnFeedClaims
 from sneaker.net.services.ebt_stream import EbtStream
 from sneaker.net.services.history_fetch import HistoryFetcher, Unplaced
-from sneaker.planning.others import ClockSource, Statement
+from sneaker.planning.what_others_have import ClockSource, Statement
 from sneaker.refs import FeedRef
 from sneaker.wire.ebt.notes import parse_replicate_arguments
 from sneaker.wire.json_text import encode_json

@@ -1,7 +1,7 @@
 """The planner: what readers lack of what we have, and could not get from what lies there already; in which order to send it.
 
 Sticks and exports plan here.  EBT sends what a peer asks for; what it need not ask for again comes from the same clocks
-(``planning.others``).
+(``planning.what_others_have``).
 """
 
 from __future__ import annotations

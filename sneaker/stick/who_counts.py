@@ -14,7 +14,7 @@ from sneaker.clock import VectorClock
 from sneaker.home.home import Home
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.own_feed.claims import card_statement
-from sneaker.planning.others import ClockSource, Kept, counted_on, learn
+from sneaker.planning.what_others_have import ClockSource, Kept, counted_on, learn
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.stick.report import DAY_MS
 from sneaker.store.store import Store
@@ -27,7 +27,7 @@ class Round:
     """The other machines that count.
 
     ``confirmed`` is what each card says: only what that confirms is taken away.  ``clocks`` are what each machine is taken to
-    have (``planning.others``): for these is planned; none if there are no cards, for whoever comes.  ``given`` is the same with
+    have (``planning.what_others_have``): for these is planned; none if there are no cards, for whoever comes.  ``given`` is the same with
     what exports gave to a machine, empty if they gave nothing.  ``unconfirmed`` are the machines that are taken to have more
     than their cards say.
     """

@@ -1,7 +1,7 @@
 """What the store remembers of other machines: who they are, and what is known of what they have.
 
 One table for what cards, EBT notes, bundles and our own exports say, and one way in, ``learn_clocks``.  Which word is newer,
-and how far it is counted on, is decided in ``planning.others``.
+and how far it is counted on, is decided in ``planning.what_others_have``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from sneaker.bundle.records import decode_clock, encode_clock
 from sneaker.clock import VectorClock
 from sneaker.errors import BundleDamaged
 from sneaker.limits import MAX_CLOCK_FEEDS
-from sneaker.planning.others import ClockSource, Kept, Statement, count_visit, learn
+from sneaker.planning.what_others_have import ClockSource, Kept, Statement, count_visit, learn
 from sneaker.refs import FeedRef
-from sneaker.store.claims import OwnClaims
 from sneaker.store.database import Database
+from sneaker.store.own_feed_claims import OwnClaims
 from sneaker.store.rows import Peer
 
 __all__ = ["KnownCard", "KnownClocks"]

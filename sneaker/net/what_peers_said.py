@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sneaker.net.background import BackgroundWork
-from sneaker.planning.others import ClockSource, Statement, counted_on, is_questioned
+from sneaker.planning.what_others_have import ClockSource, Statement, counted_on, is_questioned
 from sneaker.refs import FeedRef
 from sneaker.store.store import Store
 
