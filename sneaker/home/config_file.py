@@ -109,7 +109,8 @@ def _check_names(table: dict[str, Any], path: object) -> None:
         settings = sections[name].__struct_fields__
         for setting in section:
             if setting not in settings:
-                raise ConfigError(f"{path}: there is no setting '{name}.{setting}'", hint=_nearest(setting, settings))
+                full = f"{name}.{setting}"
+                raise ConfigError(f"{path}: there is no setting {full!r}", hint=_nearest(setting, settings))
 
 
 def _nearest(name: str, names: typing.Iterable[str]) -> str | None:
