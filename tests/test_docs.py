@@ -19,6 +19,8 @@ from sneaker.errors import ExitCode, all_errors
 from sneaker.feed.classic.message import create_message
 from sneaker.home import config_file
 from sneaker.keys import Keypair
+from sneaker.wire.address import net_address
+from sneaker.wire.beacon import encode_normal
 from sneaker.wire.boxstream import Boxer
 from sneaker.wire.handshake import ClientAuthenticated, ClientHandshake, ServerHandshake
 from sneaker.wire.muxrpc.packets import encode_packet
@@ -298,7 +300,10 @@ def test_values_of_the_protocol_page_are_what_the_code_computes() -> None:
     values["muxrpc: the request whoami"] = packet
     values["the same, boxed"] = boxer.box(packet)
     values["goodbye after it"] = boxer.goodbye()
-    shown = PROTOCOL.split("```text\n")[1].split("```")[0]
+    address = net_address("192.168.1.2", 8008, client.public)
+    assert f"`{address}`" in PROTOCOL
+    values["LAN packet"] = encode_normal((address,), MAIN_NETWORK_KEY, client)
+    shown = PROTOCOL.partition("\n## 20 ")[2]
     found = re.findall(r"^(\S[^\n]*):\n((?:    [0-9a-f]+\n)+)", shown, re.MULTILINE)
     assert {name: bytes.fromhex(lines) for name, lines in found} == values
 
