@@ -6,6 +6,7 @@ import re
 import tomllib
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -34,14 +35,14 @@ def needed(name: str, seen: dict[str, Distribution] | None = None) -> dict[str, 
 
 def licence(installed: Distribution) -> str:
     """Return what a distribution says of its licence: an expression, a short name, or what its classifiers say."""
-    metadata = installed.metadata
-    expression = metadata.get("License-Expression")
+    metadata: dict[str, Any] = dict(installed.metadata.json)
+    expression = metadata.get("license_expression")
     if expression:
-        return expression
-    classified = [text.split(" :: ")[-1] for text in metadata.get_all("Classifier") or [] if text.startswith("License")]
-    named = metadata.get("License") or ""
+        return str(expression)
+    classified = [text.split(" :: ")[-1] for text in metadata.get("classifier", []) if text.startswith("License")]
+    named = metadata.get("license") or ""
     if named and "\n" not in named:
-        return named
+        return str(named)
     if classified:
         return " AND ".join(classified)
     for file in installed.files or []:

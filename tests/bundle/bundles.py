@@ -233,9 +233,9 @@ def read_bundle(data: bytes, network_id: bytes | None = None) -> Outcome:
         if isinstance(event, HeaderRead) and network_id not in (None, event.header.network_id):
             end = End(Status.REFUSED, "another network")
             return Outcome(Status.REFUSED, end, [], {}, [event, end])
-    end = events[-1]
-    assert isinstance(end, End)
-    outcome = Outcome(end.status, end, [], {}, events)
+    last = events[-1]
+    assert isinstance(last, End)
+    outcome = Outcome(last.status, last, [], {}, events)
     for event in events:
         try:
             if isinstance(event, MessagesRead):

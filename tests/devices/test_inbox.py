@@ -373,7 +373,6 @@ def test_which_folders_are_shared(tmp_path: Path) -> None:
 
 def test_fuse_folders_are_polled() -> None:
     """sshfs and other network folders of desktops are FUSE."""
-    from sneaker.devices import inbox
     from sneaker.devices.mounts import MountTable, parse_mountinfo
 
     table = MountTable(
@@ -386,7 +385,7 @@ def test_fuse_folders_are_polled() -> None:
         )
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inbox.MountTable, "read", classmethod(lambda cls: table))
+        patch.setattr(MountTable, "read", classmethod(lambda cls: table))
         assert is_shared(Path("/home/anna/remote/inbox"))
         assert is_shared(Path("/home/anna/share"))
         assert not is_shared(Path("/home/anna"))

@@ -313,7 +313,7 @@ def test_stopping_waits_for_the_visit_but_not_for_one_that_hangs(tmp_path: Path)
     async def scenario(seconds: float, grace: float) -> tuple[float, int]:
         told, visitor = Told(), FileVisitor(seconds=seconds)
         if seconds > 10:
-            visitor.fail = lambda mount_point, number: hanging.wait(seconds) and None
+            visitor.fail = lambda mount_point, number: hanging.wait(seconds) and None  # type: ignore[assignment]
         devices = FakeDevices([make_mounted_device(stick(tmp_path, str(seconds)))])
         running = Running(Watcher(visitor, devices, told, settings=replace(QUICK, stop_grace_s=grace)))
         async with running:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -224,11 +225,12 @@ def test_it_does_not_matter_how_it_is_cut(parts: list[bytes], sizes: list[int], 
 def test_each_byte_is_looked_at_a_few_times(unit: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work grows as its input does, whatever that is; it is counted, for times say little on a busy machine."""
     counted = 0
-    step, go_on, parse = jsonstream.JsonStream._step, jsonstream._Scan._take, jsonstream.orjson.loads
+    step, go_on, parse = jsonstream.JsonStream._step, jsonstream._Scan._take, orjson.loads
 
-    def count(size: int) -> None:
+    def count(size: int) -> int:
         nonlocal counted
         counted += size
+        return size
 
     monkeypatch.setattr(jsonstream.JsonStream, "_step", lambda self, found: (count(1), step(self, found))[1])
     monkeypatch.setattr(jsonstream._Scan, "_take", lambda self, byte: (count(1), go_on(self, byte))[1])

@@ -26,7 +26,7 @@ from sneaker.wire.handshake import ClientAuthenticated, ClientHandshake, Handsha
 from sneaker.wire.history import ReorderBuffer, ReorderRoom, history_message, parse_history_arguments
 from sneaker.wire.json_text import encode_json, members, parse_json, shown
 from sneaker.wire.muxrpc.calls import CallKind, EndReceived, ItemReceived, RequestReceived, SessionEnded
-from sneaker.wire.muxrpc.packets import PacketReader, encode_packet
+from sneaker.wire.muxrpc.packets import Packet, PacketReader, encode_packet
 from sneaker.wire.muxrpc.session import Session
 from sneaker.wire.stream_reader import GOODBYE, NEED_DATA
 from tests.fuzz.feeds import same, sample_messages
@@ -191,7 +191,7 @@ def check_packets(data: bytes) -> None:
     events = check_stream(lambda: PacketReader(1024), data)
     wire = b""
     for event in events:
-        if isinstance(event, tuple) and hasattr(event, "body"):
+        if isinstance(event, Packet):
             if not event.body or event.number in (0, -(2**31)):
                 return
             wire += encode_packet(event.number, event.body, event.kind, stream=event.stream, end=event.end)

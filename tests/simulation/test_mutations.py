@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sneaker.planning import what_to_send
 from sneaker.stick import send, visit
 from sneaker.stick.cleaning import remove_bundles, remove_unneeded
 from sneaker.stick.layout import BUNDLES
@@ -82,7 +83,7 @@ def test_bundles_of_others_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_plan_has_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = send.make_plan
+    original = what_to_send.make_plan
 
     def make_plan(*arguments: Any, **options: Any) -> Any:
         plan = original(*arguments, **options)

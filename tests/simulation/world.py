@@ -382,9 +382,9 @@ class World:
             (place.folder(BUNDLES) / name).write_bytes(data[: self.chance.randrange(len(data))])
             place.litter.add(name)
         elif kind == "flipped":
-            data = bytearray(self.chance.choice(whole).read_bytes())
-            data[self.chance.randrange(len(data))] ^= 1 << self.chance.randrange(8)
-            (place.folder(BUNDLES) / name).write_bytes(data)
+            flipped = bytearray(self.chance.choice(whole).read_bytes())
+            flipped[self.chance.randrange(len(flipped))] ^= 1 << self.chance.randrange(8)
+            (place.folder(BUNDLES) / name).write_bytes(flipped)
             place.litter.add(name)
         elif kind == "card":
             machine = self.chance.choice(self.machines)

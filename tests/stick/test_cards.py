@@ -250,7 +250,8 @@ def test_a_card_of_very_many_feeds(tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     (first, second) = machines(tmp_path, stick, "AB")
     stranger = Machine(tmp_path, "X")
-    from sneaker.bundle.card import _CONTEXT, _HEAD, CARD_MAGIC, encode_varint
+    from sneaker.bundle.card import _CONTEXT, _HEAD, CARD_MAGIC
+    from sneaker.bundle.frames import encode_varint
     from sneaker.caps import MAIN_CAPS
 
     for count, machine_count in ((200_000, 2), (300_000, 1)):

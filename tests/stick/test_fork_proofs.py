@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from sneaker.feed.message import Compact
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.stick.fork_proofs import ForkProof, find_fork_proofs, first_forked
 from sneaker.stick.layout import base32
+from sneaker.stick.report import VisitReport
 from sneaker.store.check import check
 from tests.homes import pack, take
 from tests.sticks import Machine, bundles, names, snapshot
@@ -63,7 +65,7 @@ class Valley:
             with taker.opened() as opened:
                 take(opened, bundle)
 
-    def visit(self, machine: Machine, stick: Path | None = None, **options: object) -> object:
+    def visit(self, machine: Machine, stick: Path | None = None, **options: Any) -> VisitReport:
         place = stick or self.stick
         machine.init(place)
         report = machine.sync(place, **options)
