@@ -16,6 +16,7 @@ from sneaker.feed.formats import format_of, format_of_value
 from sneaker.feed.message import Compact, Message
 from sneaker.refs import FeedRef
 from tests.feed.bendy import BENDYBUTT, CONTENT, FEED, META, SUB, fields, log_line, make, metafeed
+from tests.feed.bendy_vectors import make_vectors
 from tests.feed.vectors import load
 
 VECTORS = load("bendybutt.json")["messages"]
@@ -78,6 +79,35 @@ def test_bad_messages(case: dict[str, Any]) -> None:
 def test_fields(case: dict[str, Any]) -> None:
     assert encode_field(case["value"]).hex() == case["hex"]
     assert decode_field(bytes.fromhex(case["hex"])) == case["decoded"]
+
+
+REFUSED = load("bendybutt-refused.json")
+
+
+def is_valid(raw: bytes) -> bool:
+    try:
+        return BENDYBUTT.is_signed(BENDYBUTT.parse(raw), None)
+    except InvalidMessage:
+        return False
+
+
+def test_own_vectors_are_what_is_made_here() -> None:
+    assert make_vectors() == REFUSED
+
+
+def test_own_vectors() -> None:
+    valid, refused, misplaced = (
+        {case["name"]: bytes.fromhex(case["hex"]) for case in REFUSED[kind]}
+        for kind in ("valid", "refused", "misplaced")
+    )
+    assert [name for name, raw in valid.items() if not is_valid(raw)] == []
+    assert [name for name, raw in refused.items() if is_valid(raw)] == []
+    first, second = (BENDYBUTT.parse(valid[name]) for name in ("first message", "second message"))
+    assert (second.sequence, second.previous) == (2, first.key)
+    for raw in misplaced.values():
+        assert is_valid(raw)
+        message = BENDYBUTT.parse(raw)
+        assert (message.sequence, message.previous) != (2, first.key)
 
 
 FIRST = BENDYBUTT.parse(make())
