@@ -17,6 +17,8 @@ TRIES = os.environ.get("SNEAKER_TRIES") or ("thorough" if REQUIRE_ALL else "quic
 tries.choose_profile(TRIES)
 #: What a test that says nothing of it may take, in seconds, if Hypothesis tries hard.
 THOROUGH_TIMEOUT_S = 60
+#: The same for tests that are marked slow.
+SLOW_TIMEOUT_S = 300
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -51,8 +53,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     run_slow = config.getoption("--slow")
     skip_slow = pytest.mark.skip(reason="slow: run with --slow")
     for item in items:
-        if not run_slow and item.get_closest_marker("slow"):
-            item.add_marker(skip_slow)
+        if item.get_closest_marker("slow"):
+            if not run_slow:
+                item.add_marker(skip_slow)
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

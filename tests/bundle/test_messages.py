@@ -30,6 +30,8 @@ from sneaker.refs import FeedRef, MessageRef
 from tests.bundle.bundles import keypair, make_feed, make_message, posts, run_of, without_keys
 from tests.tries import tries
 
+pytestmark = pytest.mark.timeout(60)
+
 SAFE = 2**53 - 1
 timestamps = st.one_of(
     st.integers(-SAFE, SAFE), st.sampled_from([0, -1, SAFE, -SAFE, 2**31, 2**32, -(2**32)]), st.integers(1, 10**13)

@@ -70,6 +70,8 @@ from tests.bundle.bundles import (
 from tests.readers import check_reader
 from tests.tries import tries
 
+pytestmark = pytest.mark.timeout(60)
+
 SMALL = make_bundle(small_parts())
 WHOLE = read_bundle(SMALL)
 

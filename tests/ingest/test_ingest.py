@@ -28,6 +28,8 @@ from tests.json_messages import add_json
 from tests.store.worlds import NOW_MS, compacts, contents, feed, keypair, run
 from tests.tries import tries
 
+pytestmark = pytest.mark.timeout(60)
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:

@@ -30,6 +30,8 @@ from tests.tries import tries
 from tests.wire.pairs import Link
 from tests.wire.vectors import transcript
 
+pytestmark = pytest.mark.timeout(60)
+
 
 def pair(**limits: Any) -> tuple[Session, Session, Link]:
     left, right = Session(), Session(**limits)
