@@ -94,7 +94,7 @@ def measure(result: Result, seed: int, machines: int, sticks: int, steps: int) -
         result.draining_visits += drained
         for number, machine in enumerate(world.machines):
             target = result.talkers if number % _TALKERS == 0 else result.quiet
-            target.extend(world.delivery.delays.get(machine.ref, []))
+            target.extend(world.delivery.delays.get(machine.me, []))
         result.ideal_bytes += world.delivery.ideal_bytes
         result.written_bytes += world.delivery.written_bytes
         result.read_bytes += world.delivery.read_bytes

@@ -4,59 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sneaker.bundle.card import Card, encode_card
 from sneaker.caps import MAIN_CAPS
 from sneaker.clock import VectorClock
-from sneaker.feed.classic.message import create_message
-from sneaker.feed.message import Head
-from sneaker.home.home import Home
-from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
-from sneaker.own_feed.fork_guard import check_may_publish
 from sneaker.refs import FeedRef
 from sneaker.stick.enrolment import enrol, trust
 from sneaker.stick.layout import base32
 from sneaker.stick.visit import VisitOptions, VisitReport, visit
-from tests.homes import NOW_MS, home
+from tests.homes import NOW_MS
+from tests.machines import Machine as BaseMachine
 
 # Tests with small sticks leave no room free on them.
 SMALL = {"min_free_bytes": 0}
 
 
-class Machine:
+class Machine(BaseMachine):
     """A home called ``name``; its clock goes a second further with each visit."""
 
     def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(folder / name, Keypair.from_seed(hashlib.sha256(name.encode()).digest()))
         self.name = name
-        self.path = folder / name
         self.now_ms = NOW_MS
-        self.keypair = Keypair.from_seed(hashlib.sha256(name.encode()).digest())
-        self.me = self.keypair.public
-        with self.opened():
-            pass
-
-    @contextmanager
-    def opened(self) -> Iterator[Home]:
-        with home(self.path, self.keypair.seed) as opened:
-            yield opened
 
     def publish(self, *texts: str) -> None:
-        """Publish posts, all of them in one transaction: one by one, hundreds would take seconds."""
-        with (
-            self.opened() as opened,
-            Ingest(opened.store, caps=MAIN_CAPS, now_ms=lambda: self.now_ms, workers=1) as ingest,
-        ):
-            check_may_publish(opened.store, self.me)
-            head = opened.store.head(self.me)
-            for number, text in enumerate(texts):
-                message = create_message(self.keypair, head, self.now_ms + number, {"type": "post", "text": text})
-                ingest.add_message(message)
-                head = Head(message.sequence, message.key)
+        """Publish posts, all of them in one transaction."""
+        self.publish_all(({"type": "post", "text": text} for text in texts), lambda: self.now_ms)
 
     def init(self, stick: Path) -> None:
         with self.opened() as opened:

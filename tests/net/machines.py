@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -10,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ from sneaker.feed.classic.javascript_json import format_json, parse_json, utf16_
 from sneaker.feed.classic.message import create_message
 from sneaker.feed.classic.validate import parse_message
 from sneaker.feed.message import Head, Message
-from sneaker.home.home import Home, create_home, open_home
+from sneaker.home.home import Home, open_home
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.own_feed.publish import contact_content, publish
 from sneaker.refs import FeedRef, encode_base64
 from tests.command_line import Running, sneaker, start
 from tests.json_messages import add_json
+from tests.machines import Machine as BaseMachine
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = ROOT / "tests/data/fixtures/small.ndjson.zst"
@@ -124,23 +125,15 @@ def chain(keypair: Keypair, count: int) -> list[bytes]:
     return texts
 
 
-class Machine:
-    """A sneaker home."""
+class Machine(BaseMachine):
+    """A home that runs as a peer, in processes of its own."""
 
     def __init__(self, path: Path, *, keypair: Keypair | None = None, caps: Caps | None = None) -> None:
-        self.path = path
-        self.caps = caps or Caps()
-        self.keypair = keypair or Keypair.from_seed(os.urandom(32))
-        create_home(path, self.keypair, "", "config.toml")
-        self.id = str(self.keypair.public)
+        super().__init__(path, keypair or Keypair.from_seed(os.urandom(32)), caps or Caps())
+        self.id = str(self.me)
 
-    @contextlib.contextmanager
-    def home(self) -> Iterator[Home]:
-        home = open_home(self.path, self.caps)
-        try:
-            yield home
-        finally:
-            home.store.close()
+    def home(self) -> AbstractContextManager[Home]:
+        return self.opened()
 
     def take(self, log: Path) -> int:
         """Take in a log without the command line; returns how many messages were new."""
@@ -159,13 +152,7 @@ class Machine:
 
     def follow_all(self, feeds: Iterable[str]) -> None:
         """Follow many feeds at once."""
-        with self.home() as home, Ingest(home.store, caps=self.caps, now_ms=now_ms, workers=1) as ingest:
-            head = home.store.head(self.keypair.public)
-            for feed in feeds:
-                content = contact_content(FeedRef.parse(feed), following=True)
-                message = create_message(self.keypair, head, now_ms(), content, self.caps.hmac_key)
-                ingest.add_message(message)
-                head = Head(message.sequence, message.key)
+        self.publish_all((contact_content(FeedRef.parse(feed), following=True) for feed in feeds), now_ms)
 
     def open_clock(self) -> Callable[[], dict[str, int]]:
         """A way to ask for the clock again and again without opening the store each time."""

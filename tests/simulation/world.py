@@ -11,8 +11,6 @@ import os
 import random
 import shutil
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,8 +18,7 @@ from sneaker.caps import MAIN_CAPS
 from sneaker.errors import ForkError
 from sneaker.feed.classic.message import create_message
 from sneaker.feed.message import Head, Message
-from sneaker.home.config import CONFIG_NAME, Config, format_config
-from sneaker.home.home import Home, create_home, open_home
+from sneaker.home.home import Home
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.own_feed.fork_guard import check_may_publish
@@ -32,6 +29,7 @@ from sneaker.stick.enrolment import enrol
 from sneaker.stick.layout import BUNDLES, CARDS, base32
 from sneaker.stick.visit import VisitOptions, VisitReport, visit
 from sneaker.store.check import check
+from tests.machines import Machine as BaseMachine
 from tests.simulation.crash import crashing
 from tests.simulation.sticks import SimulatedStick, Violation
 
@@ -42,23 +40,18 @@ _HOUR_MS = 60 * 60 * 1000
 _SIGNATURE_BYTES = 64
 
 
-@dataclass
-class Machine:
+class Machine(BaseMachine):
     """One machine.  ``reported`` is what its program said to have; ``best`` the most it ever had of each feed."""
 
-    path: Path
-    keypair: Keypair
-    reported: dict[FeedRef, int] = field(default_factory=dict)
-    best: dict[FeedRef, int] = field(default_factory=dict)
-    backup: dict[FeedRef, int] | None = None
-    #: A restored copy that has not got its own messages back; what it was shown of them since.  It may wait for ever:
-    #: messages that nobody took before they were forgotten are lost.
-    restored: bool = False
-    shown: int = 0
-
-    @property
-    def ref(self) -> FeedRef:
-        return self.keypair.public
+    def __init__(self, path: Path, keypair: Keypair) -> None:
+        super().__init__(path, keypair)
+        self.reported: dict[FeedRef, int] = {}
+        self.best: dict[FeedRef, int] = {}
+        self.backup: dict[FeedRef, int] | None = None
+        #: A restored copy that has not got its own messages back; what it was shown of them since.  It may wait for ever:
+        #: messages that nobody took before they were forgotten are lost.
+        self.restored = False
+        self.shown = 0
 
 
 @dataclass
@@ -107,7 +100,6 @@ class World:
         for number in range(machines):
             keypair = Keypair.from_seed(self.chance.randbytes(32))
             path = root / f"machine-{number}"
-            create_home(path, keypair, format_config(Config()), CONFIG_NAME)
             self.machines.append(Machine(path, keypair))
             self.feeds[keypair.public] = []
         network_id = MAIN_CAPS.network_id
@@ -118,14 +110,6 @@ class World:
         self.now += 1
         return self.now
 
-    @contextmanager
-    def _open(self, machine: Machine) -> Iterator[Home]:
-        home = open_home(machine.path, MAIN_CAPS)
-        try:
-            yield home
-        finally:
-            home.store.close()
-
     def _say(self, text: str) -> None:
         self.log.append(text)
         self.now += self.chance.randrange(_HOUR_MS) if not self.settling else 1000
@@ -135,9 +119,9 @@ class World:
     def publish(self, number: int, count: int = 1) -> None:
         """Let a machine publish; a restored one must refuse if it was shown that it lacks messages of its own."""
         machine = self.machines[number]
-        feed = self.feeds[machine.ref]
-        with self._open(machine) as home:
-            held = home.store.clock().get(machine.ref, 0)
+        feed = self.feeds[machine.me]
+        with machine.opened() as home:
+            held = home.store.clock().get(machine.me, 0)
             if machine.restored and held == len(feed):
                 machine.restored = False
             if machine.restored:
@@ -188,7 +172,7 @@ class World:
 
     def _must_refuse(self, home: Home, machine: Machine) -> None:
         try:
-            check_may_publish(home.store, machine.ref)
+            check_may_publish(home.store, machine.me)
         except ForkError:
             return
         raise Violation(f"{machine.path.name} would fork: it was shown {machine.shown} of its own messages")
@@ -219,7 +203,7 @@ class World:
         """Let a machine visit a stick, and check everything that may have changed."""
         machine, place = self.machines[number], self.sticks[stick]
         self._say(f"visit {number} {stick}{'' if export else ' no-export'}{' dry-run' if dry_run else ''}")
-        with self._open(machine) as home:
+        with machine.opened() as home:
             before = home.store.clock()
             self._enrol(home, place)
             options = VisitOptions(max_bytes=self.max_bytes, export=export, dry_run=dry_run, order=self.order)
@@ -229,16 +213,16 @@ class World:
             if home.store.forked():
                 raise Violation("a feed is forked, and nobody forked one")
             if not dry_run:
-                machine.shown = max(machine.shown, place.shown(machine.ref))
+                machine.shown = max(machine.shown, place.shown(machine.me))
             self.visits += 1
             self._check_store(home, machine)
             self._count(machine, before, home.store.clock())
-            if machine.restored and machine.shown > home.store.clock().get(machine.ref, 0):
+            if machine.restored and machine.shown > home.store.clock().get(machine.me, 0):
                 self._must_refuse(home, machine)
         taken = {source.path for source in report.imported.sources if source.status == "ok"}
         self.delivery.read_bytes += sum(file.size for name, file in place.files.items() if name[8:] in taken)
         previous = place.files
-        self.delivery.written_bytes += place.check(machine.ref, self._best)
+        self.delivery.written_bytes += place.check(machine.me, self._best)
         if (dry_run or not export) and place.files != previous:
             raise Violation("a visit that must not write changed the stick")
         return report
@@ -247,17 +231,17 @@ class World:
         """Let a machine die in a visit, before its system call number ``after``."""
         machine, place = self.machines[number], self.sticks[stick]
         self._say(f"crash {number} {stick} {after}")
-        with self._open(machine) as home:
+        with machine.opened() as home:
             self._enrol(home, place)
             options = VisitOptions(max_bytes=self.max_bytes, order=self.order)
             with crashing(after):
                 visit(home, place.path, options, now_ms=self.now_ms, random_bytes=self.chance.randbytes)
-        with self._open(machine) as home:
+        with machine.opened() as home:
             self._check_store(home, machine)
             found = check(home.store, caps=home.caps)
             if not found.clean:
                 raise Violation(f"the store of machine {number} is damaged: {found.problems[:3]}")
-        place.check(machine.ref, self._best)
+        place.check(machine.me, self._best)
 
     def _enrol(self, home: Home, stick: SimulatedStick) -> None:
         enrol(home, stick.path, "", now_ms=self.now_ms(), random_bytes=self.chance.randbytes)
@@ -282,13 +266,13 @@ class World:
         machine.reported = clock
 
     def _best(self, machine: FeedRef, feed: FeedRef) -> int:
-        found = next((one for one in self.machines if one.ref == machine), None)
+        found = next((one for one in self.machines if one.me == machine), None)
         return max(found.best.get(feed, 0), found.reported.get(feed, 0)) if found is not None else 0
 
     def _count(self, machine: Machine, before: dict[FeedRef, int], after: dict[FeedRef, int]) -> None:
         for feed, sequence in after.items():
             best = max(machine.best.get(feed, 0), before.get(feed, 0))
-            if feed != machine.ref and sequence > best:
+            if feed != machine.me and sequence > best:
                 for _, size, published in self.feeds[feed][best:sequence]:
                     self.delivery.delays.setdefault(feed, []).append(self.visits - published)
                     self.delivery.ideal_bytes += size
@@ -388,7 +372,7 @@ class World:
             place.litter.add(name)
         elif kind == "card":
             machine = self.chance.choice(self.machines)
-            name = f"{base32(machine.ref)}-{self.chance.randrange(1, 2**62)}.card"
+            name = f"{base32(machine.me)}-{self.chance.randrange(1, 2**62)}.card"
             (place.folder(CARDS) / name).write_bytes(self.chance.randbytes(300))
         elif kind == "part":
             (place.folder(BUNDLES) / f".{self.chance.randbytes(8).hex()}.part").write_bytes(b"half")
@@ -465,7 +449,7 @@ class World:
         if left:
             raise Violation(f"bundles that everybody has taken in are still there: {left}")
         for machine in self.machines:
-            with self._open(machine) as home:
+            with machine.opened() as home:
                 found = check(home.store, caps=home.caps)
                 if not found.clean:
                     raise Violation(f"a store is damaged: {found.problems[:3]}")
@@ -479,7 +463,7 @@ class World:
 
     def _expected(self, feed: FeedRef) -> int:
         """Return how much of a feed everybody has to have in the end: all of it, or what could be saved of it."""
-        author = next(machine for machine in self.machines if machine.ref == feed)
+        author = next(machine for machine in self.machines if machine.me == feed)
         if not author.restored:
             return len(self.feeds[feed])
         return max(machine.reported.get(feed, 0) for machine in self.machines)
