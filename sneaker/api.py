@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sneaker.caps import MAIN_CAPS, MAIN_NETWORK_KEY, Caps
 from sneaker.errors import SneakerError
@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 AnyPath = str | os.PathLike[str]
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def import_files(
     ``hops`` leaves out feeds that are farther away in the follow graph.  What is wrong with a file is in the report; raises
     only StoreError: what is wrong on this machine.
     """
-    names = [_file_name(path) for path in paths]
+    names = [_file_name(path) for path in _several(paths, "paths")]
     return import_sources(home, names, stdin=io.BytesIO(), now_ms=_now_ms, hops=hops, dry_run=dry_run)
 
 
@@ -98,17 +99,17 @@ def export(
     """Write a bundle to a file or into a folder, as ``sneaker export`` does.
 
     ``readers`` are paths of cards or clocks, or ids of known peers: what any of them lacks is written, or all there is if there
-    are none.  ``recipients`` are feed ids (or age recipients) to encrypt to.  Raises OutputError, UsageError, RefError or
-    StoreError; no file appears that is not whole.
+    are none.  ``recipients`` are feed ids (or age recipients) to encrypt to.  ``max_bytes`` is at least 65,536.  Raises OutputError,
+    UsageError, RefError or StoreError; no file appears that is not whole.
     """
     options = ExportOptions(
-        readers=tuple(readers),
-        feeds={FeedRef.parse(feed) for feed in feeds} if feeds is not None else None,
+        readers=tuple(_several(readers, "readers")),
+        feeds={FeedRef.parse(feed) for feed in _several(feeds, "feeds")} if feeds is not None else None,
         hops=hops,
         blobs=blobs,
         max_bytes=max_bytes,
         volume_bytes=DEFAULT_VOLUME_BYTES,
-        recipients=tuple(recipients),
+        recipients=tuple(_several(recipients, "recipients")),
         dry_run=dry_run,
     )
     name = _file_name(destination)
@@ -143,6 +144,13 @@ def verify(path: AnyPath, *, hmac_key: bytes | None = None) -> VerifyReport:
     """
     with open_for_reading(Path(path)) as file:
         return _verify(file, os.fspath(path), Caps(MAIN_NETWORK_KEY, hmac_key), progress=lambda done: None)
+
+
+def _several(items: Iterable[_Item], name: str) -> Iterable[_Item]:
+    """Return ``items``; raises TypeError for a text, which would be taken letter by letter."""
+    if isinstance(items, str | bytes | os.PathLike):
+        raise TypeError(f"{name} takes a list, not one of its items: {name}=[{items!r}]")
+    return items
 
 
 def _file_name(path: AnyPath) -> str:

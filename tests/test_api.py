@@ -126,3 +126,16 @@ def test_a_file_may_have_any_name(world: Path, monkeypatch: pytest.MonkeyPatch) 
     with sneaker.open_home("bob") as bob, sneaker.open_home("ada") as ada:
         assert sneaker.export(bob, "-").files[0][1] == Path("-").stat().st_size
         assert sneaker.import_files(ada, ["-"]).ingested.accepted > 0
+
+
+def test_errors_name_what_a_program_gave(world: Path) -> None:
+    with sneaker.open_home(world / "ada") as home:
+        with pytest.raises(sneaker.SneakerError, match="at most 10 bytes is too small: the least is 64 KiB"):
+            sneaker.export(home, world / "x.sneaker", max_bytes=10)
+        with pytest.raises(sneaker.SneakerError, match="the reader nosuch is no file"):
+            sneaker.export(home, world / "x.sneaker", readers=["nosuch"])
+        for name in ("readers", "feeds", "recipients"):
+            with pytest.raises(TypeError, match=f"{name} takes a list"):
+                sneaker.export(home, world / "x.sneaker", **{name: "bob.card"})  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="paths takes a list"):
+            sneaker.import_files(home, "x.sneaker")

@@ -211,19 +211,26 @@ def print_import(report: ImportReport, output: Output) -> None:
         detail = f": {clean(source.detail)}" if source.detail else ""
         print(f"{clean(source.path)}: {STATUS_WORDS.get(source.status, source.status)}{detail}")
     verb = "would take" if report.dry_run else "took"
-    parts = [f"{verb} {counted(ingested.accepted, 'new message')} of {counted(len(ingested.feeds_advanced), 'feed')}"]
-    if ingested.known:
-        parts.append(f"{ingested.known:,} known already")
-    if ingested.waiting:
-        parts.append(f"{ingested.waiting:,} wait for earlier messages that are not here yet")
-    if ingested.refused:
-        parts.append(f"{ingested.refused:,} refused")
-    if ingested.left_out:
-        parts.append(f"{ingested.left_out:,} left out, of feeds that are blocked or too far away")
-    if ingested.accepted or len(parts) > 1:
+    parts = []
+    if ingested.accepted:
+        feeds = counted(len(ingested.feeds_advanced), "feed")
+        parts.append(f"{verb} {counted(ingested.accepted, 'new message')} of {feeds}")
+    others = (
+        (ingested.known, "known already"),
+        (ingested.waiting, f"wait{'s' * (ingested.waiting == 1)} for earlier messages that are not here yet"),
+        (ingested.refused, "refused"),
+        (ingested.left_out, "left out, of feeds that are blocked or too far away"),
+    )
+    for number, words in others:
+        if number:
+            parts.append(f"{f'{number:,}' if parts else counted(number, 'message')} {words}")
+    if parts:
         print("; ".join(parts))
     if report.blobs.waiting:
-        print(f"{counted(report.blobs.waiting, 'blob')} wait for messages that mention them")
+        wait = (
+            "waits for messages that mention it" if report.blobs.waiting == 1 else "wait for messages that mention them"
+        )
+        print(f"{counted(report.blobs.waiting, 'blob')} {wait}")
     if report.blobs.accepted or report.blobs.refused:
         refused = f"; {report.blobs.refused:,} refused" if report.blobs.refused else ""
         print(f"{verb} {counted(report.blobs.accepted, 'new blob')}{refused}")

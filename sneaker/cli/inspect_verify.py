@@ -151,9 +151,10 @@ def verify(
 
 def _print_verify(report: VerifyReport, name: str) -> None:
     valid = counted(report.valid, "message is", "messages are")
+    invalid = f"{report.invalid:,} {'is' if report.invalid == 1 else 'are'} not"
     repeated = counted(report.repeated, "more is a repetition", "more are repetitions")
     print(
-        f"{clean(name)}: {STATUS_WORDS[report.status]}; {valid} valid, {report.invalid:,} are not"
+        f"{clean(name)}: {STATUS_WORDS[report.status]}; {valid} valid, {invalid}"
         f"{'; ' + repeated if report.repeated else ''}"
     )
     if report.exporter is not None:

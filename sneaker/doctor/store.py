@@ -62,8 +62,9 @@ def find_waiting_messages(home: Home) -> Iterator[Finding]:
         yield Finding(
             "messages-waiting",
             Level.NOTE,
-            f"{count} messages of {feed} wait for {shown} of the same feed",
-            "they come in once somebody brings what is missing; where it was refused as invalid, they wait in vain",
+            f"{'1 message' if count == 1 else f'{count:,} messages'} of {feed}"
+            f" {'waits' if count == 1 else 'wait'} for {shown} of the same feed",
+            "what waits comes in once somebody brings what is missing; where that was refused as invalid, it waits in vain",
         )
     if len(waiting) > MAX_LISTED:
         yield Finding("messages-waiting", Level.NOTE, f"messages of {len(waiting) - MAX_LISTED} more feeds wait")

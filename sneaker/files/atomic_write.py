@@ -61,7 +61,7 @@ _REASONS = {
     errno.ENODEV: ("the device is gone", "was the stick pulled out?"),
     errno.ENXIO: ("the device is gone", "was the stick pulled out?"),
     errno.ENOENT: ("there is no such folder", None),
-    errno.ENOTDIR: ("there is no such folder", None),
+    errno.ENOTDIR: ("there is a file where its folder should be", None),
     errno.EISDIR: ("it is a folder", None),
     errno.ENOSYS: ("its file system cannot give a file another name", "choose a folder on another one"),
     errno.ENOTSUP: ("its file system cannot give a file another name", "choose a folder on another one"),

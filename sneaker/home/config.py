@@ -115,6 +115,8 @@ def load_config(home: Path) -> Config:
             data = file.read(_MAX_CONFIG_BYTES + 1)
     except FileNotFoundError:
         return Config()
+    except NotADirectoryError:
+        raise ConfigError(f"cannot read {path}: {home} is not a folder", hint="use another --home") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     if len(data) > _MAX_CONFIG_BYTES:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from sneaker.caps import Caps
-from sneaker.errors import HomeMissing, KeysError
+from sneaker.errors import HomeMissing, KeysError, OutputError
 from sneaker.files.atomic_write import new_file, output_errors
 from sneaker.home.folder import make_home_folder
 from sneaker.home.origin import Origin, read_origin, write_origin
@@ -76,6 +76,8 @@ def create_home(path: Path, keypair: Keypair, config_text: str, config_name: str
         raise KeysError(
             f"there is a home at {path} already", hint="use another --home, or go on with this one: 'sneaker id'"
         )
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"cannot make a home at {path}: it is not a folder", hint="use another --home")
     with output_errors(path):
         make_home_folder(path)
     config, is_used = config_text.encode("utf-8"), _has_messages(path)

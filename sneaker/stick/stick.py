@@ -52,7 +52,7 @@ class Stick:
         try:
             self._top = Folder(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
-            reason = "there is no such folder" if error.errno == errno.ENOENT else reason_of(error)
+            reason = "it is not a folder" if error.errno == errno.ENOTDIR else reason_of(error)
             raise StickError(f"cannot open {self.root}: {reason}") from None
         try:
             with stick_errors(self.root):

@@ -208,4 +208,5 @@ def decrypting(file: BinaryIO, keypair: Keypair) -> Iterator[Decrypted]:
             raise source.error
         if not isinstance(error, OSError):  # pyrage raises OSError without a number for a chunk that fails its check
             raise DecryptionError("the file is not encrypted to this identity, or its head is damaged")
-        plain.damage = f"the encrypted file is cut or damaged; the {produced:,} bytes before that were read"
+        read = f"the {produced:,} bytes before that were read" if produced else "nothing of it could be read"
+        plain.damage = f"the encrypted file is cut or damaged; {read}"

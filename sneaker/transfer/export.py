@@ -60,6 +60,7 @@ def export(
     written; then no incomplete file is left.
     """
     check_options(options, destination)
+    files = ExportFiles(destination, options, stdout)
     store, me = home.store, home.keypair.public
     clock = store.clock().classic()
     readers = [read_reader(spec, store, home.caps) for spec in options.readers]
@@ -86,7 +87,6 @@ def export(
     ranges = plan.ranges
     wants = frozenset(blob for reader in readers for blob in reader.wants)
     ledger = BlobLedger(store, home.blobs)
-    files = ExportFiles(destination, options, stdout)
     job = Job(
         keypair=home.keypair,
         caps=home.caps,

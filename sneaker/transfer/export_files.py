@@ -24,12 +24,20 @@ class ExportFiles:
     """Opens volumes for an export: in a file, in a folder, or standard output; encrypted, and with parity, if asked for."""
 
     def __init__(self, destination: str, options: ExportOptions, stdout: BinaryIO) -> None:
+        """Raises OutputError if ``destination`` names a folder, by a ``/`` at its end, and is none."""
         self.options = options
         self.stdout = stdout
         self.written: list[tuple[str, int]] = []
         self.to_stdout = destination == "-"
         self.path = Path(destination)
         self.into_folder = not self.to_stdout and self.path.is_dir()
+        if destination.endswith("/") and not self.into_folder:
+            # Without this, the bundle would become a plain file of that name, in the place of a stick that is not there.
+            reason = "it is not a folder" if self.path.exists() else "there is no such folder"
+            raise OutputError(
+                f"cannot write to {destination}: {reason}",
+                hint="a name that ends in / is that of a folder; is the stick there?",
+            )
 
     def plain_limit(self, size: int | None) -> int | None:
         """Return how large a bundle may be so that the file made of it is not larger than ``size``."""

@@ -62,9 +62,11 @@ class ExportReport:
 
 def check_options(options: ExportOptions, destination: str) -> None:
     """Raise UsageError for what cannot be done, or not together."""
-    for name, size in (("--max-size", options.max_bytes), ("--volume-size", options.volume_bytes)):
+    for what, size in (("an export", options.max_bytes), ("a volume", options.volume_bytes)):
         if size is not None and size < MIN_VOLUME_BYTES:
-            raise UsageError(f"{name} has to be at least {MIN_VOLUME_BYTES // 1024} KiB")
+            raise UsageError(
+                f"{what} of at most {size:,} bytes is too small: the least is {MIN_VOLUME_BYTES // 1024} KiB"
+            )
     if options.parity and (options.recipients or destination == "-"):
         raise UsageError(
             "--parity is for bundles in files that are not encrypted",

@@ -68,12 +68,12 @@ def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
     try:
         peer = FeedRef.parse_classic(spec)
     except RefError:
-        raise UsageError(f"--for: there is no file {spec}, and it is not a feed id") from None
+        raise UsageError(f"the reader {spec} is no file that is there, and no feed id") from None
     known = store.known_clocks.known(peer)
     clock = counted_on(known)
     if not clock and ClockSource.CARD not in known:
         raise UsageError(
-            f"--for: {peer} has not told this machine what it has",
+            f"{peer} has not told this machine what it has",
             hint="ask for its card: 'sneaker clock --card FILE' on that machine",
         )
     return Reader(clock, ref=peer)

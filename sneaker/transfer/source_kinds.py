@@ -14,11 +14,19 @@ __all__ = ["SOURCE_KINDS", "identify_source"]
 #: A new kind is one more module, and stands here.
 SOURCE_KINDS: tuple[SourceKind, ...] = (BundleSource(), CardSource(), EncryptedSource(), LogSource())
 
+_DATABASE = b"SQLite format 3\0"
 _PACKED = (b"\x28\xb5\x2f\xfd", b"\x1f\x8b")
 
 
 def identify_source(start: bytes, name: str) -> SourceKind:
     """Return the kind of what begins with ``start`` (up to 64 KiB); raises NotABundle if it is nothing sneaker reads."""
+    if start.startswith(
+        _DATABASE
+    ):  # the messages in one may be JSON, with pages of other things between and inside them
+        raise NotABundle(
+            f"{name} is a database file, and sneaker reads none",
+            hint="print the log with the program that the file belongs to, and import that",
+        )
     for kind in SOURCE_KINDS:
         if kind.recognises(start):
             return kind

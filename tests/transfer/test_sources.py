@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from sneaker.caps import MAIN_CAPS
 from sneaker.cli.watch_actions import HomeInbox
 from sneaker.clock import VectorClock
+from sneaker.errors import NotABundle, OutputError
 from sneaker.keys import Keypair
 from sneaker.transfer import source_kinds
 from sneaker.transfer.inspect import inspect
@@ -107,3 +110,50 @@ def test_a_named_pipe_is_not_waited_for_by_whatever_way_it_is_named(alice: Path,
     for name in (tmp_path / "pipe", f"/proc/self/../..{tmp_path}/pipe"):
         done = sneaker("import", name, at=alice, ok=False, timeout=20)
         assert "is a named pipe" in done.err
+
+
+def test_a_database_is_refused_in_words(alice: Path, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "toy.db")) as database, database:
+        database.execute("CREATE TABLE messages (text)")
+        database.execute("INSERT INTO messages VALUES (?)", (sneaker("log", "--json", at=alice).out,))
+    for command in ("import", "inspect", "verify"):
+        done = sneaker(command, tmp_path / "toy.db", at=alice, ok=False)
+        assert (done.code, "is a database file" in done.err) == (NotABundle.exit_code, True)
+
+
+def test_a_name_that_ends_like_a_folder_never_becomes_a_file(alice: Path, tmp_path: Path) -> None:
+    done = sneaker("export", f"{tmp_path}/STICK/", at=alice, ok=False)
+    assert (done.code, "there is no such folder" in done.err) == (OutputError.exit_code, True)
+    assert not (tmp_path / "STICK").exists()
+    (tmp_path / "STICK").write_bytes(b"")
+    assert "it is not a folder" in sneaker("export", f"{tmp_path}/STICK/", at=alice, ok=False).err
+    (tmp_path / "STICK").unlink()
+    (tmp_path / "STICK").mkdir()
+    sneaker("export", f"{tmp_path}/STICK/", at=alice)
+    assert len(list((tmp_path / "STICK").glob("*.sneaker"))) == 1
+
+
+def test_a_file_in_the_place_of_a_folder_is_called_so(alice: Path, tmp_path: Path) -> None:
+    file = tmp_path / "afile"
+    file.write_text("x")
+    for arguments in (("sync", file), ("drive", "trust", file)):
+        assert "it is not a folder" in sneaker(*arguments, at=alice, ok=False).err
+    for command in ("init", "status"):
+        assert "is not a folder" in sneaker(command, at=file, ok=False).err
+    assert "a file where its folder should be" in sneaker("export", file / "x.sneaker", at=alice, ok=False).err
+
+
+def test_numbers_are_said_as_people_say_them(alice: Path, bob: Path, tmp_path: Path) -> None:
+    sneaker("publish", "two", at=alice)
+    log = tmp_path / "log.ndjson"
+    first, second = sneaker("log", "--json", at=alice).out.splitlines()
+    log.write_text(second)
+    assert "1 message waits for earlier messages" in sneaker("import", log, at=bob).out
+    assert "waits for 1 of the same feed" in sneaker("doctor", at=bob, ok=False).out
+    log.write_text(f"{first}\n{second}\n")
+    assert "took 2 new messages of 1 feed" in sneaker("import", log, at=bob).out
+    again = sneaker("import", log, at=bob).out
+    assert "2 messages known already" in again
+    assert "took" not in again
+    log.write_text(f"{first}\n{second.replace('two', 'six')}\n")
+    assert "1 message is valid, 1 is not" in sneaker("verify", log, at=bob, ok=False).out
