@@ -160,8 +160,7 @@ def _services(runs: Runs, folder: Path) -> None:
 
 
 def _peers(runs: Runs, folder: Path) -> None:
-    command = [sys.executable, "-m", "sneaker", "--home", str(folder / "a"), "peer", "--no-discovery"]
-    with RunningPeer(command) as peer:
+    with RunningPeer(["--home", str(folder / "a"), "peer", "--no-discovery"]) as peer:
         runs.json("b", "connect", peer.address)
         runs.json("b", "once", "--no-discovery", "--listen", "127.0.0.1:0", "--connect", peer.address)
 
