@@ -103,16 +103,12 @@ class HomeInbox:
         """Whether a file is taken: a bundle or card under any name, other kinds only with a suffix of their own."""
         from sneaker.errors import NotABundle
         from sneaker.transfer.source_kinds import identify_source
-        from sneaker.transfer.sources import BUNDLE_SUFFIX, ENCRYPTED_SUFFIX, LOG_SUFFIXES, Kind
 
         try:
-            kind = identify_source(start, name).kind
+            kind = identify_source(start, name)
         except NotABundle:
             return False
-        if kind in (Kind.NDJSON, Kind.ENCRYPTED):
-            # In a folder of downloads there are JSON files and age files of all kinds.
-            return name.lower().endswith((*LOG_SUFFIXES, BUNDLE_SUFFIX, ENCRYPTED_SUFFIX))
-        return True
+        return not kind.inbox_suffixes or name.lower().endswith(kind.inbox_suffixes)
 
     def take(self, path: Path) -> Taken:
         """Import one file; raises StoreError for what is wrong on this machine."""

@@ -20,8 +20,8 @@ from sneaker.stick.stick import Stick
 from sneaker.store.sticks import FileState, StickFile
 from sneaker.transfer.import_files import ImportSession
 from sneaker.transfer.pack import MIN_VOLUME_BYTES
+from sneaker.transfer.read_stream import BundleSource
 from sneaker.transfer.source_kinds import identify_source
-from sneaker.transfer.sources import Kind
 
 __all__ = ["BundleReceiver", "is_gone"]
 
@@ -167,7 +167,7 @@ class BundleReceiver:
         indexed = open_indexed(copy)
         if indexed is None:
             copy.seek(0)
-            if identify_source(_read(copy, _SNIFF_BYTES), entry.name).kind is not Kind.BUNDLE:
+            if not isinstance(identify_source(_read(copy, _SNIFF_BYTES), entry.name), BundleSource):
                 raise NotABundle(f"{entry.name} is not a bundle")
         elif self._session.has_all(indexed):
             self._session.accept_header(indexed, report)

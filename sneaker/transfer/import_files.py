@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from sneaker.bugs import bug_words
 from sneaker.bundle.events import Status
 from sneaker.bundle.indexed_file import IndexedBundle
-from sneaker.errors import NetworkKeyMismatch, NotABundle, SneakerError, StoreError
+from sneaker.errors import NetworkKeyMismatch, NotABundle, SneakerError, SourceError, StoreError
 from sneaker.files.read_file import reading_error
 from sneaker.home.home import Home
 from sneaker.ingest.incoming_blobs import IncomingBlobs
@@ -28,11 +29,10 @@ from sneaker.transfer.read_stream import BundleSource
 from sneaker.transfer.source_events import CardRead, LogEntry, SourceEvent
 from sneaker.transfer.source_kinds import identify_source
 from sneaker.transfer.sources import (
-    LOG_SUFFIXES,
     READ_BYTES,
-    Kind,
     OpenedSource,
     Source,
+    SourceKind,
     ends_like_a_bundle,
     expand_folder,
     open_source,
@@ -65,6 +65,7 @@ class ImportSession:
         self._now_ms = now_ms
         self._progress = progress
         self._by_hand = by_hand
+        self._bug: Exception | None = None  # the last one that a source's reader raised
         self._blobs = IncomingBlobs(home.blobs, home.store, dry_run=dry_run)
         self._bundles = BundleImport(home, ingest, self._blobs, self.statements, progress)
 
@@ -85,6 +86,10 @@ class ImportSession:
             raise
         except SneakerError as error:
             self.refuse_source(report, error)
+        except Exception as error:
+            if error is not self._bug:
+                raise
+            self.refuse_source(report, SourceError(f"{source.name}: {bug_words(error)}"))
 
     def import_file(
         self,
@@ -129,7 +134,7 @@ class ImportSession:
 
     def note_known(self, report: SourceReport) -> None:
         """Note a bundle that has nothing new, without reading more of it."""
-        report.kind, report.status = Kind.BUNDLE, KNOWN
+        report.kind, report.status = BundleSource.kind, KNOWN
         self.reports.append(report)
 
     def accept_header(self, bundle: IndexedBundle, report: SourceReport) -> None:
@@ -158,6 +163,7 @@ class ImportSession:
         self, file: BinaryIO, report: SourceReport, *, seekable: bool, indexed: IndexedBundle | None
     ) -> None:
         start = file.read(READ_BYTES)
+        kind: SourceKind
         try:
             kind = identify_source(start, report.path)
         except NotABundle:
@@ -166,7 +172,7 @@ class ImportSession:
             kind = BundleSource()
         report.kind = kind.kind
         self._progress(len(start))
-        if seekable and kind.kind is Kind.BUNDLE:
+        if seekable and isinstance(kind, BundleSource):
             if self._bundles.take_seekable(file, report, indexed):
                 return
             file.seek(len(start))
@@ -177,17 +183,26 @@ class ImportSession:
                 claims.end_part()
             self._ingest.give_way()
 
-        hook = before_reading if kind.kind is Kind.NDJSON else None
+        hook = before_reading if not isinstance(kind, BundleSource) else None
         source = OpenedSource(report.path, start, file, self._progress, hook)
-        events = kind.read_events(source, hmac_key=self.home.caps.hmac_key, keypair=self.home.keypair)
         try:
-            self._take_events(events, report, claims)
+            self._take_events(self._events(kind, source), report, claims)
             self._ingest.flush()
         finally:
             if claims is not None:
                 claims.note_all()
         if overtaken := claims.describe_overtaken() if claims is not None else "":
             report.detail = "; ".join(filter(None, (report.detail, overtaken)))
+
+    def _events(self, kind: SourceKind, source: OpenedSource) -> Iterator[SourceEvent]:
+        """Yield what the source gives, and note an exception that is its own bug, and none of what takes the events."""
+        try:
+            yield from kind.read_events(source, hmac_key=self.home.caps.hmac_key, keypair=self.home.keypair)
+        except (SneakerError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            self._bug = error
+            raise
 
     def _take_events(self, events: Iterable[SourceEvent], report: SourceReport, claims: LogClaims | None) -> None:
         me = self.home.keypair.public
@@ -228,13 +243,13 @@ class ImportSession:
 def _is_ours(file: BinaryIO, name: str) -> bool:
     """Say whether a file found in a folder is something to import."""
     try:
-        kind = identify_source(file.read(READ_BYTES), name).kind
+        kind = identify_source(file.read(READ_BYTES), name)
         file.seek(0)
     except NotABundle:
         return False
     except OSError as error:
         raise reading_error(name, error) from None
-    return kind is not Kind.NDJSON or name.lower().endswith(LOG_SUFFIXES)
+    return not kind.folder_suffixes or name.lower().endswith(kind.folder_suffixes)
 
 
 @contextlib.contextmanager

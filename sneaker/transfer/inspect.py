@@ -17,9 +17,11 @@ from sneaker.errors import BundleDamaged, DecryptionError
 from sneaker.keys import Keypair
 from sneaker.refs import FeedRef
 from sneaker.transfer.message_places import Ranges
+from sneaker.transfer.read_encrypted import EncryptedSource
+from sneaker.transfer.read_stream import BundleSource
 from sneaker.transfer.source_events import CardRead, LogEntry, SourceEvent
 from sneaker.transfer.source_kinds import identify_source
-from sneaker.transfer.sources import READ_BYTES, Kind, OpenedSource
+from sneaker.transfer.sources import READ_BYTES, OpenedSource
 
 __all__ = ["FeedContents", "InspectReport", "inspect"]
 
@@ -86,13 +88,13 @@ def inspect(
     """
     start = file.read(READ_BYTES)
     kind = identify_source(start, name)
-    report = InspectReport(kind.kind, encrypted=kind.kind is Kind.ENCRYPTED)
+    report = InspectReport(kind.kind, encrypted=isinstance(kind, EncryptedSource))
     seekable = seekable and file.seekable()
     if seekable:
         report.bytes = file.seek(0, os.SEEK_END)
         file.seek(len(start))
     with Ranges() as ranges:
-        if seekable and kind.kind is Kind.BUNDLE and (indexed := open_indexed(file)) is not None:
+        if seekable and isinstance(kind, BundleSource) and (indexed := open_indexed(file)) is not None:
             _inspect_index(report, ranges, indexed)
         else:
             if seekable:
@@ -105,7 +107,7 @@ def inspect(
             except DecryptionError as error:
                 report.status, report.detail = Status.OK, error.message
                 report.header = None
-            if kind.kind is Kind.BUNDLE:
+            if isinstance(kind, BundleSource):
                 report.bytes = report.bytes or counted.bytes
         for feed, first, last in ranges.merged():
             report.count_messages(feed, first, last, clock.get(feed, 0))

@@ -10,8 +10,10 @@ from sneaker.errors import BundleDamaged, DecryptionError, NotABundle
 from sneaker.feed.formats import format_of
 from sneaker.feed.message import Message
 from sneaker.keys import Keypair
+from sneaker.transfer.read_encrypted import EncryptedSource
+from sneaker.transfer.read_stream import BundleSource
 from sneaker.transfer.source_kinds import identify_source
-from sneaker.transfer.sources import READ_BYTES, Kind, OpenedSource
+from sneaker.transfer.sources import READ_BYTES, OpenedSource
 
 __all__ = ["bundle_messages"]
 
@@ -25,9 +27,9 @@ def bundle_messages(
     """
     start = file.read(READ_BYTES)
     kind = identify_source(start, name)
-    if kind.kind not in (Kind.BUNDLE, Kind.ENCRYPTED):
+    if not isinstance(kind, BundleSource | EncryptedSource):
         raise NotABundle(f"{name} is not a bundle")
-    if kind.kind is Kind.ENCRYPTED and keypair is None:
+    if isinstance(kind, EncryptedSource) and keypair is None:
         raise DecryptionError(f"{name} is encrypted, and there is no identity to open it with")
     source = OpenedSource(name, start, file, lambda done: None)
     for event in kind.read_events(source, hmac_key=hmac_key, keypair=keypair):

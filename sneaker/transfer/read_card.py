@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sneaker.bundle.card import CARD_MAGIC, MAX_CARD_BYTES, decode_card
 from sneaker.keys import Keypair
 from sneaker.transfer.source_events import CardRead, SourceEvent
-from sneaker.transfer.sources import Kind, OpenedSource, SourceKind
+from sneaker.transfer.sources import OpenedSource, SourceKind
 
 __all__ = ["CardSource"]
 
@@ -15,7 +15,7 @@ __all__ = ["CardSource"]
 class CardSource(SourceKind):
     """A card."""
 
-    kind = Kind.CARD
+    kind = "card"
 
     def recognises(self, start: bytes) -> bool:
         """Say whether a card begins like this."""

@@ -10,7 +10,7 @@ from sneaker.errors import DecryptionError, NotABundle
 from sneaker.keys import Keypair
 from sneaker.transfer.read_stream import BundleSource
 from sneaker.transfer.source_events import SourceEvent
-from sneaker.transfer.sources import AGE_ARMOR, READ_BYTES, Kind, OpenedSource, SourceKind
+from sneaker.transfer.sources import AGE_ARMOR, BUNDLE_SUFFIX, ENCRYPTED_SUFFIX, READ_BYTES, OpenedSource, SourceKind
 
 __all__ = ["EncryptedSource"]
 
@@ -20,7 +20,9 @@ _AGE = (b"age-encryption.org/v1", AGE_ARMOR)
 class EncryptedSource(SourceKind):
     """A bundle that is encrypted to some people."""
 
-    kind = Kind.ENCRYPTED
+    kind = "encrypted"
+    # Among downloads there are age files of all kinds.
+    inbox_suffixes = (BUNDLE_SUFFIX, ENCRYPTED_SUFFIX)
 
     def recognises(self, start: bytes) -> bool:
         """Say whether an age file begins like this."""

@@ -29,7 +29,7 @@ from sneaker.feed.message import Message
 from sneaker.keys import Keypair
 from sneaker.limits import MAX_JSON_LINE_BYTES
 from sneaker.transfer.source_events import LogEntry, SourceEvent
-from sneaker.transfer.sources import Kind, OpenedSource, SourceKind
+from sneaker.transfer.sources import LOG_SUFFIXES, OpenedSource, SourceKind
 
 __all__ = ["LogSource", "LogSummary", "read_log"]
 
@@ -48,7 +48,10 @@ _PLACE = re.compile(_SEQUENCE + rb"\s*+,\s*+" + _AUTHOR + rb"|" + _AUTHOR + rb"(
 class LogSource(SourceKind):
     """A log of messages."""
 
-    kind = Kind.NDJSON
+    kind = "ndjson"
+    # There are JSON files of all kinds.
+    folder_suffixes = LOG_SUFFIXES
+    inbox_suffixes = LOG_SUFFIXES
 
     def recognises(self, start: bytes) -> bool:
         """Say whether JSON objects begin like this."""

@@ -10,7 +10,7 @@ from sneaker.bundle.reader import BundleReader
 from sneaker.keys import Keypair
 from sneaker.need_data import NeedData
 from sneaker.transfer.source_events import SourceEvent
-from sneaker.transfer.sources import SNIFF_BYTES, Kind, OpenedSource, SourceKind
+from sneaker.transfer.sources import SNIFF_BYTES, OpenedSource, SourceKind
 
 __all__ = ["BundleSource", "bundle_events"]
 
@@ -18,7 +18,7 @@ __all__ = ["BundleSource", "bundle_events"]
 class BundleSource(SourceKind):
     """A bundle."""
 
-    kind = Kind.BUNDLE
+    kind = "bundle"
 
     def recognises(self, start: bytes) -> bool:
         """Say whether a bundle begins like this, whole or damaged."""

@@ -9,10 +9,14 @@ from sneaker.transfer.read_log import LogSource
 from sneaker.transfer.read_stream import BundleSource
 from sneaker.transfer.sources import SourceKind
 
-__all__ = ["SOURCE_KINDS", "identify_source"]
+__all__ = ["SOURCE_KINDS", "SOURCE_KIND_NAMES", "identify_source"]
 
-#: A new kind is one more module, and stands here.
+#: A new kind is one more module, and stands here.  The first one that recognises something reads it, so the stricter ones stand
+#: before the others: whatever has a JSON object near its beginning is a log.
 SOURCE_KINDS: tuple[SourceKind, ...] = (BundleSource(), CardSource(), EncryptedSource(), LogSource())
+
+#: What reports and ``--json`` call them.
+SOURCE_KIND_NAMES = tuple(source_kind.kind for source_kind in SOURCE_KINDS)
 
 _DATABASE = b"SQLite format 3\0"
 _PACKED = (b"\x28\xb5\x2f\xfd", b"\x1f\x8b")

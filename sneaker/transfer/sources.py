@@ -7,9 +7,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from sneaker.bundle.frames import FOOTER_BYTES, SYNC, parse_footer
 from sneaker.errors import SourceError
@@ -24,7 +23,6 @@ __all__ = [
     "LOG_SUFFIXES",
     "READ_BYTES",
     "SNIFF_BYTES",
-    "Kind",
     "OpenedSource",
     "Source",
     "SourceKind",
@@ -37,8 +35,8 @@ __all__ = [
 READ_BYTES = 256 * 1024
 SNIFF_BYTES = 64 * 1024
 AGE_ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
-# How our files end. In a folder, logs are known by that, for there may be other JSON; bundles and cards by their first bytes.
-LOG_SUFFIXES = (".ndjson", ".jsonl")
+# How our files end.
+LOG_SUFFIXES: tuple[str, ...] = (".ndjson", ".jsonl")
 BUNDLE_SUFFIX = ".sneaker"
 ENCRYPTED_SUFFIX = ".sneaker.age"
 
@@ -46,19 +44,11 @@ ENCRYPTED_SUFFIX = ".sneaker.age"
 _MAX_FOLDER_ENTRIES = 100_000
 
 
-class Kind(StrEnum):
-    """What a source is, as reports name it."""
-
-    BUNDLE = "bundle"
-    ENCRYPTED = "encrypted"
-    NDJSON = "ndjson"
-    CARD = "card"
-
-
 @dataclass(slots=True)
 class OpenedSource:
     """An opened file, of which ``start`` was read already.
 
+    There is no path: it may be a pipe, or a copy that has no name.  ``file`` can seek only if ``file.seekable()`` says so.
     ``progress`` is called with bytes read.  ``before_reading`` is called before more is read: a pipe may take as long for
     that as it likes.
     """
@@ -89,7 +79,12 @@ class OpenedSource:
 class SourceKind(ABC):
     """A kind of thing that messages come from: one module each, behind this."""
 
-    kind: Kind
+    #: What reports and ``--json`` call it.
+    kind: ClassVar[str]
+    #: How its files end, if their first bytes alone do not make them ours in a folder that a person named; else none.
+    folder_suffixes: ClassVar[tuple[str, ...]] = ()
+    #: The same for an inbox, a folder such as that of downloads, where nobody chose what lies there.
+    inbox_suffixes: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def recognises(self, start: bytes) -> bool:
@@ -101,7 +96,9 @@ class SourceKind(ABC):
     ) -> Iterator[SourceEvent]:
         """Yield what is in it; what is wrong with parts of it is an event, what is wrong with all of it an error.
 
-        ``hmac_key`` is that of the network; ``keypair`` opens what is encrypted to its owner.
+        ``hmac_key`` is that of the network; ``keypair`` opens what is encrypted to its owner.  Raises SneakerErrors (NotABundle,
+        SourceError, DecryptionError, ...) and lets OSErrors of the file through.  Anything else is a bug: import refuses the
+        source with it, and goes on with the others.
         """
 
 

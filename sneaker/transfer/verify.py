@@ -17,9 +17,11 @@ from sneaker.feed.run import Run
 from sneaker.refs import FeedRef
 from sneaker.signatures.pool import Verifier
 from sneaker.transfer.message_places import SignedMessages
+from sneaker.transfer.read_card import CardSource
+from sneaker.transfer.read_encrypted import EncryptedSource
 from sneaker.transfer.source_events import LogEntry, SourceEvent
 from sneaker.transfer.source_kinds import identify_source
-from sneaker.transfer.sources import READ_BYTES, Kind, OpenedSource
+from sneaker.transfer.sources import READ_BYTES, OpenedSource
 
 __all__ = ["FORKED", "VerifyReport", "verify"]
 
@@ -123,9 +125,9 @@ def verify(
     report = VerifyReport()
     start = file.read(READ_BYTES)
     kind = identify_source(start, name)
-    if kind.kind in (Kind.ENCRYPTED, Kind.CARD):  # we have no key for the first, and the second has no messages
+    if isinstance(kind, EncryptedSource | CardSource):  # we have no key for the first, and the second has no messages
         raise NotABundle(
-            f"{name} is {'encrypted' if kind.kind is Kind.ENCRYPTED else 'a card'}: verify cannot look into it",
+            f"{name} is {'encrypted' if isinstance(kind, EncryptedSource) else 'a card'}: verify cannot look into it",
             hint="'sneaker inspect' does",
         )
     progress(len(start))

@@ -37,7 +37,7 @@ from sneaker.errors import StoreFull
 from sneaker.ingest.reports import KNOWN
 from sneaker.planning.what_others_have import ClockSource
 from sneaker.store.sticks import FileState
-from sneaker.transfer.sources import Kind
+from sneaker.transfer.source_kinds import SOURCE_KINDS
 from sneaker.transfer.verify import FORKED
 from tests.cli.contract import problems
 from tests.command_line import sneaker, start
@@ -242,9 +242,9 @@ def test_words_of_the_contract_are_those_of_the_code() -> None:
         assert isinstance(said, encoder.OneOf)
         return set(said.values)
 
-    assert values(import_export.SourceRead, "kind") == {"", "folder", *map(str, Kind)}
+    assert values(import_export.SourceRead, "kind") == {"", "folder", *(kind.kind for kind in SOURCE_KINDS)}
     assert values(import_export.SourceRead, "status") == {KNOWN, *map(str, Status)}
-    assert values(import_export.InspectJson, "kind") == {str(kind) for kind in Kind}
+    assert values(import_export.InspectJson, "kind") == {kind.kind for kind in SOURCE_KINDS}
     assert values(import_export.InspectJson, "status") == {str(status) for status in Status}
     assert values(import_export.VerifyJson, "status") == {FORKED, *map(str, Status)}
     assert values(home.OwnFeedState, "state") == {str(state) for state in OwnState}

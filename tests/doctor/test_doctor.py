@@ -207,7 +207,7 @@ def test_ones_own_messages_wait(ada: Path, tmp_path: Path) -> None:
     assert found["own_feed"]["proven"] == 6
     by_code = {finding["code"]: finding for finding in found["findings"]}
     assert by_code["own-feed-behind"]["level"] == "problem"
-    assert "wait for 4-5" in by_code["messages-waiting"]["message"]
+    assert "waits for 4-5" in by_code["messages-waiting"]["message"]
     assert by_code["messages-waiting"]["level"] == "note"
 
 

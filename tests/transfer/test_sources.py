@@ -16,13 +16,15 @@ from sneaker.caps import MAIN_CAPS
 from sneaker.cli.watch_actions import HomeInbox
 from sneaker.clock import VectorClock
 from sneaker.errors import NotABundle, OutputError
+from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.transfer import source_kinds
+from sneaker.transfer.import_files import import_sources
 from sneaker.transfer.inspect import inspect
 from sneaker.transfer.read_log import LogSource
 from sneaker.transfer.source_events import SourceEvent
 from sneaker.transfer.source_kinds import SOURCE_KINDS, identify_source
-from sneaker.transfer.sources import OpenedSource
+from sneaker.transfer.sources import OpenedSource, SourceKind
 from sneaker.transfer.verify import verify
 from tests.command_line import sneaker
 from tests.homes import home, take
@@ -86,6 +88,9 @@ def test_a_new_kind_is_read_by_all(alice: Path, tmp_path: Path, monkeypatch: pyt
     """A module and its place in the list: import, inspect and verify know no more of a kind."""
 
     class Backwards(LogSource):
+        kind = "backwards"
+        folder_suffixes = inbox_suffixes = (".turned",)
+
         def recognises(self, start: bytes) -> bool:
             return start.startswith(b"\n}")
 
@@ -103,6 +108,52 @@ def test_a_new_kind_is_read_by_all(alice: Path, tmp_path: Path, monkeypatch: pyt
     assert found.messages == 1
     with home(tmp_path / "carol") as carol:
         assert take(carol, tmp_path / "turned").ingested.accepted == 1
+    for name, is_ours in (("a.turned", True), ("a.txt", False)):
+        assert HomeInbox.wanted(data, name) is is_ours
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_bytes(data)
+        with home(tmp_path / f"home of {name}") as other:
+            report = take(other, tmp_path / name)
+            assert report.ingested.accepted == is_ours
+            assert report.sources[0].kind == ("backwards" if is_ours else "folder")
+
+
+def test_a_bug_in_one_reader_stops_no_other_source(
+    alice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(SourceKind):
+        kind = "broken"
+
+        def recognises(self, start: bytes) -> bool:
+            return start.startswith(b"broken")
+
+        def read_events(
+            self, source: OpenedSource, *, hmac_key: bytes | None, keypair: Keypair | None
+        ) -> Iterator[SourceEvent]:
+            raise KeyError("nobody thought of this")
+
+    monkeypatch.setattr(source_kinds, "SOURCE_KINDS", (Broken(), *SOURCE_KINDS))
+    (tmp_path / "broken").write_bytes(b"broken")
+    (tmp_path / "log").write_text(sneaker("log", "--json", at=alice).out)
+    with home(tmp_path / "carol") as carol:
+        report = import_sources(
+            carol, [str(tmp_path / "broken"), str(tmp_path / "log")], stdin=io.BytesIO(), now_ms=lambda: 0
+        )
+    assert [source.status for source in report.sources] == ["refused", "ok"]
+    assert "this is a bug in sneaker, please report it: KeyError" in report.sources[0].detail
+    assert report.ingested.accepted == 1
+
+
+def test_a_bug_in_what_takes_messages_is_not_laid_at_a_source(
+    alice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("the store's own")
+
+    monkeypatch.setattr(Ingest, "add_message", fail)
+    (tmp_path / "log").write_text(sneaker("log", "--json", at=alice).out)
+    with home(tmp_path / "carol") as carol, pytest.raises(KeyError, match="the store's own"):
+        take(carol, tmp_path / "log")
 
 
 def test_a_named_pipe_is_not_waited_for_by_whatever_way_it_is_named(alice: Path, tmp_path: Path) -> None:

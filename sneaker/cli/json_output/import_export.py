@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 from sneaker.cli.json_output.encoder import Base64, FeedId, Milliseconds, OneOf
 from sneaker.refs import FeedRef, encode_base64
+from sneaker.transfer.source_kinds import SOURCE_KIND_NAMES
 
 if TYPE_CHECKING:
     from sneaker.clock import VectorClock
@@ -45,7 +46,7 @@ class SourceRead(TypedDict):
     path: Annotated[str, "as it was given, or where it was found"]
     kind: Annotated[
         str,
-        OneOf(("bundle", "encrypted", "ndjson", "card", "folder", "")),
+        OneOf((*SOURCE_KIND_NAMES, "folder", "")),
         "what it is; empty if that was not found out",
     ]
     exporter: Annotated[FeedId | None, "who packed it"]
@@ -154,7 +155,7 @@ class InspectedFeed(TypedDict):
 class InspectJson(TypedDict):
     """What a file says to hold. No author's signature has been checked; `verify` does that."""
 
-    kind: Annotated[str, OneOf(("bundle", "encrypted", "ndjson", "card")), "what it is"]
+    kind: Annotated[str, OneOf(SOURCE_KIND_NAMES), "what it is"]
     status: Annotated[str, OneOf(("ok", "truncated", "damaged", "refused")), "whether it is whole"]
     detail: Annotated[str, "more about it, for people"]
     encrypted: Annotated[bool, "whether it is an encrypted bundle"]
