@@ -26,7 +26,7 @@ from typing import Any
 from sneaker.caps import auth
 from sneaker.errors import InvalidMessage, RefError
 from sneaker.feed.bencode import Bencoded, decode, encode
-from sneaker.feed.bfe import NIL, SIGNATURE, decode_field, encode_field, is_bytes
+from sneaker.feed.bfe import NIL, SIGNATURE, decode_field, encode_field, feed_key, is_bytes
 from sneaker.feed.classic.javascript_json import format_json
 from sneaker.feed.content import FactsReader
 from sneaker.feed.format import FeedFormat, SignatureCheck
@@ -281,12 +281,8 @@ def _signed(data: bytes, hmac_key: bytes | None) -> bytes:
 def _is_content_signed(message: Message, hmac_key: bytes | None) -> bool:
     """Say whether the subfeed that content names has signed it; True where nobody can say who should have."""
     content = message.content
-    subfeed = content.get("subfeed") if isinstance(content, dict) else None
-    if not isinstance(subfeed, str):
-        return True
-    try:
-        key = FeedRef.parse(subfeed).key
-    except RefError:
+    key = feed_key(content["subfeed"]) if isinstance(content, dict) and "subfeed" in content else None
+    if key is None:
         return True
     section = _section(message)
     # In the section the content stands between "l" and the signature's field, "e" behind it.

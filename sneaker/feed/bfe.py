@@ -12,12 +12,13 @@ from typing import Any
 from sneaker.errors import InvalidMessage, RefError
 from sneaker.refs import decode_base64, encode_base64
 
-__all__ = ["NIL", "SIGNATURE", "decode_field", "encode_field", "is_bytes"]
+__all__ = ["NIL", "SIGNATURE", "decode_field", "encode_field", "feed_key", "is_bytes"]
 
 NIL = b"\6\2"
 SIGNATURE = b"\4\0"
 
 _STRING, _BOOLEAN, _BYTES = b"\6\0", b"\6\1", b"\6\3"
+_FEED, _LAST_FEED_FORMAT = b"\0", 5
 
 # By type and format: what stands before and behind the base64 of the data, and how many bytes there are (0: any number).
 _SIGILS = {
@@ -97,6 +98,19 @@ def encode_field(value: Any) -> bytes:
     if is_bytes(value):
         return _BYTES + bytes(value["data"])
     raise InvalidMessage("content-invalid", f"{type(value).__name__} has no place in such a message")
+
+
+def feed_key(value: Any) -> bytes | None:
+    """Return the public key of the feed that a value of content names, whatever that feed's format; None if it names none.
+
+    Bytes that are themselves the field of a feed name it, too.
+    """
+    try:
+        field = encode_field(value)
+    except InvalidMessage:
+        return None
+    field = field.removeprefix(_BYTES)
+    return field[2:] if len(field) == 34 and field[:1] == _FEED and field[1] <= _LAST_FEED_FORMAT else None
 
 
 def is_bytes(value: object) -> bool:

@@ -189,6 +189,35 @@ def test_signatures() -> None:
         assert not BENDYBUTT.is_signed(BENDYBUTT.parse(bytes(spoilt)), None)
 
 
+@pytest.mark.parametrize("number", range(6))
+def test_a_subfeed_of_any_format_signs_its_content(number: int) -> None:
+    field = bytes((0, number)) + SUB.public.key
+    for subfeed in (decode_field(field), {"type": "Buffer", "data": list(field)}):
+        content = CONTENT | {"subfeed": subfeed}
+        assert BENDYBUTT.is_signed(BENDYBUTT.parse(make(content=content)), None)
+        assert not BENDYBUTT.is_signed(BENDYBUTT.parse(make(content=content, signer=META)), None)
+
+
+@pytest.mark.parametrize(
+    "subfeed",
+    [
+        {"type": "Buffer", "data": []},
+        {"type": "Buffer", "data": [0]},
+        {"type": "Buffer", "data": [0, 3, *range(31)]},
+        {"type": "Buffer", "data": [0, 6, *range(32)]},
+        str(FIRST.key),
+        "",
+        None,
+        True,
+        7,
+        ["x"],
+        {"a": None},
+    ],
+)
+def test_what_names_no_feed_asks_for_no_signature_of_one(subfeed: object) -> None:
+    assert BENDYBUTT.is_signed(BENDYBUTT.parse(make(content=CONTENT | {"subfeed": subfeed}, signer=META)), None)
+
+
 def test_encrypted() -> None:
     for section in (b"\5\0" + bytes(100), [b"\5\1" + bytes(100), b"\4\0" + bytes(64)]):
         message = BENDYBUTT.parse(make(replaced={"section": section}))
