@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sneaker.caps import MAIN_CAPS, MAIN_NETWORK_KEY, Caps
-from sneaker.errors import SneakerError
+from sneaker.errors import SneakerError, UsageError
 from sneaker.files.read_file import open_for_reading
 from sneaker.home.config import load_config
 from sneaker.home.home import Home
@@ -78,8 +78,9 @@ def import_files(
     """Take in bundles, logs, cards, and folders of them, as ``sneaker import`` does.
 
     ``hops`` leaves out feeds that are farther away in the follow graph.  What is wrong with a file is in the report; raises
-    only StoreError: what is wrong on this machine.
+    only StoreError, what is wrong on this machine, and UsageError for fewer than 0 ``hops``.
     """
+    _check_hops(hops)
     names = [_file_name(path) for path in _several(paths, "paths")]
     return import_sources(home, names, stdin=io.BytesIO(), now_ms=_now_ms, hops=hops, dry_run=dry_run)
 
@@ -102,6 +103,7 @@ def export(
     are none.  ``recipients`` are feed ids (or age recipients) to encrypt to.  ``max_bytes`` is at least 65,536.  Raises OutputError,
     UsageError, RefError or StoreError; no file appears that is not whole.
     """
+    _check_hops(hops)
     options = ExportOptions(
         readers=tuple(_several(readers, "readers")),
         feeds={FeedRef.parse(feed) for feed in _several(feeds, "feeds")} if feeds is not None else None,
@@ -144,6 +146,11 @@ def verify(path: AnyPath, *, hmac_key: bytes | None = None) -> VerifyReport:
     """
     with open_for_reading(Path(path)) as file:
         return _verify(file, os.fspath(path), Caps(MAIN_NETWORK_KEY, hmac_key), progress=lambda done: None)
+
+
+def _check_hops(hops: int | None) -> None:
+    if hops is not None and hops < 0:
+        raise UsageError(f"hops are steps of follows: 0 or more, not {hops}")
 
 
 def _several(items: Iterable[_Item], name: str) -> Iterable[_Item]:

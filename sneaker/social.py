@@ -114,6 +114,8 @@ def find_hops(edges: Edges, start: FeedRef, limit: int) -> dict[FeedRef, int]:
     # Level by level this is Dijkstra's algorithm, for every follow is one step long. A negative distance is final before
     # any follow of that feed is looked at, because it comes from an earlier level.
     for distance in range(limit):
+        if not level:
+            break
         reached: dict[FeedRef, None] = {}
         for author in level:
             if hops[author] != distance:

@@ -139,3 +139,12 @@ def test_errors_name_what_a_program_gave(world: Path) -> None:
                 sneaker.export(home, world / "x.sneaker", **{name: "bob.card"})  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="paths takes a list"):
             sneaker.import_files(home, "x.sneaker")
+
+
+def test_fewer_than_no_hops_are_refused(world: Path) -> None:
+    with sneaker.open_home(world / "ada") as home:
+        with pytest.raises(sneaker.SneakerError, match="hops"):
+            sneaker.import_files(home, [], hops=-1)
+        with pytest.raises(sneaker.SneakerError, match="hops"):
+            sneaker.export(home, world / "no.sneaker", hops=-1)
+    assert not (world / "no.sneaker").exists()

@@ -50,6 +50,7 @@ def test_nothing_is_reached_in_no_steps_or_from_nobody() -> None:
     assert find_hops(graph, feed("me"), 0) == {feed("me"): 0}
     assert find_hops(graph, feed("stranger"), 3) == {feed("stranger"): 0}
     assert find_hops({}, feed("me"), 5) == {feed("me"): 0}
+    assert find_hops(graph, feed("me"), 10**18) == find_hops(graph, feed("me"), 100)  # not one step for each
 
 
 def test_long_chains_and_circles_end() -> None:
