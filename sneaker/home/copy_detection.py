@@ -56,8 +56,15 @@ class LocatedNote:
 
 
 def write_note(path: Path, fields: Mapping[str, Any]) -> None:
-    """Write a note, in the place of an older one if there is one; raises OSError, or OutputError for what is no file."""
+    """Write a note, in the place of an older one if there is one; raises OSError, or OutputError for what is no file.
+
+    What root writes (``sudo``) belongs to whom the folder belongs to, who could not read it otherwise.
+    """
     with new_file(path, mode=0o600, replaces=lambda _: True) as file:
+        if os.geteuid() == 0:
+            folder = path.parent.stat()
+            with contextlib.suppress(OSError):
+                os.fchown(file.fileno(), folder.st_uid, folder.st_gid)
         note = json.dumps({**fields, "place": _place(file.fileno())}, indent=2, ensure_ascii=False)
         file.write(note.encode("utf-8") + b"\n")
 

@@ -7,9 +7,13 @@ stops the first message too many only if they come first, and who is offline for
 such homes:
 
 * the *origin*, in the home: this home, of this feed, in this place, is the one that goes on with it.  Copied, restored or
-  carried to another machine, it does not fit its place any more.
+  carried to another machine, it does not fit its place any more.  It is written anew with each message, so an older one
+  does not fit where it came from, either.
 * the *memory*, outside of the home (``last_published``): the last message published here.  It stays when a home is put
-  back, and says what that has forgotten; put back with the home, it is another file than the one written last.
+  back, and says what that has forgotten; put back with the home, it is another file than the one written last.  It says
+  that there is more, never that there is no more: each user has one (``sudo``, containers), and people clean up, so the
+  home may have published where this memory knows nothing of it.  Hence a home in its place needs none, and no memory
+  vouches for a copy.
 * the *own cards* that lie on sticks: each has a counter and our signature, and the store knows all that this home made.
   One that it did not make comes from a machine that this home was, before it was put back.
 
@@ -143,14 +147,16 @@ class ForkGuard:
             return Doubt.ADOPTED
         if self._home.store.sticks.met_forgotten_card(self._home.keypair.public):
             return Doubt.RESTORED
-        memory = self.memory.read()
-        if origin is not None and origin.is_here:
-            # Who puts back a whole folder leaves files alone that are as they were, like the origin; not the memory.
-            return Doubt.MOVED if memory is not None and memory.is_here is False else None
-        if origin is None or memory is None or memory.home != origin.name or memory.head != self._held():
+        if origin is None or origin.is_here is False:
+            # No memory vouches for a copy: the home that it was made of may have published under another one since.
             return Doubt.MOVED
-        # Copied from one place to another, by whoever published last; or neither note can tell places apart.
-        return None if memory.is_here or (memory.is_here is None and origin.is_here is None) else Doubt.MOVED
+        memory = self.memory.read()
+        if memory is not None and memory.is_here is False:
+            return Doubt.MOVED
+        if origin.is_here or (memory is not None and memory.home == origin.name and memory.head == self._held()):
+            return None
+        # Where files have no lasting number, only the memory tells this home from a copy.
+        return Doubt.MOVED
 
     def check_no_doubt(self) -> None:
         """Raise ForkError if the person has to be asked."""
@@ -204,6 +210,9 @@ class ForkGuard:
         self._check_unchanged(before)
         head = Head(message.sequence, message.key)
         self.memory.remember(head, message)
+        # Anew with each message: an older origin that is put back does not fit, whichever memory there was.
+        with contextlib.suppress(OutputError):
+            self._settle_here()
         try:
             yield
         except BaseException:
@@ -211,10 +220,6 @@ class ForkGuard:
                 if self._held() != head and self.memory.problem is None:
                     self.memory.restore(before)
             raise
-        origin = read_origin(self._home.path)
-        if origin is None or not origin.is_here:
-            with contextlib.suppress(OutputError):
-                self._settle_here()
 
     def _settle_here(self, *, anew: bool = False) -> None:
         """Write down that this home, here, goes on with its feed; ``anew``: and no copy of it that may be elsewhere."""

@@ -2,7 +2,8 @@
 
 borg keeps such a memory in ``~/.config/borg/security``, against replayed repositories.  It is written before the message is
 stored, and holds it: whatever ends the program in between, the message is not forgotten.  As the note knows its place
-(``home.copy_detection``), a memory that was put back with the home is told from the one that was written last.
+(``home.copy_detection``), a memory that was put back with the home is told from the one that was written last.  It does not
+know what was published where there is another memory, or none: under another user, in a container.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Ada(Machine):
             for file in image.rglob("*"):
                 if file.is_file():
                     (path / file.relative_to(image)).write_bytes(file.read_bytes())
-        for note in self.memory.glob("published-*.json"):
+        for note in (self.path / "origin.json", *self.memory.glob("published-*.json")):
             with note.open("r+b") as kept:
                 fields = {**json.load(kept), "place": copy_detection._place(kept.fileno())}
                 kept.seek(0)
