@@ -18,6 +18,6 @@ def add_json(ingest: Ingest, raw: bytes | str) -> None:
             place = stated_place(parse_quickly(raw)[0])
         except InvalidMessage:
             place = None, None
-        ingest.refuse(*place, error.reason, error.detail)
+        ingest.note_refusal(*place, error.reason, error.detail)
     else:
         ingest.add_message(message)

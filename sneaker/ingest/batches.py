@@ -176,7 +176,7 @@ class Proven:
 
     # -- the report
 
-    def refuse(self, feed: FeedRef | None, sequence: int | None, code: str, detail: str, count: int = 1) -> None:
+    def note_refusal(self, feed: FeedRef | None, sequence: int | None, code: str, detail: str, count: int = 1) -> None:
         """Note what was refused."""
         self._refused += count
         if count and len(self._refusals) < _MAX_REFUSALS:
@@ -215,8 +215,8 @@ class Proven:
         if good:
             self._accept(segment.part(0, good))
         sequence = segment.first + good
-        self.refuse(feed.ref, sequence, Code.SIGNATURE_INVALID, "the author did not sign this")
-        self.refuse(feed.ref, sequence + 1, Code.CHAIN_BROKEN, _BROKEN, count - good - 1)
+        self.note_refusal(feed.ref, sequence, Code.SIGNATURE_INVALID, "the author did not sign this")
+        self.note_refusal(feed.ref, sequence + 1, Code.CHAIN_BROKEN, _BROKEN, count - good - 1)
         if not segment.waiting:
             feed.expect_proven()
 
@@ -228,7 +228,7 @@ class Proven:
         if not feed.wanted:  # blocked while this was being checked
             self.left_out += len(segment.rows)
         elif feed.forked:
-            self.refuse(feed.ref, segment.first, Code.FORKED, "the feed is forked", len(segment.rows))
+            self.note_refusal(feed.ref, segment.first, Code.FORKED, "the feed is forked", len(segment.rows))
         elif segment.first <= feed.proven:
             self._accept_overtaken(segment)
         elif (place := _place(segment)) is Chain.NEXT:
@@ -239,7 +239,7 @@ class Proven:
             self._let_wait(segment)
         else:
             self._stop(feed, ForkRow(waiting_row(segment.rows[0], segment.previous), b"", self._now_ms()))
-            self.refuse(
+            self.note_refusal(
                 feed.ref,
                 segment.first,
                 Code.FORKED,
@@ -293,13 +293,13 @@ class Proven:
                 fork = ForkRow(waiting_row(row, previous), held or b"", self._now_ms())
                 self._stop(feed, fork)
                 detail = "not the message held here"
-                self.refuse(feed.ref, sequence, Code.FORKED, detail, len(rows) - count)
+                self.note_refusal(feed.ref, sequence, Code.FORKED, detail, len(rows) - count)
                 return
             self.known += 1
 
     def _refuse_segment(self, segment: Segment) -> None:
         """Refuse what was chained to a message that turned out bad."""
-        self.refuse(segment.feed.ref, segment.first, Code.CHAIN_BROKEN, _BROKEN, len(segment.rows))
+        self.note_refusal(segment.feed.ref, segment.first, Code.CHAIN_BROKEN, _BROKEN, len(segment.rows))
         segment.feed.expect_proven()
 
     def add_fork(self, feed: FeedEnd, message: Message, ours: bytes) -> None:
@@ -369,7 +369,9 @@ class Proven:
             feed = self._by_id[row_id >> SEQUENCE_BITS]
             feed.forked = True
             self._forked.add(feed.ref)
-            self.refuse(feed.ref, row_id & SEQUENCE_MASK, Code.FORKED, "it contradicts another message of its author")
+            self.note_refusal(
+                feed.ref, row_id & SEQUENCE_MASK, Code.FORKED, "it contradicts another message of its author"
+            )
         self._refuse_waiting(done.stopped, Code.FORKED, "it waited for others, and its feed is forked")
         self._refuse_waiting(done.crowded, Code.WAITING_ROOM_FULL, "too many messages wait for others that are missing")
         for feed_id, change in done.room.items():
@@ -382,7 +384,7 @@ class Proven:
     def _refuse_waiting(self, row_ids: list[int], code: Code, detail: str) -> None:
         for row_id in row_ids:
             feed = self._by_id.get(row_id >> SEQUENCE_BITS)
-            self.refuse(feed.ref if feed is not None else None, row_id & SEQUENCE_MASK, code, detail)
+            self.note_refusal(feed.ref if feed is not None else None, row_id & SEQUENCE_MASK, code, detail)
 
     def _change_room(self, feed_id: int, change: int) -> None:
         before = self._room.get(feed_id, 0)

@@ -26,7 +26,8 @@ from sneaker.feed.content import Facts
 from sneaker.feed.message import Compact, Message
 from sneaker.feed.run import Run
 from sneaker.ingest.batches import Proven, Segment
-from sneaker.ingest.fork_evidence import FeedEnd, find_contradiction, held_mark, mark
+from sneaker.ingest.contradictions import refuse_contradiction, refuse_other_end
+from sneaker.ingest.fork_evidence import FeedEnd, held_mark, mark
 from sneaker.ingest.reports import Code, IngestCounts, IngestReport, Refusal
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
@@ -161,10 +162,10 @@ class Ingest:
         self._proven.read -= self._proven.left_out
         self._proven.left_out = 0
 
-    def refuse(self, feed: FeedRef | None, sequence: int | None, code: str, detail: str) -> None:
+    def note_refusal(self, feed: FeedRef | None, sequence: int | None, code: str, detail: str) -> None:
         """Put something on the list of what was refused; callers do so with what they cannot even read."""
         self._proven.read += 1
-        self._proven.refuse(feed, sequence, code, detail)
+        self._proven.note_refusal(feed, sequence, code, detail)
 
     def flush(self) -> None:
         """Return once everything that was taken in is judged, and what is good is on the disk; others may write then."""
@@ -260,7 +261,7 @@ class Ingest:
             self._proven.left_out += len(run.compacts)
             return
         if not 1 <= run.first <= run.last <= MAX_SEQUENCE:
-            self._proven.refuse(run.author, None, "sequence-invalid", "", len(run.compacts))
+            self._proven.note_refusal(run.author, None, "sequence-invalid", "", len(run.compacts))
             return
         if feed.expected != feed.proven and not _is_plain(feed, run):
             self._deferred.append((run, message))
@@ -281,13 +282,13 @@ class Ingest:
             if place_in_chain(feed.expected, feed.expected_key, last, None, mark(item), held) is Chain.KNOWN:
                 proven.known += overlap
             else:
-                self._examine(feed, run, overlap)
+                refuse_contradiction(self._proven, feed, run, overlap, self._hmac_key)
             if overlap == len(run.compacts):
                 return
             run = Run(run.author, run.first + overlap, None, run.compacts[overlap:])
             message = None
         if feed.forked:
-            proven.refuse(feed.ref, run.first, Code.FORKED, "the feed is forked", len(run.compacts))
+            proven.note_refusal(feed.ref, run.first, Code.FORKED, "the feed is forked", len(run.compacts))
             return
         place = _place(feed, run)
         if place is Chain.GAP:
@@ -295,7 +296,7 @@ class Ingest:
         elif place is Chain.NEXT:
             self._enqueue(feed, run.first, feed.expected_key, run.compacts, message, waiting=False)
         else:
-            self._examine_next(feed, run)
+            refuse_other_end(self._proven, feed, run, self._hmac_key)
 
     def _place_waiting(self, feed: FeedEnd, run: Run, message: Message | None) -> None:
         """Let a run wait, but for what waits there already."""
@@ -318,7 +319,7 @@ class Ingest:
         if not left:
             return
         if previous is None:
-            proven.refuse(feed.ref, run.first, "previous-invalid", "it names no message before it", len(left))
+            proven.note_refusal(feed.ref, run.first, "previous-invalid", "it names no message before it", len(left))
             return
         self._enqueue(feed, run.first + repeated, previous, left, None if repeated else message, waiting=True)
 
@@ -411,39 +412,10 @@ class Ingest:
             reason, detail = str(Code.CHAIN_BROKEN), ""
         except InvalidMessage as error:
             reason, detail = error.reason, error.detail
-        self._proven.refuse(feed.ref, sequence, reason, detail)
-        self._proven.refuse(feed.ref, sequence + 1, Code.CHAIN_BROKEN, "a message before it was refused", count - 1)
-
-    # -- contradictions
-
-    def _examine(self, feed: FeedEnd, run: Run, overlap: int) -> None:
-        """Look at a run whose last known message is not the one we have: damage, or a fork?"""
-        proven = self._proven
-        known, refused, message = find_contradiction(feed, run, overlap, proven.row)
-        proven.known += known
-        if message is None:
-            proven.refuse(feed.ref, run.first, Code.CHAIN_BROKEN, "not the messages held here", refused)
-        elif feed.format.is_signed(message, self._hmac_key):
-            ours = proven.row(feed.id << SEQUENCE_BITS | message.sequence)
-            proven.add_fork(feed, message, ours[1] if ours is not None else b"")
-            proven.refuse(feed.ref, message.sequence, Code.FORKED, "another message than the one held here", refused)
-        else:
-            proven.refuse(feed.ref, message.sequence, Code.SIGNATURE_INVALID, "", refused)
-
-    def _examine_next(self, feed: FeedEnd, run: Run) -> None:
-        """Look at a run that begins at the end of its feed, but says that it follows another message."""
-        proven, count = self._proven, len(run.compacts)
-        try:
-            message = feed.format.expand(feed.ref, run.first, run.previous, run.compacts[0])
-        except InvalidMessage as error:
-            proven.refuse(feed.ref, run.first, error.reason, error.detail, count)
-            return
-        if feed.format.is_signed(message, self._hmac_key):
-            proven.add_fork(feed, message, b"")
-            detail = "it follows another message than the one held here"
-            proven.refuse(feed.ref, run.first, Code.FORKED, detail, count)
-        else:
-            proven.refuse(feed.ref, run.first, Code.SIGNATURE_INVALID, "", count)
+        self._proven.note_refusal(feed.ref, sequence, reason, detail)
+        self._proven.note_refusal(
+            feed.ref, sequence + 1, Code.CHAIN_BROKEN, "a message before it was refused", count - 1
+        )
 
     # -- verdicts
 

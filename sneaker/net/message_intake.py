@@ -327,7 +327,7 @@ def _add_quickly(ingest: Ingest, offers: list[Offer]) -> None:
                 # The connection looked at the offer's place: whether that feed is asked for, and blocked.
                 raise InvalidMessage(Code.PLACE_MISMATCH, "it is not the message that it was offered as")
         except InvalidMessage as error:
-            ingest.refuse(offer.feed, offer.sequence, error.reason, error.detail)
+            ingest.note_refusal(offer.feed, offer.sequence, error.reason, error.detail)
             continue
         if messages and (
             quick is None or message.author != messages[0].author or message.sequence != messages[-1].sequence + 1

@@ -227,7 +227,7 @@ class ImportSession:
 
     def _take_entry(self, entry: LogEntry) -> None:
         if entry.message is None:
-            self._ingest.refuse(entry.feed, entry.sequence, entry.code, entry.detail)
+            self._ingest.note_refusal(entry.feed, entry.sequence, entry.code, entry.detail)
         else:
             self._ingest.add_message(entry.message)
 

@@ -201,7 +201,7 @@ def test_json_that_is_no_message(store: Store) -> None:
         add_json(ingest, b"{")
         add_json(ingest, b"{}")
         add_json(ingest, messages[0].text.replace(b'"sha256"', b'"md5"'))
-        ingest.refuse(None, None, "json-invalid", "line 3")
+        ingest.note_refusal(None, None, "json-invalid", "line 3")
         report = ingest.close()
     codes = [refusal.code for refusal in report.refusals]
     assert codes == ["json-invalid", "author-invalid", "hash-invalid", "json-invalid"]

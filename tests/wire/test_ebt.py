@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sneaker.errors import LocalProtocolError, RemoteProtocolError
 from sneaker.limits import MAX_UNWANTED_FEEDS
 from sneaker.refs import FeedRef
-from sneaker.wire.ebt.connection import ClockReceived, EbtConnection, Run
+from sneaker.wire.ebt.connection import EbtConnection
+from sneaker.wire.ebt.events import ClockReceived, Run
 from sneaker.wire.ebt.notes import MessageItem, encode_note, format_notes
 from sneaker.wire.ebt.replicator import Replicator
 from tests.tries import tries

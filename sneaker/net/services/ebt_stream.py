@@ -11,7 +11,7 @@ from sneaker.net.message_intake import Offer, Outcome
 from sneaker.net.services.history_fetch import OverdueFetcher
 from sneaker.net.services.read_messages import read_messages
 from sneaker.refs import FeedRef
-from sneaker.wire.ebt.connection import ClockReceived, OwnMessageSeen
+from sneaker.wire.ebt.events import ClockReceived, OwnMessageSeen
 from sneaker.wire.ebt.notes import MessageItem
 from sneaker.wire.ebt.replicator import RECONNECTED_TEXT
 from sneaker.wire.muxrpc.calls import PeerError

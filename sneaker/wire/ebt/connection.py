@@ -19,39 +19,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from sneaker.errors import LocalProtocolError, RemoteProtocolError
 from sneaker.limits import MAX_UNWANTED_FEEDS
 from sneaker.refs import FeedRef
+from sneaker.wire.ebt.events import ClockReceived, EbtEvent, OwnMessageSeen, Run
 from sneaker.wire.ebt.notes import MessageItem, Note, NotesItem, encode_note, format_notes, parse_item
 from sneaker.wire.ebt.overdue import OverdueFeeds
 
-__all__ = ["ClockReceived", "EbtConnection", "EbtEvent", "OwnMessageSeen", "Run", "SharedState"]
-
-
-class ClockReceived(NamedTuple):
-    """What the peer newly says it has: feed to sequence, -1 for not replicated."""
-
-    changes: dict[FeedRef, int]
-
-
-class OwnMessageSeen(NamedTuple):
-    """A message of our own feed, beyond what we hold, that came out of order or was not asked for."""
-
-    item: MessageItem
-
-
-#: A message is one we asked for, in order as far as this connection goes.
-EbtEvent = MessageItem | ClockReceived | OwnMessageSeen
-
-
-class Run(NamedTuple):
-    """Messages to send now, in this order: ``first`` to ``last`` of ``feed``, both included."""
-
-    feed: FeedRef
-    first: int
-    last: int
+__all__ = ["EbtConnection", "SharedState"]
 
 
 class _Feed:
