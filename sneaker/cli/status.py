@@ -9,12 +9,15 @@ import typer
 
 from sneaker.cli.app import JsonOption, command, home, settings
 from sneaker.cli.printing import clean, counted
+from sneaker.clock import VectorClock
 from sneaker.sizes import format_size
 
 if TYPE_CHECKING:
     from sneaker.cli.json_output.home import MissingBlob, StatusJson
 
 __all__: list[str] = []
+
+_MOST_PEERS = 20
 
 
 @command()
@@ -23,6 +26,7 @@ def status(
     json: JsonOption = False,
 ) -> None:
     """Say what is here, and what others are known to have."""
+    from sneaker.planning.what_others_have import counted_on
     from sneaker.stick.layout import base32
     from sneaker.store.blob_ledger import BlobLedger
 
@@ -30,6 +34,9 @@ def status(
         counts = opened.store.counts()
         clock = opened.store.clock()
         peers = opened.store.known_clocks.known_peers()
+        if not json:
+            peers = peers[:_MOST_PEERS]
+        known = {peer.ref: counted_on(opened.store.known_clocks.known(peer.ref)) for peer in peers}
         forked = opened.store.forked()
         me = opened.keypair.public
         blobs = opened.blobs.counts()
@@ -48,7 +55,13 @@ def status(
             "bytes": counts.bytes,
             "blobs": {"count": blobs.count, "bytes": blobs.bytes, "missing": len(links), "waiting": early},
             "peers": [
-                {"id": str(peer.ref), "kind": str(peer.source), "last": peer.met_at_ms or None} for peer in peers
+                {
+                    "id": str(peer.ref),
+                    "kind": str(peer.source),
+                    "last": peer.met_at_ms or None,
+                    "has": _shared(clock, known[peer.ref]),
+                }
+                for peer in peers
             ],
             "drives": [
                 {"id": base32(item.id), "label": item.label, "last": item.visited_at_ms or None} for item in sticks
@@ -73,14 +86,19 @@ def status(
     if counts.waiting:
         lines.append(f"waiting   {counted(counts.waiting, 'message')} that came before the ones they follow")
     lines += [f"forked    {feed}" for feed in sorted(forked)]
-    for peer in peers[:20]:
-        when = _when(peer.met_at_ms)
-        lines.append(f"peer      {peer.ref}  {when}, by {peer.source}")
+    for peer in peers:
+        has = f"has {_shared(clock, known[peer.ref]):,} of {counted(counts.messages, 'message')}"
+        lines.append(f"peer      {peer.ref}  {_when(peer.met_at_ms)}, by {peer.source}; {has}")
     for item in sticks[:20]:
         lines.append(f"stick     {clean(item.label, 40) or base32(item.id)}  {_when(item.visited_at_ms)}")
     if missing:
         lines += [f"missing   {link.blob}, mentioned by {link.feed} {link.sequence}" for link in links]
     print("\n".join(lines))
+
+
+def _shared(ours: VectorClock, theirs: VectorClock) -> int:
+    """Return how many of the messages that we hold another machine has."""
+    return sum(min(last, ours.get(feed, 0)) for feed, last in theirs.items())
 
 
 def _when(time_ms: int) -> str:

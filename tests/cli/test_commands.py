@@ -257,7 +257,10 @@ def test_a_bundle_teaches_what_its_exporter_has(alice: Path, bob: Path, tmp_path
     sneaker("export", tmp_path / "a.sneaker", at=alice)
     sneaker("import", tmp_path / "a.sneaker", at=bob)
     assert sneaker("export", tmp_path / "b", "--for", identity(alice), "--json", at=bob).json["messages"] == 0
-    assert identity(alice) in json.dumps(sneaker("status", "--json", at=bob).json["peers"])
+    sneaker("publish", "two", at=bob)
+    (peer,) = sneaker("status", "--json", at=bob).json["peers"]
+    assert (peer["id"], peer["has"]) == (identity(alice), 1)
+    assert "has 1 of 2 messages" in sneaker("status", at=bob).out
 
 
 def test_export_through_a_pipe(alice: Path, bob: Path) -> None:

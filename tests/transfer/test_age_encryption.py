@@ -56,6 +56,14 @@ def test_several_recipients(tmp_path: Path) -> None:
             assert take(reader, tmp_path / "x").ingested.accepted == 1129
 
 
+def test_a_file_that_is_cut_at_once_says_so(tmp_path: Path) -> None:
+    with home(tmp_path / "a") as a:
+        pack(a, tmp_path / "x", recipients=[str(a.keypair.public)])
+        whole = (tmp_path / "x").read_bytes()
+        (tmp_path / "x").write_bytes(whole[:-1])
+        assert take(a, tmp_path / "x").sources[0].detail.endswith("nothing of it could be read")
+
+
 def test_names_in_a_folder_say_nothing(tmp_path: Path) -> None:
     (tmp_path / "stick").mkdir()
     with home(tmp_path / "a") as a, home(tmp_path / "b") as b:

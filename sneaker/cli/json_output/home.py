@@ -74,6 +74,7 @@ class KnownPeer(TypedDict):
     id: Annotated[FeedId, "its identity"]
     kind: Annotated[str, OneOf(("ebt", "card", "bundle")), "how that was last learnt"]
     last: Annotated[Milliseconds | None, "when"]
+    has: Annotated[int, "how many of the messages here it is taken to have"]
 
 
 class KnownStick(TypedDict):
