@@ -44,6 +44,15 @@ class FeedFormat(ABC):
         ``is_quick`` is what ``canonical_value`` wants to know of JSON that was parsed.
         """
 
+    def read_changed_value(
+        self, value: dict[str, Any], wrappings: Sequence[dict[str, Any]], is_quick: bool, hmac_key: bytes | None
+    ) -> Message:
+        """Read a message out of a log whose program may have changed it, as programs do that open private messages.
+
+        ``wrappings`` are the objects around ``value``, the outermost first; ``hmac_key`` is that of the network.
+        """
+        return self.read_log_value(value, wrappings[-1] if wrappings else {}, is_quick)
+
     @abstractmethod
     def log_json(self, message: Message) -> bytes:
         """Return what a log says of a message beside its key and timestamp, as members of a JSON object: ``"value":{...}``.

@@ -7,10 +7,8 @@ The forms, with any other fields before, between and behind:
 * ``{"seq", "value": {"key", "value", "timestamp"}}``: ``createRawLogStream``
 * ``{"sync": true}`` stands in a live stream where the old ends and the new begins, and is passed over
 
-Programs open private messages before they print them.  Such a message is no longer what its author signed, but the
-original content is kept beside it: by ssb-db in ``value.meta.original`` and ``value.cyphertext``, by ssb-db2 in
-``meta.originalContent`` beside the value (PROTOCOL.md, section 15).  It is put back, added fields are taken out, and the
-signature shows whether that was right.  The key beside a message is a label: the message's own key is computed.
+What programs change in a message before they print it, its format undoes (``FeedFormat.read_changed_value``).  The key
+beside a message is a label: the message's own key is computed.
 """
 
 from __future__ import annotations
@@ -22,10 +20,9 @@ from typing import Any
 
 from sneaker.bundle.events import End, Status
 from sneaker.errors import InvalidMessage
-from sneaker.feed.classic.validate import ORDER, read_message
+from sneaker.feed.classic.validate import ORDER
 from sneaker.feed.formats import CLASSIC_FORMAT, format_of_value, stated_place
 from sneaker.feed.json_stream import JsonObject, NotJson, looks_like_objects, read_objects
-from sneaker.feed.message import Message
 from sneaker.keys import Keypair
 from sneaker.limits import MAX_JSON_LINE_BYTES
 from sneaker.transfer.source_events import LogEntry, SourceEvent
@@ -147,11 +144,7 @@ def _entry(found: JsonObject, hmac_key: bytes | None) -> LogEntry | None:
                     return None
                 detail = f"line {found.line} is not a message"
                 return LogEntry(found.line, None, *stated_place(value), "not-a-message", detail, is_broken=True)
-            feed_format = format_of_value(value)
-            if feed_format is CLASSIC_FORMAT:
-                message = _read(value, wrappings, found.is_quick, hmac_key)
-            else:
-                message = feed_format.read_log_value(value, wrappings[-1] if wrappings else {}, found.is_quick)
+            message = format_of_value(value).read_changed_value(value, wrappings, found.is_quick, hmac_key)
             stated = wrappings[-1].get("key") if wrappings else None
     except InvalidMessage as error:
         return LogEntry(found.line, None, *stated_place(value), error.reason, error.detail)
@@ -167,31 +160,3 @@ def _unwrap(value: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]
         wrappings.append(value)
         value = value["value"]
     return value, wrappings
-
-
-def _read(value: dict[str, Any], wrappings: list[dict[str, Any]], is_quick: bool, hmac_key: bytes | None) -> Message:
-    """Return the message as it was signed, or else as it stands; raises InvalidMessage."""
-    originals = _originals(value, wrappings)
-    if originals or not _FIELDS.issuperset(value):
-        for original in [*originals, {}]:
-            restored = {name: original.get(name, value[name]) for name in value if name in _FIELDS}
-            try:
-                message = read_message(restored, is_quick)
-            except InvalidMessage:
-                continue
-            if CLASSIC_FORMAT.is_signed(message, hmac_key):
-                return message
-    return read_message(value, is_quick)
-
-
-def _originals(value: dict[str, Any], wrappings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the original fields that programs keep of a message that they changed."""
-    found: list[dict[str, Any]] = []
-    for holder in (value, *wrappings[::-1]):
-        meta = holder.get("meta")
-        for place in (meta, holder) if isinstance(meta, dict) else (holder,):
-            original = place.get("original")
-            if isinstance(original, dict):
-                found.append(original)
-            found += [{"content": place[name]} for name in ("originalContent", "cyphertext") if name in place]
-    return found

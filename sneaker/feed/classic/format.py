@@ -7,16 +7,20 @@ from typing import Any
 
 import orjson
 
+from sneaker.errors import InvalidMessage
 from sneaker.feed.classic.compact import KIND_RAW, compact, expand, expand_run
 from sneaker.feed.classic.javascript_json import format_json, parse_json
+from sneaker.feed.classic.kept_originals import kept_originals
 from sneaker.feed.classic.message import signed_bytes, signed_text
-from sneaker.feed.classic.validate import parse_message, read_message
+from sneaker.feed.classic.validate import ORDER, parse_message, read_message
 from sneaker.feed.content import FactsReader
 from sneaker.feed.format import FeedFormat, SignatureCheck
 from sneaker.feed.message import Message
 from sneaker.refs import CLASSIC
 
 __all__ = ["ClassicFormat"]
+
+_FIELDS = frozenset(ORDER)
 
 
 class ClassicFormat(FeedFormat):
@@ -34,6 +38,22 @@ class ClassicFormat(FeedFormat):
 
     def read_log_value(self, value: dict[str, Any], outer: dict[str, Any], is_quick: bool) -> Message:
         """Read a message out of a log, where it is as it was signed."""
+        return read_message(value, is_quick)
+
+    def read_changed_value(
+        self, value: dict[str, Any], wrappings: Sequence[dict[str, Any]], is_quick: bool, hmac_key: bytes | None
+    ) -> Message:
+        """Return the message as it was signed, if that can be put together again, or else as it stands."""
+        originals = kept_originals(value, wrappings)
+        if originals or not _FIELDS.issuperset(value):
+            for original in [*originals, {}]:
+                restored = {name: original.get(name, value[name]) for name in value if name in _FIELDS}
+                try:
+                    message = read_message(restored, is_quick)
+                except InvalidMessage:
+                    continue
+                if self.is_signed(message, hmac_key):
+                    return message
         return read_message(value, is_quick)
 
     def log_json(self, message: Message) -> bytes:
