@@ -176,10 +176,11 @@ def import_(
     twice, in another order, or again after a crash gives the same store. Exit code 3 says that something was refused or
     damaged; everything else was taken.
     """
+    from sneaker.files.read_file import file_bytes
     from sneaker.transfer.import_files import import_sources
 
     output = settings.output(json)
-    total = sum(Path(path).stat().st_size for path in sources if Path(path).is_file())
+    total = sum(file_bytes(Path(path)) or 0 for path in sources)
     with home() as opened, output.progress(total or None, "importing") as progress:
         report = import_sources(
             opened,

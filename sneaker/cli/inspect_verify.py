@@ -130,6 +130,7 @@ def verify(
     Needs no home and stores nothing.
     """
     from sneaker.caps import MAIN_NETWORK_KEY, Caps, parse_cap
+    from sneaker.files.read_file import file_bytes
     from sneaker.home.config import load_config
     from sneaker.transfer.verify import verify as check
 
@@ -137,8 +138,7 @@ def verify(
     if network_key is not None:
         caps = Caps(MAIN_NETWORK_KEY, parse_cap(network_key))
     output = settings.output(json)
-    size = Path(file).stat().st_size if Path(file).is_file() else None
-    with _open(file) as opened_file, output.progress(size, "verifying") as progress:
+    with _open(file) as opened_file, output.progress(file_bytes(Path(file)), "verifying") as progress:
         report = check(opened_file, file, caps, progress=progress)
     if json:
         from sneaker.cli.json_output.import_export import verify_json

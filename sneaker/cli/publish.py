@@ -56,7 +56,9 @@ def _read_content(text: str | None, content: str | None) -> dict[str, Any]:
 
 
 def _read_stdin() -> bytes:
-    return _read_some(sys.stdin.buffer, "standard input")
+    from sneaker.files.read_file import wait_for_data
+
+    return _read_some(wait_for_data(sys.stdin.buffer), "standard input")
 
 
 def _read_some(file: BinaryIO, name: str) -> bytes:

@@ -63,6 +63,7 @@ _REASONS = {
     errno.ENOENT: ("there is no such folder", None),
     errno.ENOTDIR: ("there is a file where its folder should be", None),
     errno.EISDIR: ("it is a folder", None),
+    errno.ENAMETOOLONG: ("its name is too long", None),
     errno.ENOSYS: ("its file system cannot give a file another name", "choose a folder on another one"),
     errno.ENOTSUP: ("its file system cannot give a file another name", "choose a folder on another one"),
 }

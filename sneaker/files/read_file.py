@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import re
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sneaker.errors import SourceError
 
-__all__ = ["open_for_reading", "reading_error"]
+__all__ = ["file_bytes", "is_folder", "open_for_reading", "reading_error", "wait_for_data"]
 
 _REASONS = {
     errno.ENOENT: "there is no such file",
+    errno.ENOTDIR: "there is a file where its folder should be",
     errno.EACCES: "permission denied",
+    errno.ENAMETOOLONG: "its name is too long",
     errno.EIO: "the device reports an error",
     errno.ENODEV: "the device is gone",
     errno.ENXIO: "the device is gone",
     errno.EISDIR: "it is a folder",
 }
+
+
+# Where the system keeps a program's open files: what else leads to a pipe leads to one that has a name.
+_OPEN_FILE = re.compile(r"/dev/stdin|(/dev|/proc/(self|[0-9]+))/fd/[0-9]+")
+
+
+class _File(io.FileIO):
+    """A file that ends where it has nothing at the moment, as some of the system's own do."""
+
+    def readinto(self, buffer: Any) -> int:
+        return super().readinto(buffer) or 0
 
 
 def reading_error(name: str, error: OSError) -> SourceError:
@@ -38,18 +53,49 @@ def open_for_reading(path: Path, name: str | None = None) -> BinaryIO:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise reading_error(shown, error) from None
+    except ValueError:  # a zero byte
+        raise reading_error(shown, _no_name()) from None
     mode = os.fstat(descriptor).st_mode
-    if stat.S_ISFIFO(mode) and _is_from_a_shell(path):
+    if stat.S_ISFIFO(mode) and _OPEN_FILE.fullmatch(str(path)):
         os.set_blocking(descriptor, True)
-    elif not stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb", buffering=0)
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
         kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device" if not stat.S_ISDIR(mode) else "a folder"
         hint = "use 'sneaker import -' to read a pipe" if stat.S_ISFIFO(mode) else None
         raise SourceError(f"cannot read {shown}: it is {kind}, not a file", hint=hint)
-    return os.fdopen(descriptor, "rb", buffering=0 if stat.S_ISFIFO(mode) else -1)
+    return io.BufferedReader(_File(descriptor, "rb"))
 
 
-def _is_from_a_shell(path: Path) -> bool:
-    if ".." in path.parts:  # then it leads elsewhere
-        return False
-    return path == Path("/dev/stdin") or any(path.is_relative_to(folder) for folder in ("/dev/fd", "/proc"))
+def _no_name() -> OSError:
+    return OSError(errno.EINVAL, "there can be no file of this name")
+
+
+def wait_for_data(file: BinaryIO) -> BinaryIO:
+    """Return ``file``, standard input, of which reading now waits: who made the pipe may have set it not to."""
+    try:
+        os.set_blocking(file.fileno(), True)
+    except OSError:  # it is no file of the system, or none that can wait
+        pass
+    return file
+
+
+def is_folder(path: Path) -> bool:
+    """Say whether there is a folder at ``path``; raises OSError where that cannot be told, or no file can have the name."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
+    except ValueError:  # a zero byte
+        raise _no_name() from None
+
+
+def file_bytes(path: Path) -> int | None:
+    """Return the size of a plain file; None for what is none, or cannot be looked at: reading it says why."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None

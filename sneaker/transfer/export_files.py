@@ -12,6 +12,7 @@ from typing import BinaryIO
 from sneaker.bundle.frames import MAGIC
 from sneaker.errors import OutputError
 from sneaker.files.atomic_write import new_file, output_errors
+from sneaker.files.read_file import is_folder
 from sneaker.transfer.add_parity import append_parity, plain_limit
 from sneaker.transfer.encrypted_size import limit_before_encryption
 from sneaker.transfer.export_options import ExportOptions
@@ -24,13 +25,14 @@ class ExportFiles:
     """Opens volumes for an export: in a file, in a folder, or standard output; encrypted, and with parity, if asked for."""
 
     def __init__(self, destination: str, options: ExportOptions, stdout: BinaryIO) -> None:
-        """Raises OutputError if ``destination`` names a folder, by a ``/`` at its end, and is none."""
+        """Raises OutputError if ``destination`` names a folder, by a ``/`` at its end, and is none, or cannot be looked at."""
         self.options = options
         self.stdout = stdout
         self.written: list[tuple[str, int]] = []
         self.to_stdout = destination == "-"
         self.path = Path(destination)
-        self.into_folder = not self.to_stdout and self.path.is_dir()
+        with output_errors(destination):
+            self.into_folder = not self.to_stdout and is_folder(self.path)
         if destination.endswith("/") and not self.into_folder:
             # Without this, the bundle would become a plain file of that name, in the place of a stick that is not there.
             reason = "it is not a folder" if self.path.exists() else "there is no such folder"

@@ -56,7 +56,11 @@ def read_reader(spec: str, store: Store, caps: Caps) -> Reader:
     Raises UsageError if it is none of these, else what reading it raises.
     """
     path = Path(spec)
-    if path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        raise reading_error(spec, error) from None
+    if is_there:
         data = _read_small(path)
         if data.startswith(CARD_MAGIC):
             card = read_card(path, caps)

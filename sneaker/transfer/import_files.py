@@ -16,7 +16,7 @@ from sneaker.bugs import bug_words
 from sneaker.bundle.events import Status
 from sneaker.bundle.indexed_file import IndexedBundle
 from sneaker.errors import NetworkKeyMismatch, NotABundle, SneakerError, SourceError, StoreError
-from sneaker.files.read_file import reading_error
+from sneaker.files.read_file import is_folder, reading_error
 from sneaker.home.home import Home
 from sneaker.ingest.incoming_blobs import IncomingBlobs
 from sneaker.ingest.ingest import Ingest
@@ -300,11 +300,12 @@ def import_sources(
     with importing(
         home, now_ms=now_ms, hops=hops, dry_run=dry_run, workers=workers, progress=progress, by_hand=True
     ) as session:
-        sources = list(_sources(paths, session.reports))
+        folders: list[str] = []
+        sources = list(_sources(paths, session, folders))
         for source in sources:
             session.import_source(source, stdin)
-        for path in paths:
-            if Path(path).is_dir() and not any(Path(report.path).is_relative_to(path) for report in session.reports):
+        for path in folders:
+            if not any(Path(report.path).is_relative_to(path) for report in session.reports):
                 session.refuse_source(
                     SourceReport(path, "folder"), NotABundle(f"there is no bundle and no log in {path}")
                 )
@@ -321,15 +322,23 @@ def _read_again(session: ImportSession, sources: list[Source], stdin: BinaryIO) 
         session.reports = reports
 
 
-def _sources(paths: Iterable[str], reports: list[SourceReport]) -> Iterator[Source]:
+def _sources(paths: Iterable[str], session: ImportSession, folders: list[str]) -> Iterator[Source]:
+    """Yield what is named, and what is in the folders among it, which are noted in ``folders``."""
+
+    def unread(name: str, error: SneakerError) -> None:
+        session.refuse_source(SourceReport(name, "folder"), error)
+
     for path in paths:
         if path == "-":
             yield Source("-", None)
             continue
         try:
-            if Path(path).is_dir():
-                yield from expand_folder(Path(path))
+            if is_folder(Path(path)):
+                folders.append(path)
+                yield from expand_folder(Path(path), unread)
             else:
                 yield Source(path, Path(path))
+        except OSError as error:
+            session.refuse_source(SourceReport(path), reading_error(path, error))
         except SneakerError as error:
-            reports.append(SourceReport(path, "folder", status=Status.REFUSED, detail=error.message, error=error))
+            unread(path, error)

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, ClassVar
 
 from sneaker.bundle.frames import FOOTER_BYTES, SYNC, parse_footer
 from sneaker.errors import SourceError
-from sneaker.files.read_file import open_for_reading, reading_error
+from sneaker.files.read_file import open_for_reading, reading_error, wait_for_data
 from sneaker.keys import Keypair
 from sneaker.transfer.source_events import SourceEvent
 
@@ -42,6 +42,8 @@ ENCRYPTED_SUFFIX = ".sneaker.age"
 
 # A person chose this folder. A stick's folder is read by the visit, which is stricter.
 _MAX_FOLDER_ENTRIES = 100_000
+# Folders that file systems have for themselves.
+_OF_THE_SYSTEM = ("lost+found", "System Volume Information")
 
 
 @dataclass(slots=True)
@@ -116,11 +118,14 @@ class Source:
 
 def open_source(source: Source, stdin: BinaryIO) -> BinaryIO:
     """Open a source for reading; raises SourceError for what is not a plain file."""
-    return stdin if source.path is None else open_for_reading(source.path, source.name)
+    return wait_for_data(stdin) if source.path is None else open_for_reading(source.path, source.name)
 
 
-def expand_folder(path: Path) -> Iterator[Source]:
-    """Yield the plain files in a folder and the folders in it, by name; links and hidden files are left alone."""
+def expand_folder(path: Path, unread: Callable[[str, SourceError], None]) -> Iterator[Source]:
+    """Yield the plain files in a folder and the folders in it, by name; links and hidden files are left alone.
+
+    ``unread`` is called with each folder that cannot be read, and why; not for those that systems keep to themselves.
+    """
     seen = 0
     waiting = [path]
     while waiting:
@@ -129,7 +134,9 @@ def expand_folder(path: Path) -> Iterator[Source]:
             with os.scandir(folder) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            raise reading_error(str(folder), error) from None
+            if folder.name not in _OF_THE_SYSTEM:
+                unread(str(folder), reading_error(str(folder), error))
+            continue
         seen += len(found)
         if seen > _MAX_FOLDER_ENTRIES:
             raise SourceError(f"there are more than {_MAX_FOLDER_ENTRIES} files in {path}")

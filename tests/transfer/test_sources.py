@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
 import sqlite3
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import pytest
 from sneaker.caps import MAIN_CAPS
 from sneaker.cli.watch_actions import HomeInbox
 from sneaker.clock import VectorClock
-from sneaker.errors import NotABundle, OutputError
+from sneaker.errors import ExitCode, NotABundle, OutputError, SourceError
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.transfer import source_kinds
@@ -26,7 +29,7 @@ from sneaker.transfer.source_events import SourceEvent
 from sneaker.transfer.source_kinds import SOURCE_KINDS, identify_source
 from sneaker.transfer.sources import OpenedSource, SourceKind
 from sneaker.transfer.verify import verify
-from tests.command_line import sneaker
+from tests.command_line import sneaker, start
 from tests.homes import home, take
 
 
@@ -161,6 +164,85 @@ def test_a_named_pipe_is_not_waited_for_by_whatever_way_it_is_named(alice: Path,
     for name in (tmp_path / "pipe", f"/proc/self/../..{tmp_path}/pipe"):
         done = sneaker("import", name, at=alice, ok=False, timeout=20)
         assert "is a named pipe" in done.err
+
+
+def test_standard_input_that_does_not_wait_is_waited_for(alice: Path, bob: Path) -> None:
+    lines = sneaker("log", "--json", at=alice).out.encode()
+    for command, words in (("import", "1 new message"), ("verify", "1 message is valid"), ("inspect", "1 message")):
+        source, target = os.pipe()
+        os.set_blocking(source, False)
+        with (
+            os.fdopen(source, "rb") as stdin,
+            start(["--home", str(bob), command, "-"], stdin=stdin, stdout=subprocess.PIPE) as running,
+        ):
+            with os.fdopen(target, "wb", buffering=0) as pipe:
+                pipe.write(lines[:100])
+                time.sleep(0.5)
+                pipe.write(lines[100:])
+            out, _ = running.communicate(timeout=30)
+            assert (running.wait(), words in out.decode()) == (0, True), out
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["import", LONG], ["verify", LONG], ["inspect", LONG], ["export", LONG], ["export", "x", "--for", LONG]],
+)
+def test_a_name_that_no_file_can_have_is_refused_in_words(alice: Path, tmp_path: Path, arguments: list[str]) -> None:
+    done = sneaker(*arguments, at=alice, ok=False, cwd=tmp_path)
+    assert "its name is too long" in done.err
+    assert done.code == (OutputError if arguments[1] == LONG and arguments[0] == "export" else SourceError).exit_code
+
+
+def test_beside_a_name_that_no_file_can_have_the_rest_comes_in(alice: Path, bob: Path, tmp_path: Path) -> None:
+    sneaker("export", tmp_path / "good", at=alice)
+    done = sneaker("import", LONG, tmp_path / "good", "--json", at=bob, ok=False)
+    assert [source["status"] for source in done.json["sources"]] == ["refused", "ok"]
+    assert done.json["messages"]["accepted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "is_told"), [("aaa", True), ("lost+found", False), ("System Volume Information", False)]
+)
+def test_behind_a_folder_that_cannot_be_read_the_rest_comes_in(
+    alice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_told: bool
+) -> None:
+    (tmp_path / "in" / name).mkdir(parents=True)
+    (tmp_path / "in" / "zzz").mkdir()
+    sneaker("export", tmp_path / "in" / "zzz" / "good", at=alice)
+    scan = os.scandir
+
+    def scan_some(folder: Path | int) -> object:
+        if isinstance(folder, Path) and folder.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", scan_some)
+    with home(tmp_path / "carol") as carol:
+        report = take(carol, tmp_path / "in")
+    told = [(Path(source.path).name, source.detail) for source in report.sources if source.status == "refused"]
+    assert told == ([(name, f"cannot read {tmp_path / 'in' / name}: permission denied")] if is_told else [])
+    assert report.complete is not is_told
+    assert report.ingested.accepted == 1
+
+
+def test_behind_a_folder_that_is_too_deep_the_rest_comes_in(alice: Path, bob: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    sneaker("export", tmp_path / "in" / "zzz", at=alice)
+    (tmp_path / "in" / "sub").mkdir()
+    sneaker("export", tmp_path / "in" / "sub" / "good", at=alice)
+    folder = os.open(tmp_path / "in", os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir("d" * 200, dir_fd=folder)
+        inner = os.open("d" * 200, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    done = sneaker("import", tmp_path / "in", "--json", at=bob, ok=False)
+    assert done.code == ExitCode.PARTIAL
+    assert sorted(source["status"] for source in done.json["sources"]) == ["known", "ok", "refused"]
 
 
 def test_a_database_is_refused_in_words(alice: Path, tmp_path: Path) -> None:
