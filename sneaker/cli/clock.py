@@ -9,6 +9,7 @@ import typer
 
 from sneaker.cli.app import command, home, now_ms, settings
 from sneaker.cli.printing import counted
+from sneaker.errors import OutputError
 
 __all__: list[str] = []
 
@@ -16,7 +17,7 @@ __all__: list[str] = []
 @command()
 def clock(
     card: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--card", metavar="FILE", help="Write it as a signed card, for whoever exports for you."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help='Print {"feed": sequence, ...}.')] = False,
@@ -28,10 +29,14 @@ def clock(
     from sneaker.stick.own_card import write_card
 
     output = settings.output(json)
+    if card is not None and card.endswith("/"):
+        raise OutputError(
+            f"cannot write {card}: that is the name of a folder", hint=f"name the file: --card {card}my.card"
+        )
     with home() as opened:
         held = opened.store.clock()
         if card is not None:
-            write_card(card, opened, now_ms=now_ms())
+            write_card(Path(card), opened, now_ms=now_ms())
             output.print_remark(f"wrote {card}: {counted(len(held), 'feed')}")
     if json:
         output.print_json(held.as_json())

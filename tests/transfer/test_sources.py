@@ -255,6 +255,8 @@ def test_a_database_is_refused_in_words(alice: Path, tmp_path: Path) -> None:
 
 
 def test_a_name_that_ends_like_a_folder_never_becomes_a_file(alice: Path, tmp_path: Path) -> None:
+    done = sneaker("clock", "--card", f"{tmp_path}/STICK/", at=alice, ok=False)
+    assert (done.code, "the name of a folder" in done.err) == (OutputError.exit_code, True)
     done = sneaker("export", f"{tmp_path}/STICK/", at=alice, ok=False)
     assert (done.code, "there is no such folder" in done.err) == (OutputError.exit_code, True)
     assert not (tmp_path / "STICK").exists()
@@ -273,7 +275,9 @@ def test_a_file_in_the_place_of_a_folder_is_called_so(alice: Path, tmp_path: Pat
         assert "it is not a folder" in sneaker(*arguments, at=alice, ok=False).err
     for command in ("init", "status"):
         assert "is not a folder" in sneaker(command, at=file, ok=False).err
-    assert "a file where its folder should be" in sneaker("export", file / "x.sneaker", at=alice, ok=False).err
+    for command in ("import", "export"):
+        done = sneaker(command, file / "x.sneaker", at=alice, ok=False)
+        assert "a file where its folder should be" in done.err
 
 
 def test_numbers_are_said_as_people_say_them(alice: Path, bob: Path, tmp_path: Path) -> None:
