@@ -133,7 +133,7 @@ def _snapshot(path: Path, repair: bool) -> Iterator[sqlite3.Connection]:
             lock = WriterLock(path.with_name(path.name + ".lock"))
             lock.acquire(_LOCK_TIMEOUT_S)
             stack.callback(lock.release)
-        connection = connect(path, writer=True)
+        connection = connect(path, writer=True, has_lock=repair)
         stack.callback(connection.close)
         make_scratch(connection)
         connection.execute("BEGIN IMMEDIATE" if repair else "BEGIN")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sneaker.errors import SneakerError, StoreDamaged, StoreError, StoreFull, StoreLocked
-from sneaker.store.migrations import migrate
+from sneaker.store.migrations import check_version, is_outdated, migrate
 
 __all__ = ["Database", "WriterLock", "connect", "distrust", "store_errors", "transaction"]
 
@@ -31,6 +31,9 @@ _CHECKPOINT_PAGES = 16 * 1024 * 1024 // _PAGE_BYTES
 
 # How long a statement waits for another process to finish its transaction; ours take a tenth of a second.
 _BUSY_TIMEOUT_S = 10.0
+
+# How long opening a store of an older version waits for the one who writes to it.
+_MIGRATION_TIMEOUT_S = 5.0
 
 # After so long a person wants to know what is being waited for.
 _PATIENCE_S = 2.0
@@ -79,8 +82,11 @@ def distrust(connection: sqlite3.Connection) -> None:
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
 
 
-def connect(path: Path, *, writer: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, writer: bool = False, has_lock: bool = False) -> sqlite3.Connection:
     """Open the database at ``path``, make or migrate it if need be; raises StoreError and its subclasses.
+
+    A store in which messages are is migrated by the one writer: ``has_lock`` says that the caller has the writer's lock,
+    else it is taken for that.
 
     Connections may be passed between threads; SQLite serialises what they do.
     """
@@ -105,19 +111,35 @@ def connect(path: Path, *, writer: bool = False) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB if writer else _CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-            migrate(connection)
+            _migrate(connection, path, has_lock)
         except BaseException:
             connection.close()
             raise
         return connection
 
 
+def _migrate(connection: sqlite3.Connection, path: Path, has_lock: bool) -> None:
+    if has_lock or not is_outdated(connection):
+        migrate(connection)
+        return
+    lock = WriterLock(path.with_name(path.name + ".lock"))
+    lock.acquire(_MIGRATION_TIMEOUT_S)
+    try:
+        migrate(connection)
+    finally:
+        lock.release()
+
+
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Do what is inside in one transaction that is on the disk when this returns; all or nothing."""
+    """Do what is inside in one transaction that is on the disk when this returns; all or nothing.
+
+    Raises StoreVersion if the store was migrated since it was opened.
+    """
     with store_errors():
         connection.execute("BEGIN IMMEDIATE")
         try:
+            check_version(connection)
             yield
             connection.execute("COMMIT")
         finally:

@@ -10,7 +10,7 @@ import sqlite3
 
 from sneaker.errors import StoreDamaged, StoreVersion
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "migrate"]
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "check_version", "is_outdated", "migrate"]
 
 # "snkr": lets file(1) and us tell this file from other SQLite databases.
 APPLICATION_ID = 0x736E6B72
@@ -231,6 +231,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FI
 
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_outdated(connection: sqlite3.Connection) -> bool:
+    """Say whether a database is a store of an older version; an empty one is none."""
+    return 0 < _version(connection) < len(MIGRATIONS)
+
+
+def check_version(connection: sqlite3.Connection) -> None:
+    """Raise StoreVersion if a store that was of our version has got another since: what we write is not for it any more."""
+    version = _version(connection)
+    if version != len(MIGRATIONS):
+        raise StoreVersion(
+            f"the store has version {version} now, this sneaker writes {len(MIGRATIONS)}",
+            hint="another sneaker has changed it meanwhile; stop this one, and start it anew from the same version",
+        )
 
 
 def migrate(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) -> None:

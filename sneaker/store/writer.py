@@ -19,6 +19,7 @@ from sneaker.limits import MAX_WAITING_BYTES
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.database import WriterLock, connect, store_errors, transaction
 from sneaker.store.derived import derive
+from sneaker.store.migrations import check_version
 from sneaker.store.rows import (
     SEQUENCE_BITS,
     SEQUENCE_MASK,
@@ -84,7 +85,7 @@ class Writer:
         self._lock = WriterLock(path.with_name(path.name + ".lock"))
         self._lock.acquire(timeout_s, on_wait)
         try:
-            self._connection = connect(path, writer=True)
+            self._connection = connect(path, writer=True, has_lock=True)
             self._dry_run = dry_run
             if dry_run:
                 # A transaction that is never committed: everything works as usual, and then it is gone.
@@ -103,25 +104,32 @@ class Writer:
             self._lock.release()
 
     def resume(self, timeout_s: float = 5.0) -> bool:
-        """Become the one writer again, and say whether anybody has written meanwhile; raises StoreLocked.
+        """Become the one writer again, and say whether anybody has written meanwhile.
+
+        Raises StoreLocked, or StoreVersion if the store was migrated meanwhile; then we are not the writer.
 
         What was read before may not hold any more then, and ids that ``next_feed_id`` gave may be taken.
         """
         if self._lock.is_held:
             return False
         self._lock.acquire(timeout_s)
-        if self._file != _identity(self._path):  # a repair has put another file in its place
-            with store_errors():
-                self._connection.close()
-            self._connection = connect(self._path, writer=True)
-        elif self._version == self._data_version():
-            return False
-        self._look()
+        try:
+            if self._file != _identity(self._path):  # a repair has put another file in its place
+                with store_errors():
+                    self._connection.close()
+                self._connection = connect(self._path, writer=True, has_lock=True)
+            elif self._version == self._data_version():
+                return False
+            self._look()
+        except BaseException:
+            self._lock.release()
+            raise
         return True
 
     def _look(self) -> None:
         """Learn what only changes when somebody writes."""
         with store_errors():
+            check_version(self._connection)
             self._file, self._version = _identity(self._path), self._data_version()
             self._next_id = self._one("SELECT coalesce(max(id), 0) FROM feed") + 1
             self._waiting_feeds = self._find_waiting_feeds()

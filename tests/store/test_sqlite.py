@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -15,7 +16,8 @@ from sneaker.errors import StoreDamaged, StoreError, StoreFull, StoreLocked, Sto
 from sneaker.planning.what_others_have import ClockSource
 from sneaker.store import database
 from sneaker.store import migrations as schema
-from sneaker.store.database import store_errors
+from sneaker.store.database import WriterLock, store_errors
+from sneaker.store.rows import Batch
 from sneaker.store.store import Store
 from tests.known_clocks import tell
 from tests.store.worlds import batch, feed, keypair
@@ -55,6 +57,44 @@ def test_a_newer_version_is_left_alone(path: Path) -> None:
         Store(path)
     assert "newer" in str(caught.value.hint)
     assert path.read_bytes() == before
+
+
+def test_who_writes_while_a_store_is_migrated_writes_no_more(path: Path) -> None:
+    make(path)
+    more = (*schema.MIGRATIONS, ("CREATE TABLE added (x INTEGER) STRICT",))
+    with Store(path) as store, store.writer() as writer:
+        assert writer.resume() is False
+        writer.pause()
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as newer:
+            schema.migrate(newer, more)
+        before = store.counts()
+        for _ in range(2):  # the second time nothing has changed since it looked
+            with pytest.raises(StoreVersion, match=f"version {len(more)} now"):
+                writer.resume()
+        with pytest.raises(StoreVersion):
+            writer.commit(Batch(now_ms=1))
+        with pytest.raises(StoreVersion):
+            tell(store, keypair(1).public, {keypair(0).public: 1})
+        assert store.counts() == before
+        lock = WriterLock(path.with_name(path.name + ".lock"))
+        lock.acquire(0)
+        lock.release()
+
+
+def test_a_store_is_migrated_by_the_one_writer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sneaker.store.database._MIGRATION_TIMEOUT_S", 0)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as older:
+        schema.migrate(older, schema.MIGRATIONS[:6])
+        lock = WriterLock(path.with_name(path.name + ".lock"))
+        lock.acquire(0)
+        with pytest.raises(StoreLocked):
+            Store(path)
+        assert older.execute("PRAGMA user_version").fetchone() == (6,)
+        lock.release()
+        Store(path).close()
+        assert older.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
+        lock.acquire(0)
+        lock.release()
 
 
 def test_older_versions_are_brought_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
