@@ -145,7 +145,7 @@ def atomic_file(
     without, FileExistsError is raised if anything has it by then.  Until it has its name, the file is called
     ``part_name``.  The block may raise ``Discarded``: then the file is removed, and all is well.  Raises OSError.
     """
-    part = part_name if part_name is not None else f".{name[:100]}.{secrets.token_hex(4)}{PART_SUFFIX}"
+    part = part_name if part_name is not None else f".{_start_of(name)}.{secrets.token_hex(4)}{PART_SUFFIX}"
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder)
     try:
         with os.fdopen(descriptor, "w+b") as file:
@@ -165,6 +165,11 @@ def atomic_file(
             os.unlink(part, dir_fd=folder)
         if not isinstance(error, Discarded):
             raise
+
+
+def _start_of(name: str) -> str:
+    """Return as much of a name as leaves room for more: names are at most 255 bytes, and no character is cut in two."""
+    return os.fsencode(name)[:100].decode("utf-8", "ignore")
 
 
 def move_file(source: Path, target: Path) -> None:

@@ -279,3 +279,9 @@ def test_on_a_real_file_system(loop_mount: Callable[..., Path], tmp_path: Path) 
         assert not (pulled / "moving").exists()
     finally:
         subprocess.run(["umount", pulled], check=True)
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "\N{OPTICAL DISC}" * 63, "x" + "\N{OPTICAL DISC}" * 63, "\udcff" * 255])
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path, name: str) -> None:
+    write_whole_file(tmp_path / name, b"data", replace=False)
+    assert os.listdir(tmp_path) == [name]
