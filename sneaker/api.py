@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sneaker.caps import MAIN_CAPS, MAIN_NETWORK_KEY, Caps
-from sneaker.errors import SneakerError, UsageError
-from sneaker.files.read_file import open_for_reading
+from sneaker.errors import HomeMissing, SneakerError, UsageError
+from sneaker.files.read_file import open_for_reading, reading_errors
 from sneaker.home.config import load_config
 from sneaker.home.home import Home
 from sneaker.home.home import open_home as _open_home
@@ -69,6 +69,8 @@ def open_home(path: AnyPath) -> Home:
 
     Raises HomeMissing if there is none (``sneaker init`` makes one), ConfigError, KeysError or StoreError.
     """
+    if "\0" in os.fspath(path):
+        raise HomeMissing(f"there is no sneaker home at {os.fspath(path)!r}: no folder can have this name")
     return _open_home(Path(path), load_config(Path(path)).caps)
 
 
@@ -126,7 +128,7 @@ def read_bundle(path: AnyPath, *, home: Home | None = None) -> Iterator[Message]
     and one of another network than the main one a home of that network.  Raises SourceError, NotABundle or DecryptionError.
     """
     caps, keypair = (home.caps, home.keypair) if home is not None else (MAIN_CAPS, None)
-    with open_for_reading(Path(path)) as file:
+    with open_for_reading(Path(path)) as file, reading_errors(os.fspath(path)):
         for message in bundle_messages(file, os.fspath(path), keypair=keypair, hmac_key=caps.hmac_key):
             yield Message(
                 key=str(message.key),
@@ -144,7 +146,7 @@ def verify(path: AnyPath, *, hmac_key: bytes | None = None) -> VerifyReport:
 
     ``hmac_key`` is for test networks that have one.  Raises SourceError, NotABundle, or StoreFull if there is no room to sort.
     """
-    with open_for_reading(Path(path)) as file:
+    with open_for_reading(Path(path)) as file, reading_errors(os.fspath(path)):
         return _verify(file, os.fspath(path), Caps(MAIN_NETWORK_KEY, hmac_key), progress=lambda done: None)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import sneaker
 from sneaker import api
+from sneaker.errors import HomeMissing, OutputError, SourceError
 from tests.command_line import sneaker as command
 from tests.homes import fixture_log_file
 
@@ -148,3 +149,27 @@ def test_fewer_than_no_hops_are_refused(world: Path) -> None:
         with pytest.raises(sneaker.SneakerError, match="hops"):
             sneaker.export(home, world / "no.sneaker", hops=-1)
     assert not (world / "no.sneaker").exists()
+
+
+def test_what_cannot_be_read_is_a_source_error() -> None:
+    """A file that opens, and whose first bytes are not to be had."""
+    with pytest.raises(SourceError, match="cannot read /proc/self/mem"):
+        list(sneaker.read_bundle("/proc/self/mem"))
+    with pytest.raises(SourceError, match="cannot read /proc/self/mem"):
+        sneaker.verify("/proc/self/mem")
+
+
+def test_names_that_no_file_has(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world)
+    with pytest.raises(SourceError):
+        sneaker.verify("a\0b")
+    with pytest.raises(SourceError):
+        list(sneaker.read_bundle("a\0b"))
+    with pytest.raises(HomeMissing):
+        sneaker.open_home("a\0b")
+    with sneaker.open_home(world / "ada") as home:
+        report = sneaker.import_files(home, ["a\0b", "", "from-the-island.sneaker"])
+        assert [source.status for source in report.sources] == ["refused", "refused", "ok"]
+        for name in ("a\0b", ""):
+            with pytest.raises(OutputError):
+                sneaker.export(home, name)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sneaker.errors import SourceError
 
-__all__ = ["file_bytes", "is_folder", "open_for_reading", "reading_error", "wait_for_data"]
+__all__ = ["file_bytes", "is_folder", "open_for_reading", "reading_error", "reading_errors", "wait_for_data"]
 
 _REASONS = {
     errno.ENOENT: "there is no such file",
@@ -35,6 +37,15 @@ class _File(io.FileIO):
 
     def readinto(self, buffer: Any) -> int:
         return super().readinto(buffer) or 0
+
+
+@contextlib.contextmanager
+def reading_errors(name: str) -> Iterator[None]:
+    """Turn OSError into the SourceError for reading ``name``."""
+    try:
+        yield
+    except OSError as error:
+        raise reading_error(name, error) from None
 
 
 def reading_error(name: str, error: OSError) -> SourceError:

@@ -31,6 +31,8 @@ class ExportFiles:
         self.written: list[tuple[str, int]] = []
         self.to_stdout = destination == "-"
         self.path = Path(destination)
+        if not destination:  # for the system that is the folder one is in, and seldom meant
+            raise OutputError("cannot write to a file without a name")
         with output_errors(destination):
             self.into_folder = not self.to_stdout and is_folder(self.path)
         if destination.endswith("/") and not self.into_folder:

@@ -333,6 +333,8 @@ def _sources(paths: Iterable[str], session: ImportSession, folders: list[str]) -
             yield Source("-", None)
             continue
         try:
+            if not path:  # for the system that is the folder one is in, and seldom meant
+                raise SourceError("an empty name is that of no file")
             if is_folder(Path(path)):
                 folders.append(path)
                 yield from expand_folder(Path(path), unread)
