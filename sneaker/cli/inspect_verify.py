@@ -42,6 +42,7 @@ def inspect(
 
     With a home, it also says how many of the messages are new for you, and by what names you know the authors.
     """
+    from sneaker.files.read_file import reading_errors
     from sneaker.home.config import load_config
     from sneaker.transfer.inspect import inspect as look
 
@@ -53,7 +54,7 @@ def inspect(
             opened = None
         clock = opened.store.clock() if opened is not None else VectorClock()
         opened_file = stack.enter_context(_open(file))
-        with output.progress(None, "reading") as progress:
+        with output.progress(None, "reading") as progress, reading_errors(file):
             report = look(
                 opened_file,
                 file,
@@ -130,7 +131,7 @@ def verify(
     Needs no home and stores nothing.
     """
     from sneaker.caps import MAIN_NETWORK_KEY, Caps, parse_cap
-    from sneaker.files.read_file import file_bytes
+    from sneaker.files.read_file import file_bytes, reading_errors
     from sneaker.home.config import load_config
     from sneaker.transfer.verify import verify as check
 
@@ -138,7 +139,8 @@ def verify(
     if network_key is not None:
         caps = Caps(MAIN_NETWORK_KEY, parse_cap(network_key))
     output = settings.output(json)
-    with _open(file) as opened_file, output.progress(file_bytes(Path(file)), "verifying") as progress:
+    size = file_bytes(Path(file))
+    with _open(file) as opened_file, output.progress(size, "verifying") as progress, reading_errors(file):
         report = check(opened_file, file, caps, progress=progress)
     if json:
         from sneaker.cli.json_output.import_export import verify_json

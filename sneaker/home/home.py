@@ -76,7 +76,9 @@ def create_home(path: Path, keypair: Keypair, config_text: str, config_name: str
         raise KeysError(
             f"there is a home at {path} already", hint="use another --home, or go on with this one: 'sneaker id'"
         )
-    if path.exists() and not path.is_dir():
+    with output_errors(path):
+        is_other = path.exists() and not path.is_dir()
+    if is_other:
         raise OutputError(f"cannot make a home at {path}: it is not a folder", hint="use another --home")
     with output_errors(path):
         make_home_folder(path)

@@ -196,6 +196,19 @@ def test_a_name_that_no_file_can_have_is_refused_in_words(alice: Path, tmp_path:
     assert done.code == (OutputError if arguments[1] == LONG and arguments[0] == "export" else SourceError).exit_code
 
 
+@pytest.mark.parametrize("command", ["import", "verify", "inspect"])
+def test_a_file_that_cannot_be_read_is_refused_in_words(alice: Path, command: str) -> None:
+    """It opens, and its first bytes are not to be had, as on a stick that fails."""
+    done = sneaker(command, "/proc/self/mem", at=alice, ok=False)
+    assert "cannot read /proc/self/mem: the device reports an error" in done.err
+    assert done.code == SourceError.exit_code
+
+
+def test_a_home_cannot_have_such_a_name(tmp_path: Path) -> None:
+    done = sneaker("init", at=tmp_path / LONG, ok=False)
+    assert (done.code, "its name is too long" in done.err) == (OutputError.exit_code, True)
+
+
 def test_beside_a_name_that_no_file_can_have_the_rest_comes_in(alice: Path, bob: Path, tmp_path: Path) -> None:
     sneaker("export", tmp_path / "good", at=alice)
     done = sneaker("import", LONG, tmp_path / "good", "--json", at=bob, ok=False)
