@@ -16,7 +16,7 @@ REQUIRE_ALL = os.environ.get("SNEAKER_REQUIRE") == "all"
 TRIES = os.environ.get("SNEAKER_TRIES") or ("thorough" if REQUIRE_ALL else "quick")
 tries.choose_profile(TRIES)
 #: What a test that says nothing of it may take, in seconds, if Hypothesis tries hard.
-THOROUGH_TIMEOUT_S = 60
+THOROUGH_TIMEOUT_S = 180
 #: The same for tests that are marked slow.
 SLOW_TIMEOUT_S = 300
 

@@ -17,7 +17,7 @@ from sneaker.refs import BlobRef, FeedRef, MessageRef
 from tests.bundle.bundles import keypair
 from tests.tries import tries
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 ADA = keypair("ada")
 keys = st.binary(min_size=32, max_size=32)

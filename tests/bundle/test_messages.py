@@ -30,7 +30,7 @@ from sneaker.refs import FeedRef, MessageRef
 from tests.bundle.bundles import keypair, make_feed, make_message, posts, run_of, without_keys
 from tests.tries import tries
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 SAFE = 2**53 - 1
 timestamps = st.one_of(

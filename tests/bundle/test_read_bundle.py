@@ -41,6 +41,7 @@ def test_it_reads_every_vector_as_the_package_does(
     assert digest_of(texts) == vector.sha256
 
 
+@pytest.mark.timeout(300)
 def test_every_bit_of_a_bundle_flipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_bundle(small_parts())
     for place in range(0, len(data), 3):

@@ -70,7 +70,7 @@ from tests.bundle.bundles import (
 from tests.readers import check_reader
 from tests.tries import tries
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 SMALL = make_bundle(small_parts())
 WHOLE = read_bundle(SMALL)

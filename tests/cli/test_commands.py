@@ -501,7 +501,7 @@ def test_config_errors_name_the_setting(alice: Path) -> None:
     assert "network.kye" in done.err
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_demo_ends_with_equal_logs(tmp_path: Path) -> None:
     report = sneaker("demo", "--json", "--log", fixture_log_file(tmp_path), timeout=120).json
     assert not list(problems(report, DemoJson))

@@ -13,7 +13,7 @@ from sneaker.cli.event_loop import run_services
 from sneaker.desktop.sdnotify import ServiceManager
 from sneaker.errors import StoreFull
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize("error", [StoreFull("the disk is full"), OSError(28, "No space left"), RecursionError("deep")])

@@ -216,6 +216,7 @@ _QUESTIONS = {
 
 @pytest.mark.node
 @pytest.mark.parametrize("power_off", [False, True])
+@pytest.mark.timeout(120)
 def test_the_polkit_rule_gives_mounting_of_what_is_plugged_in(power_off: bool, tmp_path: Path) -> None:
     shown = json.loads(setup(tmp_path, "--print", "--json", *(["--power-off"] if power_off else [])).out)
     (rule,) = [file["text"] for file in shown["files"] if "polkit" in file["path"]]

@@ -20,7 +20,7 @@ from sneaker.feed.classic.javascript_numbers import format_number
 from tests.feed.vectors import load
 from tests.tries import tries
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 VECTORS = load("canonical-json.json")
 CASES = [*VECTORS["cases"], *({"name": f"random {n}", **case} for n, case in enumerate(VECTORS["random"]))]

@@ -17,7 +17,7 @@ from tests.feed.forge import Forged, forge_many
 from tests.feed.vectors import judge
 from tests.js_oracle import Case, Oracle, Verdict, available
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
 
 REASON = available()
 PER_SEED = 3000

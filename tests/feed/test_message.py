@@ -206,6 +206,7 @@ def test_what_is_made_is_valid(content: dict[str, Any]) -> None:
 
 @pytest.mark.node
 @pytest.mark.skipif(available() is not None, reason=str(available()))
+@pytest.mark.timeout(120)
 def test_both_javascript_validators_accept_what_is_made() -> None:
     collected: list[dict[str, Any]] = []
 

@@ -28,7 +28,7 @@ from tests.json_messages import add_json
 from tests.store.worlds import NOW_MS, compacts, contents, feed, keypair, run
 from tests.tries import tries
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.net.attackers import guest, plain_socket, reads_end, shake_hands, som
 from tests.net.machines import Machine
 from tests.net.nodes import running, until
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 
 def test_two_who_dial_each_other_at_once_keep_one_connection(tmp_path: Path) -> None:

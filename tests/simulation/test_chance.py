@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -93,6 +94,7 @@ class Valley(RuleBasedStateMachine):
                 self.world.settle()
 
 
+@pytest.mark.timeout(300)
 def test_whatever_happens() -> None:
     settings = tries(15, *hypothesis.HealthCheck, stateful_step_count=25)
     run_state_machine_as_test(Valley, settings=settings)  # type: ignore[no-untyped-call]

@@ -53,6 +53,7 @@ def violation(live: Live, seeds: int = 6) -> str | None:
 
 
 @pytest.mark.parametrize("live", [ordinarily, forgetfully])
+@pytest.mark.timeout(120)
 def test_the_program_as_it_is(live: Live) -> None:
     assert violation(live, 3) is None
 
@@ -82,6 +83,7 @@ def test_bundles_of_others_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert violation(ordinarily) is not None
 
 
+@pytest.mark.timeout(120)
 def test_a_plan_has_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
     original = what_to_send.make_plan
 

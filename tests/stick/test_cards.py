@@ -245,6 +245,7 @@ def test_absurd_claims(tmp_path: Path) -> None:
     assert first.clock() == {first.me: 1, second.me: 1}
 
 
+@pytest.mark.timeout(120)
 def test_a_card_of_very_many_feeds(tmp_path: Path) -> None:
     """As many as a card may hold are taken as a hint; more are no card (and a million does not fit into the limit)."""
     stick = tmp_path / "stick"

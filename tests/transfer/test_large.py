@@ -136,6 +136,7 @@ def one_file(tmp_path: Path, source: Path, path: Path, blobs: list[BlobRef]) -> 
     assert taken["blobs"] == {"accepted": 1, "known": len(blobs) - 1, "refused": 0, "waiting": 0}
 
 
+@pytest.mark.timeout(300)
 def test_offsets_that_need_more_than_32_bits(tmp_path: Path) -> None:
     """A bundle with 5 GiB of padding in it, holes that take no room on the disk, read by its index."""
     messages, blob = posts(keypair("ada"), 3), b"a blob behind the hole"

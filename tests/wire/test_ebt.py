@@ -21,7 +21,7 @@ from tests.tries import tries
 from tests.wire.ebt_nodes import Node, described, message
 from tests.wire.vectors import load, transcript
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 SESSIONS = load("ebt.json")["sessions"]
 ALICE, BOB, CAROL, DAVE = PEOPLE = [FeedRef.classic(bytes([number]) * 32) for number in (1, 2, 3, 4)]

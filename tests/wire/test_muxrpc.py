@@ -30,7 +30,7 @@ from tests.tries import tries
 from tests.wire.pairs import Link
 from tests.wire.vectors import transcript
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 
 def pair(**limits: Any) -> tuple[Session, Session, Link]:
