@@ -18,6 +18,7 @@ import pytest
 from tests import command_line
 from tests.command_line import Done
 from tests.devices.loop import LoopStick, make_image, udev_daemon
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.timeout(120)]
 
@@ -28,13 +29,6 @@ def run_sneaker(home: Path, *arguments: str | Path) -> Done:
 
 def sneaker(home: Path, *arguments: str | Path) -> str:
     return command_line.sneaker("-q", *arguments, at=home).out.strip()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 class Watching:

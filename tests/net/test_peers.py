@@ -16,6 +16,7 @@ from sneaker.errors import HandshakeError
 from tests.json_messages import add_json
 from tests.known_clocks import has
 from tests.net.machines import Machine, clock_of, keys_of, small_log, wait_for
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(100)
 
@@ -79,10 +80,8 @@ def test_a_peer_that_dials_and_is_dialled_has_one_connection(tmp_path: Path) -> 
     one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
     one.follow(two.id)
     two.follow(one.id)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
     with one.peer() as first:
-        with two.peer("--no-discovery", "--connect", first.address, listen=f"127.0.0.1:{port}") as second:
+        with two.peer("--no-discovery", "--connect", first.address, listen=f"127.0.0.1:{free_port()}") as second:
             wait_for(lambda: one.clock() == two.clock() == {one.id: 1, two.id: 1}, 10)
             report = one.connect(second.address)
             assert report["level"] or report["detail"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from tests import js_oracle
 from tests.command_line import sneaker
 from tests.homes import NOW_MS, home, log_lines, take
 from tests.net.machines import wait_for
+from tests.ports import free_port
 from tests.store.worlds import feed
 
 DATA = Path(__file__).parent.parent / "data" / "logs"
@@ -368,9 +368,7 @@ def test_what_ssb_server_prints(folder: Path) -> None:
     if reason := js_oracle.available(js_oracle.PEERS):
         pytest.skip(reason)
     program = ["node", str(js_oracle.PEERS / "node_modules/ssb-server/bin.js")]
-    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
-        port, other = (str(taken.getsockname()[1]) for taken in (first, second))
-    where = ["--host", "127.0.0.1", "--port", port]
+    where = ["--host", "127.0.0.1", "--port", str(free_port())]
     environment = {**os.environ, "HOME": str(folder)}
 
     def ask(*words: str) -> bytes:
@@ -378,12 +376,14 @@ def test_what_ssb_server_prints(folder: Path) -> None:
         return done.stdout if done.returncode == 0 else b""
 
     with subprocess.Popen(
-        [*program, "start", *where, "--ws.port", other],
+        [*program, "start", *where, "--ws.port", str(free_port())],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as server:
         try:
+            # A client that is started before the server has its secret makes one, too, and is a stranger then.
+            wait_for((folder / ".ssb/manifest.json").exists, timeout_s=60, what="the manifest of ssb-server")
             wait_for(lambda: ask("whoami"), timeout_s=60, what="ssb-server")
             me = json.loads(ask("whoami"))["id"]
             assert ask("publish", "--type", "post", "--text", "hello")
