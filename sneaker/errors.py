@@ -50,7 +50,6 @@ __all__ = [
     "StoreLocked",
     "StoreVersion",
     "UsageError",
-    "all_errors",
 ]
 
 
@@ -398,14 +397,3 @@ class StickError(SneakerError):
     code = "drive-error"
     exit_code = 60
     meaning = "a stick, or the device that it is on, cannot be used"
-
-
-def all_errors() -> list[type[SneakerError]]:
-    """Return every class of the tree, ordered by exit code; guide/exit-codes.md and its test are made from it."""
-    found: list[type[SneakerError]] = []
-    waiting: list[type[SneakerError]] = [SneakerError]
-    while waiting:
-        cls = waiting.pop()
-        found.append(cls)
-        waiting.extend(cls.__subclasses__())
-    return sorted(set(found), key=lambda cls: cls.exit_code)

@@ -15,7 +15,7 @@ import typer
 from scripts import json_contract
 from sneaker.caps import MAIN_NETWORK_KEY
 from sneaker.cli import commands
-from sneaker.errors import ExitCode, all_errors
+from sneaker.errors import ExitCode, SneakerError
 from sneaker.feed.classic.message import create_message
 from sneaker.home import config_file
 from sneaker.keys import Keypair
@@ -33,12 +33,23 @@ GUIDE = ROOT / "sneaker" / "guide"
 EXIT_CODES = GUIDE / "exit-codes.md"
 
 
+def error_classes() -> list[type[SneakerError]]:
+    """Return every class of the tree, ordered by exit code."""
+    found: list[type[SneakerError]] = []
+    waiting: list[type[SneakerError]] = [SneakerError]
+    while waiting:
+        cls = waiting.pop()
+        found.append(cls)
+        waiting.extend(cls.__subclasses__())
+    return sorted(set(found), key=lambda cls: cls.exit_code)
+
+
 def exit_code_table() -> str:
     rows = ["| code | name | meaning |", "|---:|---|---|"]
     rows.append(f"| {ExitCode.DONE.value} | | done |")
     rows.append(f"| {ExitCode.BUG.value} | | a bug in sneaker |")
     seen = {}
-    for cls in all_errors():
+    for cls in error_classes():
         if cls.exit_code == 4:
             rows.append(
                 f"| {ExitCode.PARTIAL.value} | | finished, but something was refused or damaged; the report says what |"
@@ -57,7 +68,7 @@ def test_exit_codes_are_those_of_the_code() -> None:
 
 def test_every_error_can_happen() -> None:
     code = "".join(path.read_text() for path in ROOT.glob("sneaker/**/*.py") if path.name != "errors.py")
-    for cls in all_errors():
+    for cls in error_classes():
         assert cls.__subclasses__() or re.search(rf"\b{cls.__name__}\b", code), f"nobody raises {cls.__name__}"
 
 
@@ -65,9 +76,11 @@ def test_the_contract_of_json_is_that_of_the_code() -> None:
     assert json_contract.PAGE.read_text(encoding="utf-8") == json_contract.page(), "run: scripts/make-json-contract"
 
 
-def test_codes_are_unique() -> None:
-    codes = [cls.code for cls in all_errors()]
-    assert len(set(codes)) == len(codes)
+def test_errors_have_codes_of_their_own() -> None:
+    classes = error_classes()
+    assert len({cls.code for cls in classes}) == len(classes)
+    assert len({cls.exit_code for cls in classes}) == len(classes)
+    assert all(cls.exit_code not in (0, 1, 3) and cls.meaning for cls in classes)
 
 
 def registered() -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.caps import MAIN_NETWORK_KEY, Caps, auth, parse_cap
-from sneaker.errors import CapsError, KeysError, RefError, SneakerError, all_errors
+from sneaker.errors import CapsError, KeysError, RefError
 from sneaker.home.secret_file import load_secret, save_secret
 from sneaker.keys import Keypair, format_secret, parse_secret, verify_signature
 from sneaker.limits import MAX_SECRET_BYTES
@@ -146,11 +146,3 @@ def test_caps() -> None:
         Caps(b"short")
     assert Caps().network_id != Caps(hmac_key=bytes(32)).network_id
     assert MAIN_NETWORK_KEY not in Caps().network_id
-
-
-def test_errors_have_codes_of_their_own() -> None:
-    classes = all_errors()
-    assert len({cls.exit_code for cls in classes}) == len(classes)
-    assert len({cls.code for cls in classes}) == len(classes)
-    assert all(cls.exit_code not in (0, 1, 3) and cls.meaning for cls in classes)
-    assert issubclass(KeysError, SneakerError)

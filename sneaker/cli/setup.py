@@ -39,7 +39,6 @@ _MARK = "made by 'sneaker setup', which also removes it"
 class _File:
     path: Path
     text: str
-    needs_root: bool
 
 
 def _template(name: str) -> str:
@@ -105,12 +104,12 @@ def _user_folder() -> Path:
 def _files(root: Path, *, system: bool, hub: bool, power_off: bool) -> Iterator[_File]:
     """Yield what to install: for the whole machine, or what one person may."""
     if system:
-        yield _File(root / "etc/udev/rules.d" / _RULE, _template(_RULE), True)
-        yield _File(root / "etc/systemd/user" / _UNIT, _unit(for_everybody=True), True)
+        yield _File(root / "etc/udev/rules.d" / _RULE, _template(_RULE))
+        yield _File(root / "etc/systemd/user" / _UNIT, _unit(for_everybody=True))
         if hub:
-            yield _File(root / "etc/polkit-1/rules.d" / _POLKIT, _polkit_rule(power_off), True)
+            yield _File(root / "etc/polkit-1/rules.d" / _POLKIT, _polkit_rule(power_off))
     else:
-        yield _File(_user_folder() / _UNIT, _unit(for_everybody=False), False)
+        yield _File(_user_folder() / _UNIT, _unit(for_everybody=False))
 
 
 def _marked(file: _File) -> str:

@@ -74,7 +74,6 @@ class PeerSession:
         self.heard_at = loop.time()
         #: When bytes last went out, and when the connection was made.
         self.sent_at = self.started_at = self.heard_at
-        self.bytes_received = self.bytes_sent = 0
         self._time = loop.time
         self._reader = stream.reader
         self._writer = stream.writer
@@ -293,7 +292,6 @@ class PeerSession:
                 self.heard_at = self._time()
             data = await self._reader.read(READ_BYTES)
             self.heard_at = self._time()
-            self.bytes_received += len(data)
             self._unboxer.receive_data(data)
             try:
                 self._take_plain()
@@ -381,7 +379,6 @@ class PeerSession:
                 data = self._boxer.box(muxrpc.data_to_send())
                 self._has_room.set()
                 self._resumed.set()
-                self.bytes_sent += len(data)
                 self.sent_at = self._time()
                 writer.write(data)
                 await writer.drain()

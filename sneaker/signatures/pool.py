@@ -77,11 +77,6 @@ class SignaturePool:
         #: Forked children have no part in their parent's pool.
         self.process_id = os.getpid()
 
-    @property
-    def worker_processes(self) -> list[subprocess.Popen[bytes]]:
-        """The processes that run."""
-        return [worker.process for worker in self._workers or ()]
-
     def join(self) -> None:
         """Begin to use the pool."""
         with self._lock:

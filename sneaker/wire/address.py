@@ -24,7 +24,6 @@ from sneaker.refs import FeedRef, decode_base64, encode_base64
 
 __all__ = ["Address", "Part", "format_addresses", "net_address", "parse_address", "parse_addresses"]
 
-DEFAULT_PORT = 8008
 _DEFAULT_PORTS = {"net": 8008, "onion": 8008, "ws": 8989, "wss": 443}
 
 _NAME = re.compile(r"[a-z][a-z0-9-]+")
@@ -85,16 +84,6 @@ class Address:
     def path(self) -> str | None:
         """The path of a unix socket; else None."""
         return ":".join(self.transport.data) if self.transport.name == "unix" else None
-
-    @property
-    def tunnel(self) -> tuple[FeedRef, FeedRef] | None:
-        """Room and target of a tunnel address; else None."""
-        if self.transport.name != "tunnel" or len(self.transport.data) < 2:
-            return None
-        try:
-            return FeedRef.parse_classic(self.transport.data[0]), FeedRef.parse_classic(self.transport.data[1])
-        except RefError:
-            return None
 
     def __str__(self) -> str:
         return "~".join(_format_part(part) for part in (self.transport, *self.transforms))

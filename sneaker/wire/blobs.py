@@ -96,13 +96,6 @@ class BlobExchange:
             return
         self._want(blob, 1).own = True
 
-    def unwant(self, blob: BlobRef) -> None:
-        """Want a blob no longer; what peers ask for is not affected."""
-        wanted = self._wanted.get(blob)
-        if wanted is not None:
-            wanted.own = False
-            self._drop_unasked(blob, wanted)
-
     def stored(self, blob: BlobRef, size: int) -> None:
         """Say that we have ``blob`` now; peers that asked for it on their connections are told."""
         self._wanted.pop(blob, None)
@@ -196,11 +189,6 @@ class BlobExchange:
             ("{" + ",".join(entries[start : start + MAX_NOTES_PER_PACKET]) + "}").encode("ascii")
             for start in range(0, max(len(entries), 1), MAX_NOTES_PER_PACKET)
         ]
-
-    def has_items(self, peer: FeedRef) -> bool:
-        """Whether ``items_to_send`` would return something."""
-        state = self._peer(peer)
-        return bool(state.pending) or not state.started
 
     # ------------------------------------------------------------------------------------------ fetching
 

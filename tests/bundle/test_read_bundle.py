@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.feed.classic.canonical import canonical_text
+from sneaker.feed.classic.canonical import parse_canonical
 from tests.bundle.bundles import make_bundle, records_of, small_parts
 from tests.bundle.test_vectors import read_vector
 from tests.bundle.vectors import ROOT, Vector, digest_of, load_script, load_vectors
@@ -36,7 +36,7 @@ def test_it_reads_every_vector_as_the_package_does(
     assert code == (0 if vector.expect == "ok" else 3)
     outcome = read_vector(vector)
     assert [json.loads(line)["key"] for line in lines] == [str(message.key) for message in outcome.messages]
-    texts = [canonical_text(line.partition(',"value":')[2][:-1]) for line in lines]
+    texts = [parse_canonical(line.partition(',"value":')[2][:-1])[1] for line in lines]
     assert texts == outcome.texts
     assert digest_of(texts) == vector.sha256
 

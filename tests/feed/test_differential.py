@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sneaker.errors import InvalidMessage
-from sneaker.feed.classic.canonical import canonical_text
+from sneaker.feed.classic.canonical import parse_canonical
 from sneaker.feed.classic.compact import compact, expand, expand_run
 from sneaker.feed.classic.javascript_json import utf16_units
 from sneaker.feed.message import Message
@@ -53,7 +53,7 @@ def question(case: Forged) -> Case:
 def compare(case: Forged, verdict: Verdict) -> str | None:
     """Return where we and the JavaScript disagree."""
     try:
-        canonical: str | None = canonical_text(case.raw).decode()
+        canonical: str | None = parse_canonical(case.raw)[1].decode()
     except InvalidMessage:
         canonical = None
     if (canonical is not None) != verdict.parsed or canonical != verdict.canonical:

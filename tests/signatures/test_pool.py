@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,11 +13,15 @@ import pytest
 
 from sneaker.feed.classic.message import signed_bytes
 from sneaker.signatures import pool as verification
-from sneaker.signatures.pool import Check, Verifier, process_pool
+from sneaker.signatures.pool import Check, SignaturePool, Verifier, process_pool
 from tests.store.worlds import feed
 
 MESSAGES = feed(0, 60)
 GOOD: list[Check] = [(item.author.key, item.signature, signed_bytes(item.text)) for item in MESSAGES]
+
+
+def worker_processes(pool: SignaturePool) -> list[subprocess.Popen[bytes]]:
+    return [worker.process for worker in pool._workers or ()]
 
 
 def chunk(number: int) -> tuple[list[Check], bytes]:
@@ -41,7 +46,7 @@ def verifier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(verification, "PROCESSES_FROM", 1 if request.param == "processes" else 10**9)
     with closing(Verifier(2)) as made:
         yield made
-        assert bool(made._pool.worker_processes) is (request.param == "processes")
+        assert bool(worker_processes(made._pool)) is (request.param == "processes")
 
 
 def test_verdicts_come_in_order(verifier: Verifier) -> None:
@@ -84,7 +89,7 @@ def test_nothing_is_lost_if_workers_die(monkeypatch: pytest.MonkeyPatch) -> None
         for number, (checks, _) in enumerate(chunks):
             verifier.submit(checks)
             if number in (30, 60):
-                os.kill(verifier._pool.worker_processes[number // 60].pid, signal.SIGKILL)
+                os.kill(worker_processes(verifier._pool)[number // 60].pid, signal.SIGKILL)
         while len(verifier):
             answers.append(verifier.collect(wait=True))
     assert answers == [verdicts for _, verdicts in chunks]
@@ -103,7 +108,7 @@ def test_workers_end_with_the_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "PROCESSES_FROM", 1)
     verifier = Verifier(2)
     verifier.submit(GOOD)
-    processes = verifier._pool.worker_processes
+    processes = worker_processes(verifier._pool)
     assert len(processes) == 2
     verifier.close()
     assert all(process.poll() is not None for process in processes)
@@ -122,7 +127,7 @@ def test_all_of_a_process_share_one_pool(monkeypatch: pytest.MonkeyPatch) -> Non
         for checks, _ in chunks:
             one.submit(checks)
             other.submit(checks)
-        processes = process_pool().worker_processes
+        processes = worker_processes(process_pool())
         assert len(processes) == 2
         while len(one) or len(other):
             for verifier, found in zip((other, one), answers, strict=True):

@@ -21,7 +21,6 @@ from sneaker.feed.classic.javascript_json import format_json, parse_json
 
 __all__ = [
     "FAST_BYTES",
-    "canonical_text",
     "canonical_value",
     "has_suspects",
     "is_foreign",
@@ -113,11 +112,3 @@ def canonical_value(value: Any, is_quick: bool, limit: int | None = None) -> tup
                 return value, bytes(memoryview(text))
     exact = format_json(value, limit=limit)
     return parse_json(exact), exact.encode("utf-8")
-
-
-def canonical_text(raw: bytes | str) -> bytes:
-    """Return the canonical text of any JSON text, as UTF-8; raises InvalidMessage (see parse_canonical).
-
-    Lone surrogates are ``\\udxxx`` escapes in it, therefore it always is valid UTF-8.
-    """
-    return parse_canonical(raw)[1]

@@ -209,10 +209,6 @@ class Session:
         state = self._calls.get(call)
         return 0 if state is None else state.unconsumed
 
-    def open_calls(self) -> list[int]:
-        """Return the calls that are not over: what a driver must fail when the connection breaks."""
-        return list(self._calls)
-
     # ------------------------------------------------------------------------------------------ what comes
 
     def next_event(self) -> Event | NeedData:
