@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sneaker.planning.send_order import Order
-from tests.simulation.folders import quick_folder
+from tests.folders import memory_folder
 from tests.simulation.world import World
 
 # A machine in four talks a lot.
@@ -28,7 +28,7 @@ def hunt(seeds: Sequence[int], steps: int) -> int:
     broken = 0
     for seed in seeds:
         started = time.monotonic()
-        with quick_folder() as folder:
+        with memory_folder() as folder:
             order = Order.BREADTH if seed % 2 else Order.DEPTH
             budget = 64 * 1024 if seed % 5 == 4 else None
             size = 90 if budget is None else 1500  # so large that a visit cannot carry what a burst leaves
@@ -78,7 +78,7 @@ class Result:
 
 def measure(result: Result, seed: int, machines: int, sticks: int, steps: int) -> None:
     """Let a world live without accidents, then let it drain, and add up how its messages fared."""
-    with quick_folder() as folder:
+    with memory_folder() as folder:
         world = World(folder, seed, machines, sticks, order=result.order, max_bytes=result.budget, message_bytes=400)
         chance = world.chance
         for _ in range(steps):

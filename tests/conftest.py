@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import shutil
+from collections.abc import Iterator
 
 import pytest
 
 from tests import tools, tries
+from tests.folders import make_memory_folder, memory_folder
 
 pytest_plugins = ["tests.filesystems"]
 
@@ -25,6 +27,10 @@ SLOW_TIMEOUT_S = 300
 def pytest_configure(config: pytest.Config) -> None:
     if TRIES == "thorough" and config.getoption("timeout", None) is None:
         config.option.timeout = THOROUGH_TIMEOUT_S
+    # What tmp_path_factory makes is in memory too. The workers get folders below it.
+    if config.option.basetemp is None:
+        config.option.basetemp = folder = str(make_memory_folder())
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +49,8 @@ def pytest_report_header() -> list[str]:
 
 #: What shares this machine's devices, networks or processor time with nothing else: one worker runs all of it.
 ALONE = {"netns", "qemu", "udev"}
+#: Rooms whose tests wait most of their time: they begin first, while others compute.
+WAITING = ("net", "devices")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -50,6 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         marks = {mark.name for mark in item.iter_markers()}
         group = "machine" if marks & ALONE else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.path.parent.name not in WAITING)
     run_slow = config.getoption("--slow")
     skip_slow = pytest.mark.skip(reason="slow: run with --slow")
     for item in items:
@@ -69,12 +78,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No SNEAKER_* from outside, and a home folder of the test's own."""
     for name in list(os.environ):
         if name.startswith("SNEAKER_"):
             monkeypatch.delenv(name)
-    home: Path = tmp_path_factory.mktemp("home")
-    monkeypatch.setenv("HOME", str(home))
     for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
+    with memory_folder() as home:
+        monkeypatch.setenv("HOME", str(home))
+        yield

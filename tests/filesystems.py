@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-IN_MEMORY = Path("/dev/shm")
-_ROOM = 1 << 30
-
-
-@contextmanager
-def memory_folder() -> Iterator[Path | None]:
-    """Make a folder in memory for the block; None if there is no place for it."""
-    if not os.access(IN_MEMORY, os.W_OK) or shutil.disk_usage(IN_MEMORY).free < _ROOM:
-        yield None
-        return
-    path = Path(tempfile.mkdtemp(prefix="sneaker-test-", dir=IN_MEMORY))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+from tests.folders import disk_folder, memory_folder
 
 
 @pytest.fixture
-def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Return a folder in memory: there are thousands of small commits, and it is not the disk that is tried.
+def tmp_path(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Return a folder in memory: it is not the disk that is tried.
 
     SIGKILL does not take from the page cache what was written, so kills are none the weaker.  Tests marked ``disk`` get a
     folder on the disk: gigabytes, and what a real file system does.
     """
-    if request.node.get_closest_marker("disk"):
-        yield tmp_path
-        return
-    with memory_folder() as path:
-        yield path or tmp_path
+    with disk_folder() if request.node.get_closest_marker("disk") else memory_folder() as folder:
+        # Not the outermost, so that what a test puts beside it goes with it.
+        path = folder / "test"
+        path.mkdir(mode=0o700)
+        yield path
 
 
 def _run(*words: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from sneaker.planning.send_order import Order
-from tests.simulation.folders import quick_folder
+from tests.folders import memory_folder
 from tests.simulation.world import World
 from tests.tries import tries
 
@@ -28,7 +28,7 @@ class Valley(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 2**32), order=st.sampled_from(Order), tight=st.booleans())
     def begin(self, seed: int, order: Order, tight: bool) -> None:
-        folder = self.stack.enter_context(quick_folder())
+        folder = self.stack.enter_context(memory_folder())
         self.world = World(folder, seed, 3, 2, order=order, max_bytes=65536 if tight else None, message_bytes=600)
 
     @rule(number=machine, count=st.sampled_from([1, 1, 2, 60]))

@@ -16,7 +16,7 @@ from sneaker.stick.safe_folder import Folder
 from sneaker.stick.send import BundleSender
 from sneaker.stick.visit_context import VisitContext
 from sneaker.store.own_feed_claims import OwnClaims
-from tests.simulation.folders import quick_folder
+from tests.folders import memory_folder
 from tests.simulation.world import Violation, World
 
 Live = Callable[[World], None]
@@ -44,7 +44,7 @@ def forgetfully(world: World) -> None:
 def violation(live: Live, seeds: int = 6) -> str | None:
     """Return what was noticed first, if anything."""
     for seed in range(seeds):
-        with quick_folder() as folder:
+        with memory_folder() as folder:
             try:
                 live(World(folder, seed, 3, 2))
             except Violation as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sneaker.planning.send_order import Order
-from tests.simulation.folders import quick_folder
+from tests.folders import memory_folder
 from tests.simulation.world import World
 
 
@@ -28,7 +28,7 @@ def run(seed: int, steps: int, folder: Path) -> World:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_short_life(seed: int) -> None:
-    with quick_folder() as folder:
+    with memory_folder() as folder:
         world = run(seed, 80, folder)
         assert world.visits > 40
         assert world.delivery.delays
@@ -38,5 +38,5 @@ def test_a_short_life(seed: int) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(1000, 1008))
 def test_a_long_life(seed: int) -> None:
-    with quick_folder() as folder:
+    with memory_folder() as folder:
         run(seed, 300, folder)
