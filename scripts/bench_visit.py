@@ -20,6 +20,7 @@ import orjson
 
 from sneaker.bundle.card import Card, encode_card
 from sneaker.caps import MAIN_CAPS
+from sneaker.clock import VectorClock
 from sneaker.feed.classic.compact import expand
 from sneaker.feed.classic.message import signed_text
 from sneaker.feed.message import Compact
@@ -111,7 +112,7 @@ class World:
             folder = stick / "SNEAKER" / "cards"
             for old in folder.glob(f"{base32(pair.public.key)}-*.card"):
                 old.unlink()
-            card = Card(pair.public, MAIN_CAPS.network_id, counter, counter, clock)
+            card = Card(pair.public, MAIN_CAPS.network_id, counter, counter, VectorClock(clock))
             (folder / f"{base32(pair.public.key)}-{counter}.card").write_bytes(encode_card(card, pair))
 
     def bring_new(self, stick: Path, machine: int, count: int) -> dict[FeedRef, int]:

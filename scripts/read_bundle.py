@@ -13,6 +13,7 @@ import sys
 from binascii import a2b_base64, b2a_base64, crc32
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import zstandard
 from nacl.bindings import crypto_sign_open
@@ -50,23 +51,22 @@ class Payload(io.BytesIO):
         demand(byte < 128 and value + (byte << shift) <= most, "a number is over its limit")
         return value + (byte << shift)
 
-    def unpack(self, size: int, ratio: int = 384) -> "Payload":
+    def unpack(self, size: int, ratio: int = 384) -> "Payload":  # it becomes what it unpacks to
         source = zstandard.ZstdDecompressor(max_window_size=8 << 20).stream_reader(self.read())
-        self.__init__(source.read(size) if 0 < size <= ratio * self.tell() else b"")  # it becomes what it unpacks to
+        io.BytesIO.__init__(self, source.read(size) if 0 < size <= ratio * self.tell() else b"")
         demand(len(self.getvalue()) == size and not source.read(1), "a compressed part is not as long as stated")
         return self
 
-    def header(self) -> tuple:
+    def header(self) -> tuple[Any, ...]:
         value = json.loads(self.read(65536))
         demand({*value["features"]} <= {"classic-messages", "blobs"}, "an unknown feature", SystemExit)
         demand(a2b_base64(value["network"]) == NETWORK, "another network", SystemExit)
         return a2b_base64(value["bundle"]), a2b_base64(value["exporter"][1:-8]), NETWORK, value["volume"]
 
-    def messages(self) -> list[tuple[bytes, int, bytes, list]]:
-        count, signed, plain, runs = self.varint(4096), self.varint(4096), self.varint(4 << 20), []
+    def messages(self) -> list[tuple[bytes, int, bytes, list[Any]]]:
+        count, signed, plain, runs = self.varint(4096), self.varint(4096), self.varint(4 << 20), list[Any]()
         seals = iter([self.take(64) for _ in range(signed)])
-        self.unpack(plain)
-        for _ in range(self.varint(count)):
+        for _ in range(self.unpack(plain).varint(count)):
             feed, first, number = self.take(32), self.varint(2**31 - 1), self.varint(count)
             runs.append((feed, first, self.take(32 * (first > 1)), number))
             demand(first and 0 < number <= 2**31 - first, "a run has impossible sequences")
@@ -90,22 +90,22 @@ class Payload(io.BytesIO):
         body = (self.unpack(size, 256) if packing else self).read()
         demand(packing < 2 and len(body) == size and hashlib.sha256(body).digest() == blob, "a blob is not its id's")
 
-    def index(self) -> tuple[list, tuple[int, int]]:
+    def index(self) -> tuple[list[Any], tuple[int, int]]:
         self.unpack(self.varint(16 << 20), 64)
-        feeds = [self.take(32) and (self.varint(), self.varint(), self.take(16)) for _ in range(self.varint(200_000))]
+        feeds = [(self.take(32), self.varint(), self.varint(), self.take(16)) for _ in range(self.varint(200_000))]
         blobs = [self.take(32) and self.varint((5 << 20) - 1) for _ in range(self.varint(65_536))]
         records, at, messages = [], 0, 0
         for _ in range(self.varint(65_536)):
             kind, at = self.take(1)[0], at + self.varint()
             records.append((kind, at, self.varint(16 << 20), self.take(16)))
             for _ in range(self.varint(262_144) if kind == 2 else 0):
-                (low, more, _), first, number = feeds[self.varint()], self.varint(), self.varint()
+                (_, low, more, _), first, number = feeds[self.varint()], self.varint(), self.varint()
                 demand(0 < low <= first < first + number <= low + more + 1 <= 2**31, "messages it does not hold")
                 messages += number
             demand(kind != 3 or self.varint() < len(blobs), "a blob it does not hold")
         return records, (messages, len(blobs))
 
-    def trailer(self) -> tuple:
+    def trailer(self) -> tuple[Any, ...]:
         signed = b"sneaker bundle trailer 1\0" + (data := self.read())[:136]
         demand(crypto_sign_open(data[136:] + signed, data[16:48]) == signed, "the trailer's signature is wrong")
         *ids, check, offset, messages, blobs, records, volume = struct.unpack("<16s32s32s16sQQQQI68x", data)
@@ -135,7 +135,7 @@ def rebuild(author: bytes, sequence: int, previous: bytes, form: int, stamp: int
 
 def read(data: bytes, listing: bool) -> list[str]:
     """Print what is in a bundle; return what is wrong with it, and its status."""
-    found, arrived, faults, broken, tag = {}, [], [], [], b""
+    found, arrived, faults, broken, tag = dict[str, Any](), [], [], [], b""
     list_out, message_out = (print, len) if listing else (len, print)
     at = end = 16 * intact(data[:16], FIRST, 16)
     demand(not end or data[8:10] == b"\1\0", "another version", SystemExit)
@@ -152,7 +152,7 @@ def read(data: bytes, listing: bool) -> list[str]:
         list_out(f"{at:12} {length:9}  {kind:02x}")
         arrived.append((kind, at, length, head[28:44]))
         at = end = at + 48 + length
-        broken, runs = [], []
+        broken, runs = [], list[Any]()
         demand(kind in KINDS or kind >= 0x80, f"a record of type {kind} must be understood", SystemExit)
         try:
             value = getattr(fields := Payload(payload), name)()
@@ -195,5 +195,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale says
+    sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8")  # whatever the locale says
     sys.exit(main(sys.argv[1:]))
