@@ -13,7 +13,7 @@ Bencoded = int | bytes | list["Bencoded"] | dict[bytes, "Bencoded"]
 
 # No program writes deeper; each level is a call of ours.
 _MAX_DEPTH = 64
-# Of a number: more than any has that is used for something.
+# How many digits a number may have: more than any number that SSB uses.
 _MAX_DIGITS = 20
 
 

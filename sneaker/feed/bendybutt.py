@@ -4,13 +4,13 @@ A message is bencode: ``[payload, signature]`` with ``payload = [author, sequenc
 All but the two numbers are binary field encodings.  The content section is ``[content, content signature]``, where only the
 leaves of content are fields, or a single encrypted field; ssb-bendy-butt writes ``[encrypted, content signature]``, too.
 
-The rules are those of the specification.  Beyond ssb-bendy-butt, which reads them when it needs them, the fields of content
-have to be fields, bencode has to be in its one spelling, numbers have to be whole and below 2**53, and where content names a
-``subfeed``, its key has to have made the content signature: that is what makes a subfeed one.  Where it names none, or is
-encrypted, nobody can say whose key that was, and nothing is asked of it.
+The rules are those of the specification, and stricter than ssb-bendy-butt, which reads content only when it needs it: the
+leaves of content have to be valid fields, bencode has to be in its one spelling, and numbers have to be whole and below 2**53.
+Where content names a ``subfeed``, the key of that feed has to have made the content signature: that is what makes it a
+subfeed.  Where content names none, or is encrypted, nobody can say which key should have made it, and it is not checked.
 
-What is kept of a message is its content section; the payload is put together again.  The reasons that InvalidMessage gives
-are those of classic messages where the rule is the same, ``bencode-invalid`` and ``content-signature-malformed``.
+What is kept of a message is its content section; the payload is put together again.  InvalidMessage gives the reasons of
+classic messages where the rule is the same, and two more: ``bencode-invalid`` and ``content-signature-malformed``.
 
 In a log a message is what ssb-db2 has of it in JavaScript: ``author``, ``sequence``, ``previous``, ``timestamp``, ``content``,
 ``contentSignature`` and ``signature``, ids and signatures as text.  Some of what the bytes said is lost there (text that looks
@@ -163,7 +163,10 @@ class BendyButtFormat(FeedFormat):
         return messages
 
     def signature_checks(self, messages: Sequence[Message], hmac_key: bytes | None) -> list[SignatureCheck]:
-        """Return the author's signature over the payload; over nothing, where the subfeed has not signed the content."""
+        """Return the author's signature over the payload.
+
+        Where the subfeed has not signed the content, the check is one that fails.
+        """
         checks: list[SignatureCheck] = []
         for message in messages:
             payload = message.text[1:-_SIGNATURE_BYTES]
@@ -174,7 +177,7 @@ class BendyButtFormat(FeedFormat):
         return checks
 
     def facts_reader(self, reader: FactsReader) -> FactsReader:
-        """Return what finds nothing: what metafeeds say of feeds is not acted on."""
+        """Return a reader that finds nothing: sneaker does not act on what metafeeds say."""
         return lambda message: None
 
 
@@ -239,7 +242,7 @@ def _decode_content(value: Bencoded) -> Any:
 
 
 def _encode_content(value: Any, depth: int) -> Bencoded:
-    """Return content for bencode; ``depth`` is bounded by ``encode``, but this comes before it."""
+    """Return content for bencode; ``depth`` is bounded here too, since ``encode`` looks only afterwards."""
     if depth > 100:
         raise InvalidMessage("content-invalid", "nested too deeply")
     if isinstance(value, list):

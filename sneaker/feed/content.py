@@ -1,6 +1,6 @@
 """What sneaker reads out of the content of messages: follows and blocks, names, links to blobs.
 
-Content is whatever its author wrote, so nothing here trusts a type; what is not as it should be is not there.
+Content is whatever its author wrote, so nothing here trusts a type: what is not as it should be counts as missing.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class FeedFormat(ABC):
 
     #: The byte that such feeds are named with (``FeedRef.format``).
     byte: ClassVar[int]
-    #: Forms from this one on may be kept in another form here: whoever takes one in makes it anew with ``compact``.
+    #: A message that comes in this form or a higher one may be kept in another form here: ``compact`` makes it anew.
     first_foreign_form: ClassVar[int] = 1 << 62
 
     @abstractmethod

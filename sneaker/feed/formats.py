@@ -29,7 +29,7 @@ def format_of(feed: FeedRef) -> FeedFormat:
 
 
 def format_of_value(value: dict[str, Any]) -> FeedFormat:
-    """Return the format that reads a message in JSON, by the author it names: classic for those that nobody reads."""
+    """Return the format that reads a message in JSON, by the author it names; classic where we know no better."""
     author = value.get("author")
     if not isinstance(author, str) or not author.startswith("ssb:"):
         return CLASSIC_FORMAT

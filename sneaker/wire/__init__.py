@@ -10,6 +10,7 @@ Nothing in this package opens a socket, reads a clock or makes a random number. 
     muxrpc/session       Session: calls, items, ends
     muxrpc/manifest      what a method is, who may call it, the texts of refusals
     ebt/notes            items of EBT streams
+    ebt/events           what comes out of an EBT connection
     ebt/connection       EbtConnection, made by Replicator
     ebt/replicator       Replicator: what all EBT connections share
     ebt/overdue          what was announced and does not come
@@ -40,9 +41,8 @@ A connection is four objects on top of each other; the driver moves bytes betwee
         await writer.drain()
 
     and the socket is read again only while ``session.wants_pause`` is false; tasks that take items from their queue
-    call ``session.consumed(call, len(body))``.  Tasks that send wait while ``session.outgoing_bytes`` is large.  A task
-    that ended without an error lets ``session.end(call)`` be called, one that raised CallRefused
-    ``session.end(call, error.message)``.  ``manifest.refusal_text`` decides about every RequestReceived first.
+    call ``session.consumed(call, len(body))``.  Tasks that send wait while ``session.outgoing_bytes`` is large.  When a
+    task has ended, call ``session.end(call)``, or ``session.end(call, error.message)`` if it raised CallRefused.  ``manifest.refusal_text`` decides about every RequestReceived first.
     To close: ``session.goodbye()``, wait a moment for SessionEnded, write ``boxer.goodbye()``.
 4.  On an ``ebt.replicate`` call (ours if we dialled), ``connection = replicator.connect(peer, client=we_dialled,
     saved_clock=…, withheld=…, now=…)``.  Every item goes to ``connection.receive(body, now)``: MessageItem goes to

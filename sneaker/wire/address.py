@@ -63,7 +63,7 @@ class Address:
 
     @property
     def seed(self) -> bytes | None:
-        """The 32 bytes of an invitation's key pair behind the key, if there are any."""
+        """The 32-byte seed of an invitation's key pair, which stands behind the key; None if there is none."""
         data = self._shs_data()
         try:
             return decode_base64(data[1], 32) if len(data) > 1 else None
@@ -191,7 +191,7 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def _format_part(part: Part) -> str:
-    """Escape what must be: of a host every colon but the last is read as data anyway, and JavaScript expects it bare."""
+    """Escape what stands in data; the colons of an IPv6 host stand between data here, and JavaScript expects them bare."""
     return ":".join((part.name, *(re.sub(r"([!~:;])", r"!\1", item) for item in part.data)))
 
 

@@ -137,8 +137,8 @@ class BlobExchange:
     def receive(self, peer: FeedRef, raw: bytes) -> list[Want]:
         """Take one item of the peer's wants; returns the wants in it: look each up and call ``answer``.
 
-        Ids that are none and numbers that are no integers are passed over. Raises RemoteProtocolError if the item is
-        no JSON object.
+        An entry whose id is no blob id, or whose number is no integer, is passed over. Raises RemoteProtocolError if the
+        item is no JSON object.
         """
         try:
             value = parse_json(raw)
@@ -177,8 +177,10 @@ class BlobExchange:
             self._want(want.blob, distance).askers.add(want.peer)
 
     def items_to_send(self, peer: FeedRef) -> list[bytes]:
-        """Return, once, the items due to ``peer`` on the ``createWants`` stream it opened; the first time at least
-        ``{}``."""
+        """Return, once, the items due to ``peer`` on the ``createWants`` stream it opened.
+
+        The first time there is at least ``{}``.
+        """
         state = self._peer(peer)
         if state.started and not state.pending:
             return []
@@ -259,8 +261,8 @@ class BlobExchange:
 class BlobQuery:
     """What ``blobs.get`` and ``blobs.getSlice`` ask for.
 
-    ``start`` and ``end``: the part from ``start`` to before ``end``, None for all.  ``size``: what the caller expects
-    the whole to have; ``max_size``: what it will take at most.
+    ``start`` and ``end``: the part from ``start`` to before ``end``, None for all.  ``size``: how many bytes the caller
+    expects the whole blob to have; ``max_size``: how many it takes at most.
     """
 
     blob: BlobRef

@@ -31,7 +31,7 @@ class HistoryQuery:
     """What a caller wants: messages of ``feed`` from sequence ``first`` on, itself included.
 
     ``old``: those that are there, at most ``limit`` of them (None for all); ``live``: those that come later.
-    ``keys`` with ``values`` asks for ``{key, value, timestamp}``, one without the other for the bare thing.
+    ``keys`` with ``values`` asks for ``{key, value, timestamp}``, ``keys`` alone for the key, ``values`` alone for the bare message.
     """
 
     feed: FeedRef
@@ -47,7 +47,7 @@ def parse_history_arguments(arguments: Sequence[object]) -> HistoryQuery | None:
     """Read the arguments of a call, as ssb-server 16 does; None for one that names no feed: there is nothing to give.
 
     ``sequence`` goes before ``seq``, and below 1 both mean the whole feed; ``old: false`` alone means what comes later;
-    a limit below 0 is none. Raises CallRefused with the text to answer for values of a wrong type.
+    a limit below 0 means no limit. Raises CallRefused with the text to answer for values of a wrong type.
     """
     options = arguments[0] if arguments else None
     if not isinstance(options, dict):
@@ -76,7 +76,7 @@ def format_history_arguments(query: HistoryQuery) -> list[object]:
     """Return the arguments of a call, spelled as JavaScript peers spell them.
 
     Raises LocalProtocolError for a first sequence below 1 (scuttlego fails on 0) and for a limit of 0 (ssb-db2 takes
-    it for none).
+    that for no limit).
     """
     if query.first < 1:
         raise LocalProtocolError("sequences begin at 1")
@@ -141,7 +141,7 @@ class ReorderRoom:
 
 
 class ReorderBuffer:
-    """Turns a feed's messages back into the order of their sequences, holding a bounded number back."""
+    """Turns a feed's messages back into the order of their sequences; it holds back a bounded number of them."""
 
     def __init__(self, first: int, room: ReorderRoom | None = None) -> None:
         """``first``: the sequence that was asked for; ``room``: what is shared with other buffers."""
@@ -160,7 +160,7 @@ class ReorderBuffer:
         return self._waiting.keys()
 
     def add_message(self, sequence: int, raw: bytes) -> list[bytes]:
-        """Take one message; returns those that are next in order now. Ones that came before are dropped.
+        """Take one message; returns those that are next in order now. What came before already is dropped.
 
         Raises RemoteProtocolError if more would have to be held back than there is room for.
         """

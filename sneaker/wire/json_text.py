@@ -24,7 +24,7 @@ _SPACES = " \t\r\n"
 _LEVELS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff")
 _ALL_BUT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
-# JSON.stringify prints 17 digits and an exponent; what is far longer only costs time, which is quadratic in it.
+# JSON.stringify prints 17 digits and an exponent. A far longer number only costs time, quadratic in its length.
 _MAX_NUMBER_CHARACTERS = 1000
 _INT64 = range(-(2**63), 2**64)
 

@@ -66,7 +66,10 @@ class Reader(ABC, Generic[Event_co]):
             raise
 
     def fail(self, error: RemoteProtocolError) -> None:
-        """Enter the error state: ``error`` comes from now on, and nothing more is stored.  For a layer above that found one."""
+        """Enter the error state: ``error`` comes from now on, and nothing more is stored.
+
+        It is for a layer above that found the peer's bytes wrong.
+        """
         self._failure = error
         self._buffer.clear()
 

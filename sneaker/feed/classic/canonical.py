@@ -45,7 +45,7 @@ _SUSPECT_ARRAY = re.compile(rb'\[(?=\n)\n *+(?!\{|(?:"(?:[^"\\]|\\.)*+",?\n *+)*
 # An object followed by neither a member nor another object: an array of objects and other things.
 _SUSPECT_ELEMENT = re.compile(rb'\}(?=,),\n *+(?!\{|"(?:[^"\\]|\\.)*+": )')
 
-# The same, precisely; only asked when one of the above found something.
+# The same, precisely; searched for only where one of the above found something.
 _INDEX_KEY = re.compile(rb'\n *+"[0-9]+": ')
 _FLOAT = re.compile(rb'\n *+(?:"(?:[^"\\]|\\.)*+": )?(-?[0-9]+[.eE][^,\n]*)')
 # Floats that orjson and V8 spell alike: shortest digits, no exponent, a fraction that is not zero. V8 changes to
@@ -89,7 +89,7 @@ def parse_canonical(raw: bytes | str, limit: int | None = None) -> tuple[Any, by
 
 
 def parse_quickly(raw: bytes | str) -> tuple[Any, bool]:
-    """Return the value of a JSON text, and whether it is orjson's, and small; raises InvalidMessage as ``parse_json``."""
+    """Return the value of a JSON text, and whether that is short and orjson could read it; raises InvalidMessage."""
     if len(raw) <= FAST_BYTES:
         try:
             return orjson.loads(raw), True

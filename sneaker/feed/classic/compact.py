@@ -110,8 +110,8 @@ def compact(message: Message) -> Compact:
 def _compact_ordinary(message: Message) -> Compact | None:
     """Return the compact form of a message like most, or None: then the long way has to decide.
 
-    Without parsing and hashing what was parsed and hashed already: logs bring messages one by one, and for them this is
-    5 us saved of 8.
+    It does not parse and hash again what was parsed and hashed already.  Logs bring messages one by one, and for each of
+    them that saves 5 us of 8.
     """
     author, sequence, previous, timestamp, value, signature, text, _ = message
     if previous is None or type(value) is not dict:
@@ -121,7 +121,7 @@ def _compact_ordinary(message: Message) -> Compact | None:
         pretty = _dumps({"content": value}, None, _PRETTY)
     except (TypeError, ValueError):
         return None
-    # Beyond what expand would refuse for its length, and numbers and keys that JavaScript writes in its own way.
+    # expand refuses so much content, and JavaScript may write such numbers and keys in its own way.
     if len(content) > MAX_MESSAGE_BYTES or is_suspect(pretty):
         return None
     rest = (
@@ -185,13 +185,14 @@ def expand(author: FeedRef, sequence: int, previous: MessageRef | None, compact:
     return _new_tuple(Message, (author, sequence, previous, timestamp, value, signature, text, key))
 
 
-# Logs mix the messages of all feeds; 600 bytes for each.
+# Logs mix the messages of many feeds. What is kept takes 600 bytes for each.
 @lru_cache(maxsize=4096)
 def templates(author: FeedRef) -> tuple[bytes, bytes]:
-    """Return the text of a message in both orders of fields, to be filled with what is not the author's name.
+    """Return the text of a message in both orders of fields, with the author's name in it and places for the rest.
 
-    That is: previous, sequence, timestamp, the lines of the content, signature; both base64 without what is the same in
-    all. What it gives for the first message of a feed has to be corrected.
+    The rest is, in this order: previous, sequence, timestamp, the lines of the content, and the signature, of which the
+    ``==`` at the end of its base64 is there already.  In the first message of a feed, null has to take the place of
+    ``_NO_PREVIOUS``.
     """
     author_text = b2a_base64(author.key, newline=False)
     return _TEMPLATE % author_text, _TEMPLATE_AUTHOR_FIRST % author_text

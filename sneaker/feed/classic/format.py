@@ -27,10 +27,10 @@ class ClassicFormat(FeedFormat):
     """Feeds as every SSB program knows them."""
 
     byte = CLASSIC
-    # What a carrier sends raw may be none of ours: every store keeps the same form.
+    # What a carrier sends raw we may keep in compact form: every store has to keep the same form of a message.
     first_foreign_form = KIND_RAW << 1
 
-    # Without a call in between: they are called for every message or run.
+    # The functions themselves: they are called for every message or run, and a method around them would cost time.
     compact = staticmethod(compact)
     expand = staticmethod(expand)
     expand_run = staticmethod(expand_run)

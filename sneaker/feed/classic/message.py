@@ -44,7 +44,7 @@ _ENCRYPTED_EVERYWHERE = re.compile(r"[A-Za-z0-9+/]+={0,2}\.box2?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # The least that a reader can open: nonce, one-time key, a slot and a MAC; with .box2 a header, a slot and a MAC.
 _MIN_SEALED_BYTES = {"box": 24 + 32 + 49 + 16, "box2": 32 + 32 + 16}
-# Multiplied with it, keys of low order (zero is one) give nothing, as with every other; libsodium refuses to.
+# A key of low order (zero is one) gives zero with every scalar, and libsodium refuses that; so one scalar is enough to try.
 _ANY_SCALAR = bytes([1]) * 32
 
 _new_bytes = bytes.__new__

@@ -23,7 +23,7 @@ from sneaker.refs import FeedRef, MessageRef
 __all__ = ["quick_message", "quick_place"]
 
 _AUTHOR = rb'"@([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)\.ed25519"'
-# The first message of a feed has no previous one, and looks otherwise.
+# From 2 on: the first message of a feed has no previous one, and looks different.
 _SEQUENCE = rb"([2-9]|[1-9][0-9]{1,8})"
 
 
@@ -113,7 +113,7 @@ def _read_object(content: bytes) -> tuple[int, Any, bytes, bytes] | None:
 
 
 def _read_box(content: bytes) -> tuple[int, Any, bytes, bytes] | None:
-    """Return the same of encrypted text."""
+    """Return the same for encrypted text."""
     body, _, suffix = content.partition(b".")
     kind = KIND_BOX if suffix == b'box"' else KIND_BOX2 if suffix == b'box2"' else None
     kept = a2b_base64(body[1:])

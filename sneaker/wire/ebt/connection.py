@@ -35,8 +35,8 @@ class _Feed:
     """What one connection knows about one feed.
 
     ``send``: they want messages (their last note was even).  ``sent``: what they have as far as we can tell, None
-    until they said so in this session.  ``receive``: our last note asked for messages.  ``received``: where the next
-    message must follow on.  ``denied``: our last note was -1.  ``stalled``: asked, and nothing came.  ``gap``: the
+    until they said so in this session.  ``receive``: our last note asked for messages.  ``received``: the sequence that the
+    next message must follow.  ``denied``: our last note was -1.  ``stalled``: asked, and nothing came.  ``gap``: the
     furthest message that came without those before it, 0 since one came in order.
     """
 
@@ -211,10 +211,10 @@ class EbtConnection:
             self._feeds[feed].send = False
 
     def acknowledge(self) -> None:
-        """Tell the peer how far we are in the feeds that it sent us messages of: for a pause in what comes.
+        """Tell the peer how far we are in the feeds of which it sent us messages; call it when it pauses.
 
         EBT has no acknowledgements, but notes may be sent at any time. Peers remember them, and so know what to skip the
-        next time and what somebody's stick need not carry. Feeds of which messages are not committed yet wait.
+        next time and what somebody's stick need not carry. A feed waits while messages of it are not committed yet.
         """
         for feed in list(self._unacknowledged):
             state = self._feeds[feed]
@@ -255,12 +255,12 @@ class EbtConnection:
         return feed
 
     def fetch_ended(self, feed: FeedRef, now: float, *, error: bool = False, refused: bool = False) -> None:
-        """Hear that a fetch is over, and what it gave is committed; see ``OverdueFeeds.fetch_ended`` for the rest."""
+        """Say that a fetch is over, and that what it gave is committed; see ``OverdueFeeds.fetch_ended`` for the rest."""
         moved = self._shared.sequence(feed) > self._shared.fetching.pop(feed)
         self._overdue.fetch_ended(feed, now, moved=moved, error=error, refused=refused)
         state = self._feeds.get(feed)
         if moved and self._is_alive and state is not None and not state.denied:
-            self._note(feed, state, state.receive)  # that it need not send it any more
+            self._note(feed, state, state.receive)  # so that it stops sending what came by the call
 
     @property
     def _is_alive(self) -> bool:
@@ -322,7 +322,7 @@ class EbtConnection:
             self._deny(feed, state)
 
     def appended(self, feed: FeedRef) -> None:
-        """Our store has more of ``feed`` now, from wherever."""
+        """Say that our store has more of ``feed`` now, from wherever."""
         if not self.started or not self._shares(feed):
             return
         state = self._feeds.get(feed)

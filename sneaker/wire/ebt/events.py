@@ -11,7 +11,7 @@ __all__ = ["ClockReceived", "EbtEvent", "OwnMessageSeen", "Run"]
 
 
 class ClockReceived(NamedTuple):
-    """What the peer newly says it has: feed to sequence, -1 for not replicated."""
+    """What the peer says it has, where that changed: feed to sequence, -1 for not replicated."""
 
     changes: dict[FeedRef, int]
 
@@ -22,7 +22,7 @@ class OwnMessageSeen(NamedTuple):
     item: MessageItem
 
 
-#: A message is one we asked for, in order as far as this connection goes.
+#: A MessageItem is a message that we asked for, and that follows the last one that this connection brought.
 EbtEvent = MessageItem | ClockReceived | OwnMessageSeen
 
 

@@ -23,14 +23,14 @@ __all__ = ["PATIENCE_S", "OverdueFeeds"]
 
 # Longer than the three seconds after which another peer is asked: that one may have it, and send it by EBT.
 PATIENCE_S = 4.0
-# With a peer that sends other feeds: it may be slow only.
+# With a peer that sends other feeds: it may only be slow.
 _LONG_PATIENCE_S = 20.0
 
-# Calls at once.
+# How many calls may be open at once.
 _MAX_CALLS = 8
 _MAX_CALLS_OF_A_BUSY_PEER = 1
 
-# How often one feed is asked for in vain on a connection, and how long is waited before the second time; then longer.
+# How often one feed is asked for in vain on a connection, and how long we wait before the second time; then longer.
 _MAX_TRIES = 3
 _RETRY_S = 10.0
 _RETRY_FACTOR = 3
@@ -38,7 +38,7 @@ _RETRY_FACTOR = 3
 # A peer that gave nothing so many times in a row is not asked any more: it says what it pleases.
 _MAX_IN_VAIN = 16
 
-# The announcements are looked through not more often than this, and so many feeds picked out.
+# How often we look through the announcements at most, and how many feeds we pick out each time.
 _LOOK_S = 1.0
 _PICKED = 64
 

@@ -1,8 +1,8 @@
 """What all EBT connections share: our clock, what we replicate, and which peer is asked for which feed.
 
 Every feed is asked for from one peer at a time, its receiver; the others get notes that say "do not send".  A peer
-that claims more than the receiver takes over at once; a receiver that claimed more and sends nothing for three seconds
-is given up for the next one that claims it; one that goes away or says -1 leaves its feeds to the furthest of the rest.
+that claims more than the receiver takes over at once.  A receiver that claimed more and sends nothing for three seconds
+is given up for the next peer that claims more.  One that goes away or says -1 leaves its feeds to the furthest of the rest.
 
 Time comes in as seconds of any monotonic clock.
 """
@@ -40,8 +40,8 @@ class Replicator:
     ) -> None:
         """``clock``: what the store has, feed to sequence; ``wanted``: the feeds we replicate, our own included.
 
-        ``me`` is the feed that is fetched before all others. With ``carry``, other feeds that the store has are given to peers that ask, but for the ``closed`` ones; they are
-        neither mentioned first nor asked for.
+        ``me`` is the feed that is fetched before all others.  With ``carry``, peers that ask get the other feeds of the store
+        too, but for the ``closed`` ones; we neither mention those feeds first nor ask for them.
         """
         self._clock = {feed: sequence for feed, sequence in clock.items() if sequence > 0}
         self._wanted = dict.fromkeys(wanted)
@@ -90,9 +90,9 @@ class Replicator:
         """Begin a stream with ``peer``; ``client`` says that we called ``ebt.replicate``.
 
         ``saved_clock`` is the ``remote_clock`` of the last session, if our store has lost nothing since; ``withheld``
-        are the feeds whose authors block this peer; ``max_unwanted``: of how many feeds that are nothing to us its notes
-        are remembered. Raises LocalProtocolError if there is a stream with it: end that
-        one with RECONNECTED_TEXT and call ``disconnect`` first.
+        are the feeds whose authors block this peer; ``max_unwanted``: for how many feeds that we do not replicate its notes
+        are remembered.  Raises LocalProtocolError if there is a stream with it: end that one with RECONNECTED_TEXT and call
+        ``disconnect`` first.
         """
         if peer in self._connections:
             raise LocalProtocolError(f"there is an EBT stream with {peer} already")
@@ -151,7 +151,7 @@ class Replicator:
         for position, connection in enumerate(order):
             if not connection.awaiting or connection.last_activity + SWITCH_AFTER_S > now:
                 continue
-            # Starting behind it, so that with three peers all get their turn.
+            # Begin behind it, so that of three peers each gets its turn.
             others = order[position + 1 :] + order[:position]
             for feed in sorted(connection.awaiting):
                 ours = self.sequence(feed)

@@ -1,8 +1,7 @@
 """What a muxrpc method is, who may call it, and the texts of refusals (PROTOCOL.md, section 8.1).
 
-Which methods there are is said by the services that serve them (``sneaker/net/services``).  What is not served, or is not
-for this caller, is refused with the text that ssb-ebt and others compare: they look for it to learn that a feature is
-missing.
+The services that serve methods say which there are (``sneaker/net/services``).  What is not served, or is not for this
+caller, is refused with the text by which ssb-ebt and others learn that a feature is missing.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class Session:
 
     @property
     def outgoing_bytes(self) -> int:
-        """Bytes that ``data_to_send`` would return: produce no more while they do not get away."""
+        """Bytes that ``data_to_send`` would return: make no more while the peer does not take them."""
         return self._outgoing_bytes
 
     @property
@@ -179,7 +179,7 @@ class Session:
     def goodbye(self) -> None:
         """End every call with an error and say goodbye; afterwards only the peer's goodbye is waited for.
 
-        Saying it again does nothing.
+        A second call does nothing.
         """
         if self._said_goodbye:
             return
