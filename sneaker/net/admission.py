@@ -16,21 +16,21 @@ __all__ = ["MAX_CONNECTIONS", "MAX_HANDSHAKES", "MAX_STRANGERS", "PendingHandsha
 
 # Handshakes in flight: each costs a socket, some kilobytes and half a millisecond of cryptography, and ends after 5 s.
 MAX_HANDSHAKES = 64
-# Those of one source: a household or a village behind one router, but not one machine that drips bytes into all of them.
+# Those of one source: enough for a household or a village behind one router, while one machine alone cannot hold them all.
 _MAX_HANDSHAKES_EACH = 32
 
 # Connections altogether, and those of them that may be strangers'.
 MAX_CONNECTIONS = 100
 MAX_STRANGERS = 30
 
-# How long a stranger may stay while others wait: what it asked for and did not get in this time it gets at its next turn.
+# How long a stranger may stay while others wait. What it did not get in this time, it gets at its next turn.
 _TURN_S = 30.0
 # One that we know makes place for another one if nothing happened between us for so long.
 _IDLE_S = 30.0
 
 
 def source_of(host: str) -> str:
-    """Return whom an IP address stands for: an IPv4 address for itself, one of IPv6 for its /64, which one machine has."""
+    """Return whom an IP address stands for: an IPv4 address for itself, an IPv6 address for its /64, all of which one machine may have."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -43,7 +43,7 @@ def source_of(host: str) -> str:
 
 
 class PendingHandshakes:
-    """Those who have connected and not proven a key yet. When there are too many, the oldest one has to go.
+    """Those who have connected, and have not proven a key yet. When there are too many, the oldest one has to go.
 
     An honest handshake takes some milliseconds, so what has waited longest is the least likely to be one.
     """

@@ -31,7 +31,7 @@ class BackgroundWork:
         self.report_error = Reporter(remark, time.monotonic)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run a coroutine and hold on to it until it is done (the loop alone would not); says it if it fails."""
+        """Run a coroutine and hold on to it until it is done (the loop alone would not); a failure is reported."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
@@ -52,11 +52,11 @@ class BackgroundWork:
             await asyncio.sleep(_AGAIN_S)
 
     async def with_store(self, work: Callable[[Store], Result]) -> Result:
-        """Do something with the store that takes a while, without holding up anybody."""
+        """Do something with the store that takes a while, in the thread, so that nobody has to wait."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, self._store)
 
     async def wait_for_tasks(self, timeout_s: float) -> None:
-        """Wait until nothing that was spawned goes on, but not longer than that."""
+        """Wait until nothing that was spawned goes on, but no longer than ``timeout_s``."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
 

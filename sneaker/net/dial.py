@@ -1,4 +1,4 @@
-"""Dialling: from an address to a session with the peer that has its key."""
+"""From an address to a session with the peer that has its key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which known peer is dialled next, and when: peers that were found or named, one connection each, again and again but ever less eagerly."""
+"""Which known peer is dialled next, and when.
+
+Peers that were found or named are dialled again and again, for one connection each, but ever less eagerly.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ __all__ = ["DialSchedule"]
 # The first wait after a failure, and the longest.
 _FIRST_WAIT_S = 2.0
 _LONGEST_WAIT_S = 300.0
-# A connection that lasted so long was a good one; and one in which both sides told each other what they have, if it lasted
-# so long: ssb-server ends each connection once nothing has happened for 10 s.
+# A connection that lasted so long was a good one. For one in which both sides told each other what they have, the second
+# time is enough: ssb-server ends each connection once nothing has happened for 10 s.
 _GOOD_S = 30.0
 _WORKED_S = 5.0
 # Two peers hear of each other at the same time. The one with the higher key waits, so that one connection is made, not two.
@@ -139,7 +142,7 @@ class DialSchedule:
                 pass
 
     def _when(self, key: FeedRef, candidate: _Candidate, now: float) -> float | None:
-        """Return when a peer should be dialled, None for not as things are."""
+        """Return when a peer should be dialled; None if it should not be, as things are."""
         if candidate.dialling or key in self._node.peers or not self._context.policy.is_welcome(key):
             return None
         if candidate.address is None and not self._context.policy.is_near(key):

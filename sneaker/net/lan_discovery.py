@@ -1,4 +1,4 @@
-"""Finding peers on the LAN, and being found: broadcasts of both kinds, sent every two seconds and listened for.
+"""How peers on the LAN find each other: broadcasts of both kinds, ours every two seconds and those of others.
 
 What a packet says is a rumour.  We dial the address that it came from, whatever host it names, so that nobody can send
 us elsewhere; the handshake proves the rest.  A packet counts as signed if its author's key names that very address: whoever
@@ -34,7 +34,7 @@ __all__ = ["LanDiscovery"]
 _INTERVAL_S = 2.0
 # Packets looked at in a second: a LAN of 200 peers sends as many.
 _MAX_PACKETS = 400
-# Those of one address between two announcements: two kinds from each of some programs, for some networks each.
+# Those of one address between two announcements of ours: some programs on it may send both kinds, for some networks each.
 _MAX_PACKETS_EACH = 24
 
 
@@ -64,7 +64,7 @@ class LanDiscovery:
         self._complained = False
 
     async def start(self) -> None:
-        """Begin; a port that is taken exclusively by another program is done without."""
+        """Begin; where another program has a port for itself alone, do without it."""
         loop = asyncio.get_running_loop()
         for port, decode in ((LEGACY_PORT, decode_legacy), (NORMAL_PORT, self._decode_normal)):
             try:
@@ -150,7 +150,7 @@ class _Listener(asyncio.DatagramProtocol):
         self._discovery.packet_received(data, addr[0], self._decode)
 
     def error_received(self, exc: Exception) -> None:
-        """Nothing that was sent from here can fail."""
+        """Do nothing: these sockets only listen."""
 
 
 def _listening_socket(port: int) -> socket.socket:

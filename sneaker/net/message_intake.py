@@ -41,9 +41,9 @@ _HOLD_S = 1.5
 _PAUSE_S = 0.03
 # and when nothing has come for so long.
 _LINGER_S = 0.03
-# How long is waited for verdicts before looking whether there are new messages.
+# How long we wait for verdicts before we look whether there are new messages.
 _POLL_S = 0.002
-# How long the processes that check signatures are kept when nothing comes: to start them takes 0.1 s.
+# How long the processes that check signatures are kept when nothing comes: it takes 0.1 s to start them.
 _KEEP_WORKERS_S = 5.0
 # How long another process may hold the lock (a large import) before we ask again.
 _RETRY_S = 0.5
@@ -100,8 +100,11 @@ class MessageIntake:
         on_bug: Callable[[list[Offer], Exception], None],
         on_failure: Callable[[SneakerError], None],
     ) -> None:
-        """``wanted`` says, in the thread, of which feeds messages are taken; ``on_bug`` hears which offers
-        of one source could not be dealt with, and are dropped; ``on_failure`` hears why the store cannot be written (a full disk); the thread has ended then."""
+        """``wanted`` says, in the thread, of which feeds messages are taken.
+
+        ``on_outcome`` hears what each commit did.  ``on_bug`` hears which offers of one source could not be dealt with, and
+        are dropped.  ``on_failure`` hears why the store cannot be written (a full disk); the thread has ended then.
+        """
         self._store = store
         self._caps = caps
         self._wanted = wanted
@@ -143,7 +146,7 @@ class MessageIntake:
         return self.waiting_bytes == 0
 
     def expect_messages(self, count: int) -> None:
-        """Hear how many messages somebody has promised: what it takes to check many is made ready meanwhile."""
+        """Hear how many messages somebody has promised; for many, the processes that check signatures are started now."""
         if count >= PROCESSES_FROM:
             with self._changed:
                 self._much_is_promised = True
@@ -251,7 +254,7 @@ class MessageIntake:
                 locked.add_offers(offers)
             in_time = time.monotonic() < deadline
             offers = self._take(0) if in_time else []
-            # While something is being checked, others may come in time to be checked after it: nobody runs dry.
+            # While some messages are being checked, others may come in time to be checked next: so the checkers never stand still.
             goes_on = bool(offers) or (in_time and locked.poll(_POLL_S))
             if goes_on and not locked.is_commit_due:
                 continue

@@ -1,7 +1,7 @@
 """Who may call which muxrpc method: strangers, peers whose feeds we replicate, programs with our own key.
 
-Each service declares its methods and the least caller of each, at its top.  Here is told which of the three a caller is,
-and what is not declared for it is refused; ``manifest`` answers from the same table.
+Each service declares its methods and the least caller of each, at its top.  This module says which of the three a caller
+is, and refuses what is not declared for it; ``manifest`` answers from the same table.
 """
 
 from __future__ import annotations

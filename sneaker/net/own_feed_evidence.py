@@ -17,7 +17,7 @@ __all__ = ["OwnFeedClaims", "OwnMessagesBeyondGap"]
 
 
 class OwnMessagesBeyondGap:
-    """Hands the furthest of them to the store, for one connection.
+    """Hands the furthest of such messages of our own feed to the store, for one connection.
 
     One at a time, and none after the first that is refused: what a peer makes up costs one signature.
     """

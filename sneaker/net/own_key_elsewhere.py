@@ -54,7 +54,8 @@ class OwnKeyWatch:
         """``run_session`` does all that is to be done with a peer that was dialled."""
         self._context = context
         self._run_session = run_session
-        # Beacons without our signature cost those with one no turn. The latter can be old ones of our own, replayed.
+        # Beacons with and without our signature have turns of their own, so that those without take none from the others.
+        # One with it may be an old one of ours, sent again.
         self._patience = {False: _Patience(), True: _Patience()}
         self._asking = False
         self._present: set[PeerSession] = set()

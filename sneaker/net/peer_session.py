@@ -65,7 +65,7 @@ class PeerSession:
         self.muxrpc = muxrpc or Session()
         #: Why the connection broke, None if it ended in peace or goes on.
         self.error: Exception | None = None
-        #: Whether more may be read now, beside what this connection knows itself.
+        #: Whether the rest of the program lets more be read now.
         self.may_read: Callable[[], bool] = lambda: True
         #: Called for every request of the peer's; raises CallRefused to refuse it.
         self.on_request: Callable[[RequestReceived], None] = _refuse
@@ -136,7 +136,7 @@ class PeerSession:
         self.abort()
 
     def _keep_reason(self, error: Exception) -> None:
-        """Keep the first reason, but a bug or a broken protocol rather than that the connection was lost."""
+        """Keep the first reason; but a bug or a broken protocol takes the place of a lost connection."""
         if self.error is None or (_is_loss(self.error) and not _is_loss(error)):
             self.error = error
 
@@ -172,7 +172,11 @@ class PeerSession:
         return self._closing
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a coroutine that ends with the connection, and ends it if it raises anything but that it is lost."""
+        """Run a coroutine that ends with the connection.
+
+        What it raises ends the connection, but for NetworkError, CallRefused and LocalProtocolError: those say that the
+        connection or the call is over.
+        """
         task = asyncio.create_task(self._contained(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

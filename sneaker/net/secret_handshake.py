@@ -76,7 +76,7 @@ async def shake_hands_as_server(
     """Answer somebody who dialled; raises HandshakeError or NetworkError, and closes the stream then.
 
     ``is_welcome`` decides about keys once they are proven; ``is_known`` says who gets the limits of a friend; ``is_ours``
-    whether a handshake with our own key was opened by this very home, which somebody led in a circle then.
+    whether this very home opened a handshake with our own key: then somebody has passed our bytes back to us.
     """
 
     def may_enter(client: ClientAuthenticated) -> bool:

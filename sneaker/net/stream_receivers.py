@@ -24,7 +24,7 @@ class SendOnly:
     """The receiver of a stream on which only we send; whoever sends on it notices when it is gone."""
 
     def item_received(self, kind: BodyKind, body: bytes) -> None:
-        """A source takes nothing."""
+        """Do nothing: on a source the caller sends nothing."""
 
     def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
-        """Nothing is to be done."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Syncing once with every peer that can be found on the LAN or was named."""
+"""One sync with every peer that can be found on the LAN or was named."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sneaker.wire.address import Address
 
 __all__ = ["sync_with_all"]
 
-# Addresses at which one peer is sought that is heard at several.
+# At how many addresses we seek a peer that is heard at several.
 _MAX_TRIES = 3
 # When both hear each other at once, the one with the higher key dials so much later.
 _POLITE_S = 1.5

@@ -1,4 +1,4 @@
-"""Syncing with one peer until both sides are level, and what came of it."""
+"""One sync with one peer, until both sides are level, and what came of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["SyncReport", "sync_over_session", "sync_with_peer", "wait_until_leve
 # Both sides are level if nothing has happened for so long. A JavaScript peer that got contact messages thinks for a
 # second or so before it asks for the feeds of those it follows now.
 _QUIET_S = 2.0
-# When nothing at all has gone over the connection.
+# The same, where nothing at all has gone over the connection.
 _NOTHING_S = 1.0
 _LOOK_S = 0.1
 # A peer that promised more and sends nothing for so long will not.

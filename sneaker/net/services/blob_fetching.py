@@ -67,7 +67,7 @@ class BlobFetching:
     # ------------------------------------------------------------------------------------------ what we want
 
     def want_blobs(self, blobs: Iterable[BlobRef]) -> None:
-        """Want blobs for ourselves, those we lack, as many as is decent."""
+        """Want those of the blobs that we lack for ourselves, up to a limit."""
         ledger = self._ledger(self._context.store)
         for blob in blobs:
             if len(self._own) >= _MAX_OWN_WANTS:

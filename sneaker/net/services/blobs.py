@@ -40,7 +40,7 @@ _WANT = Method(("blobs", "want"), CallKind.ASYNC, Permission.OWN_KEY)
 
 # Files that one peer may be reading at once.
 _MAX_READS = 8
-# How often is looked whether a blob is here that a program of ours waits for.
+# How often we look whether a blob is here that a program of ours waits for.
 _WANT_LOOK_S = 0.25
 
 
@@ -79,7 +79,7 @@ class BlobService(Service):
             self._wants_call = self.session.open_stream(_CREATE_WANTS.name, _CREATE_WANTS.kind, [], self)
 
     def stop(self) -> None:
-        """The connection has ended."""
+        """Take the peer out of what all connections share."""
         self._fetching.peer_disconnected(self)
 
     @property
@@ -102,11 +102,11 @@ class BlobService(Service):
         self._fetching.send_and_fetch()
 
     def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
-        """The peer has no blobs, or tells no more about them."""
+        """Hear that the peer has no blobs, or tells no more about them."""
         self._heard = True
 
     def _serve_wants(self, request: RequestReceived) -> None:
-        """The first item goes at once."""
+        """Serve ``blobs.createWants``; the first item goes at once."""
         if self._wants_stream is not None and self.session.is_open(self._wants_stream):
             self.session.end_call(self._wants_stream, "called again")
         self._wants_stream = request.call

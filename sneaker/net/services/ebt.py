@@ -32,7 +32,7 @@ _CLOCK = Method(("ebt", "clock"), CallKind.ASYNC, Permission.REPLICATED_PEER)
 
 # A peer that dialled us calls ebt.replicate at once; one that does not for so long has none.
 _EBT_WAIT_S = 3.0
-# A pause in which peers are told what is committed of what they sent.
+# After such a pause, a peer is told what is committed of what it sent.
 _ACKNOWLEDGE_S = 1.0
 
 

@@ -23,7 +23,7 @@ __all__ = ["EbtStream", "StreamOwner"]
 # Messages sent of one feed before another one has its turn.
 _RUN_MESSAGES = 100
 
-# Strangers' clocks: a new user's apps know some thousand feeds.
+# Of how many feeds that we do not replicate a clock may speak: a new user's apps know some thousand.
 _STRANGER_FEEDS = 5_000
 _PEER_FEEDS = 50_000
 
@@ -35,7 +35,7 @@ class StreamOwner(Protocol):
     """Who hears what a peer says on its stream."""
 
     def clock_received(self, changes: dict[FeedRef, int]) -> None:
-        """Hear what the peer newly says it has, -1 for not replicated."""
+        """Hear what the peer says it has, where that changed; -1 for not replicated."""
 
     def message_shown(self, feed: FeedRef) -> None:
         """Hear that the peer sent a message of a feed."""
@@ -141,7 +141,7 @@ class EbtStream:
             self.session.abort("the peer sends messages that are not valid")
 
     def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
-        """The stream is over."""
+        """Hear that the stream is over."""
         if still_open:
             self.session.end_call(self.call)
         self.finish()

@@ -41,7 +41,7 @@ class _Served(SendOnly):
     live: int | None
 
     def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
-        """The peer has lost interest."""
+        """Hear that the peer has lost interest."""
         self.service.call_ended(self)
 
 
@@ -135,7 +135,7 @@ class HistoryService(Service):
         return replicator.shares(feed) or not replicator.sequence(feed)
 
     def _turn_live(self, served: _Served) -> None:
-        """What was there is sent: end the call, or wait for what comes."""
+        """End a call for which all that was there is sent, or let it wait for what comes."""
         if served.live is None:
             self.session.end_call(served.call)
             return

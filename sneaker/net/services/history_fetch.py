@@ -151,7 +151,7 @@ class _Fetch:
         self._buffer.clear()
 
     def end_received(self, error: PeerError | None, *, still_open: bool) -> None:
-        """There is nothing more; a later connection asks again."""
+        """Hear that there is nothing more; a later connection asks again."""
         if error is not None and is_unknown_method(error, CREATE_HISTORY_STREAM.name):
             self.problem = "the peer does not replicate with us"
         self._drop()

@@ -126,7 +126,7 @@ class TcpListening:
         return None
 
     def addresses(self, key: FeedRef) -> list[Address]:
-        """Return the addresses of this machine at which it is listened, at least one."""
+        """Return the addresses of this machine at which we listen, at least one."""
         if self._host and self._host not in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
             return [net_address(self._host, self.port, key)]
         ports = {interface.address: self.port_at(interface.address) for interface in find_interfaces()}
@@ -147,7 +147,7 @@ async def _listen(host: str, port: int, accepted: Callable[[ByteStream], Awaitab
 
 
 def _stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> ByteStream:
-    # What waits for the kernel to fill a packet would wait for our next word.
+    # Short packets go at once: else the kernel would keep them until there is more.
     sock = writer.get_extra_info("socket")
     with contextlib.suppress(OSError, AttributeError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -171,5 +171,5 @@ async def _find_hosts(host: str) -> list[str]:
 
 
 def _with_interface(host: str, interface: int) -> str:
-    """A link-local IPv6 address means nothing without the interface."""
+    """Return an address with its interface, without which a link-local IPv6 address means nothing."""
     return f"{host}%{interface}" if interface and "%" not in host else host
