@@ -43,7 +43,7 @@ Edges = Mapping[FeedRef, Mapping[FeedRef, int]]
 class Blocks(set[FeedRef]):
     """The feeds that an author blocks: whoever has to know asks this.  Nobody blocks themselves.
 
-    On every way in and out a block is told by a feed being in here; ``Store.blocked`` reads it.
+    On every way in and out, a feed is blocked if it is in here; ``Store.blocked`` reads it.
     """
 
     def __init__(self, author: FeedRef | None, contacts: Iterable[tuple[FeedRef, int]] = ()) -> None:

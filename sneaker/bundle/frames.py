@@ -170,7 +170,7 @@ def parse_footer(data: bytes) -> Footer | None:
 
 
 def feed_bytes(feed: FeedRef) -> bytes:
-    """Return the 32 bytes that name a feed in a bundle; raises ValueError for one that is not classic, which has no name there."""
+    """Return the 32 bytes that name a feed in a bundle; raises ValueError for one that is not classic: those have no name."""
     if not feed.is_classic:
         raise ValueError(f"{feed} is no classic feed: bundles cannot carry it yet")
     return feed.key

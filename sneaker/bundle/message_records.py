@@ -62,7 +62,7 @@ _BACK = [b"\x02" + bytes((0x80 | number >> 7, 0x80 | number & 0x7F)) for number 
 
 
 def split_runs(runs: Iterable[Run], content_bytes: int = RECORD_CONTENT_BYTES) -> Iterator[list[Run]]:
-    """Group ``runs`` into lists for one record each, cutting a run where a record is full."""
+    """Group ``runs`` into lists for one record each; where a record is full, a run is cut."""
     group: list[Run] = []
     messages = 0
     room = content_bytes

@@ -122,7 +122,7 @@ class Layout:
         return self.tables_start + SECTOR_BYTES * (copy * self.tables + number)
 
     def parity_number(self, stripe: int, share: int) -> int:
-        """Return the number of parity sector ``share`` (from 0) of a stripe: bands of stripes, in them share by share."""
+        """Return the number of parity sector ``share`` (from 0) of a stripe: they stand band by band, then share by share."""
         first = stripe // _BAND * _BAND
         return first * self.parity + share * min(_BAND, self.stripes - first) + stripe - first
 
@@ -142,8 +142,8 @@ def _tail(draws: int, most: int, chance: float) -> float:
 def plan_layout(size: int, percent: float) -> Layout:
     """Return the layout for a bundle whose trailer ends at ``size``, of whose sectors ``percent`` may go bad.
 
-    The bad sectors may be anywhere, in parity and tables too; in 999 of 1,000 cases everything can be computed
-    again.  Raises ValueError for percentages that are not between 0 and MAX_PERCENT.
+    The bad sectors may be anywhere, in parity and tables too; in more than 9,999 of 10,000 cases everything can be
+    computed again.  Raises ValueError for percentages that are not between 0 and MAX_PERCENT.
     """
     if not 0 < percent <= MAX_PERCENT:
         raise ValueError(f"parity against the loss of {percent} percent")
@@ -167,7 +167,7 @@ def plan_layout(size: int, percent: float) -> Layout:
         return Layout(size, stripes, data, high, copies)
     raise ValueError(
         f"parity against the loss of {percent} percent"
-    )  # cannot be: one sector in a stripe is always enough
+    )  # never reached: stripes of one data sector always do
 
 
 def parity_bytes(size: int, percent: float) -> int:

@@ -186,7 +186,7 @@ def decode_clock(payload: bytes) -> VectorClock:
 
 
 def encode_blob(ref: BlobRef, data: bytes) -> bytes:
-    """Return a blob record, compressed where that saves an eighth or more, and not absurdly much."""
+    """Return a blob record, compressed where that saves an eighth or more, and no more than a reader allows."""
     packed = compress(data)
     kind, body = (1, packed) if len(data) / _MAX_BLOB_RATIO <= len(packed) <= len(data) * 7 // 8 else (0, data)
     return b"".join((bytes((kind,)), ref, encode_varint(len(data)), body))

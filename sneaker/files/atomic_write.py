@@ -1,4 +1,4 @@
-"""Writing files that are either whole or not there: the one way in which anything gets a name that it has to keep.
+"""Files that are either whole or not there: the one way in which anything gets a name that it has to keep.
 
 A file gets its name only when all of it is on the disk: written under a temporary name, synced, renamed, and the name
 synced as its file system needs it, so that neither a power cut nor a stick pulled early leaves half a file under a whole
@@ -124,7 +124,7 @@ def new_file(path: Path, mode: int = 0o644, *, replaces: Callable[[bytes], bool]
 
 
 def write_whole_file(path: Path, data: bytes, mode: int = 0o644, *, replace: bool) -> None:
-    """Write a file of which all bytes are there; raises OSError, FileExistsError if it is there and not to be replaced."""
+    """Write a file whose bytes are all at hand; raises OSError, FileExistsError if it is there and ``replace`` is false."""
     with _opened_folder(path.parent) as folder, atomic_file(folder, path.name, mode, replace=replace) as file:
         file.write(data)
 
@@ -244,13 +244,13 @@ _AFTER_RENAME: dict[int | None, _Sync] = {
     0x9123683E: _Sync.FOLDER,  # btrfs
     0x58465342: _Sync.FOLDER,  # xfs
     0xF2F52010: _Sync.FOLDER,  # f2fs
-    0x01021994: _Sync.FOLDER,  # tmpfs: nothing lasts, and all of it at once
+    0x01021994: _Sync.FOLDER,  # tmpfs: nothing in it outlasts a power cut
     # Linux's vfat gives the new name an entry that says "empty", and writes size and place into it when it writes the
     # file's inode: a stick that is pulled out in between holds an empty file of that name.
     0x4D44: _Sync.FILE_AND_FOLDER,  # vfat
     0x2011BAB0: _Sync.FILE_AND_FOLDER,  # exfat
 }
-# FUSE, network and overlay file systems, and what there will be: whatever lies below.
+# FUSE, network and overlay file systems, and those to come: nobody knows what lies below them.
 _UNKNOWN = _Sync.FILE_AND_FOLDER
 
 

@@ -23,11 +23,11 @@ def make_private_folder(path: Path) -> None:
         make_private_folder(path.parent)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
-        # Files in it that are to stay are nothing without the folder's own name.
+        # Files that are to stay in it are lost without the folder's own name.
         try:
             descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except PermissionError:
-            return  # we may make a folder there, and not look around
+            return  # we may make a folder there, but not open the one above it
         try:
             sync_names(descriptor)
         finally:
@@ -38,7 +38,7 @@ def writable_by_others(path: Path, *, but_not_on: int | None = None) -> Path | N
     """Return the first of ``path`` and the folders above it that others on this machine may write to; None if there is none.
 
     Who may write to a folder may put something else in the place of what is in it, unless the folder is sticky, as /tmp.
-    Looked at is also where links lead.  ``but_not_on`` is a device number: what lies there is not asked.  Raises OSError.
+    Where links lead is looked at, too.  ``but_not_on`` is the number of a device that is left out.  Raises OSError.
     """
     for place in (path.absolute(), path.resolve()):
         for part in (place, *place.parents):

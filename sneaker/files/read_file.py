@@ -28,7 +28,7 @@ _REASONS = {
 }
 
 
-# Where the system keeps a program's open files: what else leads to a pipe leads to one that has a name.
+# Where the system keeps a program's open files: a pipe at any other path is a FIFO with a name.
 _OPEN_FILE = re.compile(r"/dev/stdin|(/dev|/proc/(self|[0-9]+))/fd/[0-9]+")
 
 
@@ -83,7 +83,7 @@ def _no_name() -> OSError:
 
 
 def wait_for_data(file: BinaryIO) -> BinaryIO:
-    """Return ``file``, standard input, of which reading now waits: who made the pipe may have set it not to."""
+    """Return ``file``, standard input, made to wait for data: whoever made the pipe may have switched that off."""
     try:
         os.set_blocking(file.fileno(), True)
     except OSError:  # it is no file of the system, or none that can wait

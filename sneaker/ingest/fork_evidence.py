@@ -1,4 +1,4 @@
-"""Telling a damaged copy from a forked feed.
+"""How a damaged copy and a forked feed are told apart.
 
 Both look the same: a message is not the one that we hold.  Only a second message for the same place, signed by the
 author, proves a fork.  Everything else anybody can make up.

@@ -18,7 +18,7 @@ from sneaker.store.store import Store
 
 __all__ = ["IncomingBlobs"]
 
-# How many blobs of left out messages are remembered; further ones wait in vain for a while.
+# How many blobs of messages that were left out are remembered; more than these wait in vain for a while.
 _MAX_UNWANTED = 100_000
 
 

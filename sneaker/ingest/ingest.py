@@ -114,7 +114,7 @@ class Ingest:
             self._add(run, None)
 
     def add_message(self, message: Message) -> None:
-        """Take in one message that has been parsed, or made: publishing goes this way too."""
+        """Take in one message that has been parsed, or made: what we publish comes this way too."""
         self._proven.read += 1
         feed = self._proven.feed(message.author)
         sequence = message.sequence
@@ -185,7 +185,7 @@ class Ingest:
         return self._proven.keeps_own
 
     def poll(self, timeout_s: float) -> bool:
-        """Take in verdicts, waiting so many seconds for the next ones; says whether anything is still being checked."""
+        """Take in verdicts, and wait so many seconds for the next ones; says whether anything is still being checked."""
         self._submit()
         if self._chunks:
             self._verifier.wait(timeout_s)

@@ -47,7 +47,8 @@ class IngestCounts(NamedTuple):
 
     ``known`` ones were there before, ``waiting`` ones are stored until those before them arrive, ``left_out`` ones are of
     feeds that we block or that are too far away: to leave them is what was asked for.  ``waited`` are those of all these
-    that came with an earlier import, and waited since; all the others were ``read`` now, as what is being checked still.
+    that came with an earlier import, and waited since; all the others were ``read`` now, as were those that are still
+    being checked.
     """
 
     accepted: int

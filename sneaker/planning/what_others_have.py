@@ -2,7 +2,7 @@
 
 Four sources speak of a machine.  Its *card* and the clock in a *bundle* of its own carry its signature, and its *EBT* notes
 came in a session that its key opened: all three are the machine's own words, so that a lie costs nobody but the liar.  An
-*export* of ours is no word of its at all: it may have been lost on the way.
+*export* of ours is no word of the machine's: it may have been lost on the way.
 
 Words may be outdated, or say what was true before their machine lost its disk.  No wall clock decides which is the newer:
 
@@ -13,12 +13,12 @@ Words may be outdated, or say what was true before their machine lost its disk. 
 - A card that arrives after EBT notes may have been signed before or after them; a bundle does not say when it was made.
   Where such two words differ, the higher one is *questioned*.
 
-A stick is where a machine waits for what it lacks, so there only its card counts for good.  What goes beyond that keeps messages
-off a stick for at most UNCONFIRMED_VISITS visits of ours, QUESTIONED_VISITS if it is questioned, and for one less with each
-newer card that does not confirm it.  So a wrong hint costs some visits, and an old card does not have everything sent twice.
-Nothing but a card has anything removed from a stick.
+A stick is where a machine waits for what it lacks, so there only its card counts for good.  What goes beyond that keeps
+messages off a stick for at most UNCONFIRMED_VISITS visits of ours, QUESTIONED_VISITS if it is questioned, and for one less
+with each newer card that does not confirm it.  So a wrong hint costs some visits, and an old card does not have everything
+sent twice.  Nothing but a card has anything removed from a stick.
 
-An export keeps nothing off anything.  Until the machine's next word, what it was given that way goes last among the feeds
+An export keeps nothing off a stick.  Until the machine's next word, what it was given that way goes last among the feeds
 that are equally near.
 """
 
@@ -82,7 +82,7 @@ class Statement:
 class Kept:
     """What is kept of what one source says of a machine.
 
-    ``visits`` is for how many more it may be counted on beyond what the card says; ``alone`` that the card counts no more.
+    ``visits``: for how many more visits it is counted on beyond what the card says.  ``alone``: the card counts no more.
     """
 
     clock: VectorClock

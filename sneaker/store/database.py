@@ -1,4 +1,4 @@
-"""Opening the SQLite file, and turning what SQLite complains about into our errors, in one place."""
+"""The one place where the SQLite file is opened, and where what SQLite complains about becomes an error of ours."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CHECKPOINT_PAGES = 16 * 1024 * 1024 // _PAGE_BYTES
 # How long a statement waits for another process to finish its transaction; ours take a tenth of a second.
 _BUSY_TIMEOUT_S = 10.0
 
-# How long opening a store of an older version waits for the one who writes to it.
+# How long we wait for the one who writes to a store of an older version, before we migrate it.
 _MIGRATION_TIMEOUT_S = 5.0
 
 # After so long a person wants to know what is being waited for.
@@ -238,7 +238,7 @@ class WriterLock:
         return self._descriptor >= 0
 
     def release(self) -> None:
-        """Give the lock back; the file stays, removing it would let two writers in."""
+        """Give the lock back; the file stays: without it two writers could come in."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

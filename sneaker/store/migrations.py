@@ -200,7 +200,7 @@ _SIXTH = tuple(
 )
 
 _SEVENTH = (
-    # What others have, as each source says: a card as it was signed, else a clock. Visits and alone: see planning.others.
+    # What others have, as each source says: a card as it was signed, else a clock. Visits and alone: see planning.what_others_have.
     """CREATE TABLE known_clock (
         source TEXT NOT NULL,
         machine BLOB NOT NULL,

@@ -5,7 +5,7 @@ nothing: it needs proof, a message with our own signature.  What counts is our o
 the word of *near* machines: those of people within ``NEAR_HOPS`` of us, whom we do not block.
 
 A card on an enrolled stick does not make its machine near, and neither does an address that the person dialled: sticks
-get lent and lost, and addresses are copied from web pages.  Following somebody is the one way of saying whom we believe.
+get lent and lost, and addresses are copied from web pages.  To follow somebody is the one way to say whom we believe.
 A home that follows nobody yet, and was adopted or restored, is kept from publishing by ``own_feed.fork_guard``.
 """
 

@@ -153,7 +153,7 @@ def mend(
 
 
 def _is_of(connection: sqlite3.Connection, feed_id: int, author: FeedRef) -> bool:
-    """Say whether messages whose feed has lost its row are ``author``'s: if so, rebuilding one of the first gives its key."""
+    """Say whether messages whose feed has lost its row are ``author``'s: then one of the first, rebuilt, has its key."""
     previous: MessageRef | None = None
     for row_id, key, *rest in connection.execute(
         "SELECT id, key, form, timestamp, signature, content FROM message WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",

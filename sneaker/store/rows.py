@@ -100,7 +100,10 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another machine, and how we last learnt what it has; ``counter`` and ``time_ms`` are what its newest card claims, ``met_at_ms`` is our own time."""
+    """Another machine, and how we last learnt what it has.
+
+    ``counter`` and ``time_ms`` are what its newest card claims, ``met_at_ms`` is our own time.
+    """
 
     ref: FeedRef
     source: ClockSource
@@ -201,7 +204,7 @@ class Committed:
     """What a committed batch caused beyond itself.
 
     ``promoted``: feed id -> (sequence, key, how many) for feeds that messages in the waiting room continued;
-    ``forked``: ids of messages that turned out to be forks of their feeds while doing so; ``stopped``: ids of messages that
+    ``forked``: ids of messages that turned out then to be forks of their feeds; ``stopped``: ids of messages that
     wait no longer because their feeds are forked; ``crowded``: ids of messages that the waiting room had no place for; they
     may all have been there for long.  ``repeated``: how many messages were there before, in the feed or waiting;
     ``room``: feed id -> how many more of its messages wait now, or fewer.

@@ -4,7 +4,7 @@ It holds feeds without gaps, a waiting room for messages that arrived before the
 be derived from messages (follow edges, names, blob links), and in its parts what peers and sticks are known to hold.  It
 validates nothing: ``sneaker.ingest.ingest`` is the one door in, and hands over batches that are proven already.
 
-Reading never waits: the file is in WAL mode.  Everything is read in short statements, page by page, so that no reader
+Readers never wait: the file is in WAL mode.  Everything is read in short statements, page by page, so that no reader
 delays a checkpoint.  Feeds only grow, so pages that are read one after the other fit together.
 """
 
@@ -59,7 +59,7 @@ class Store:
     """
 
     def __init__(self, path: Path, own: FeedRef | None = None, facts_reader: FactsReader = read_facts) -> None:
-        """Open the store at ``path``, making it if it is not there; raises StoreError and its subclasses.
+        """Open the store at ``path``, or make it if it is not there; raises StoreError and its subclasses.
 
         With ``own``, the store remembers every claim that this feed goes further than it holds.  ``facts_reader`` reads what
         messages say; the same one has to be given each time.
@@ -213,7 +213,7 @@ class Store:
 
     def forks(self) -> Iterator[Fork]:
         """Yield the evidence of every fork seen."""
-        # CROSS: there are few forks, and many feeds.
+        # CROSS JOIN has SQLite go from the forks, which are few, to their feeds.
         for ref, sequence, ours, key, previous, form, timestamp, signature, content, seen_at_ms in self._database.all(
             "SELECT ref, fork.sequence, ours, fork.key, previous, form, timestamp, signature, content, seen_at_ms"
             " FROM fork CROSS JOIN feed ON feed.id = fork.feed ORDER BY ref, fork.sequence, fork.key"

@@ -99,16 +99,15 @@ class Writer:
     # -- taking turns
 
     def pause(self) -> None:
-        """Let others write until ``resume``; reading goes on.  What a dry run has seen is only there while it lasts."""
+        """Let others write until ``resume``; we may still read.  What a dry run has seen is only there while it lasts."""
         if not self._dry_run:
             self._lock.release()
 
     def resume(self, timeout_s: float = 5.0) -> bool:
         """Become the one writer again, and say whether anybody has written meanwhile.
 
-        Raises StoreLocked, or StoreVersion if the store was migrated meanwhile; then we are not the writer.
-
-        What was read before may not hold any more then, and ids that ``next_feed_id`` gave may be taken.
+        If somebody has, what was read before may not hold any more, and ids that ``next_feed_id`` gave may be taken.  Raises
+        StoreLocked, or StoreVersion if the store was migrated meanwhile; then we are not the writer.
         """
         if self._lock.is_held:
             return False
@@ -366,7 +365,7 @@ class Writer:
         self._waiting_feeds = self._find_waiting_feeds()
 
     def _find_waiting_feeds(self) -> set[int]:
-        """Seek from feed to feed instead of reading a quarter of a gigabyte."""
+        """Return the ids of the feeds of which messages wait; seeks from feed to feed, for all rows may be 256 MB."""
         feeds: set[int] = set()
         at = 0
         while True:
