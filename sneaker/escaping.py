@@ -1,4 +1,4 @@
-"""Making text safe to print: the one list of characters that are escaped for the terminal."""
+"""Text made safe to print: the one list of characters that are escaped for the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Printing: data to stdout, words and progress to stderr, and never a control sequence that a terminal would obey."""
+"""What is printed: data to stdout, words and progress to stderr, and never a control sequence that a terminal would obey."""
 
 from __future__ import annotations
 

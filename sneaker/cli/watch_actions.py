@@ -24,7 +24,7 @@ class HomeVisitor:
     config: Config
 
     def is_enrolled(self, device: MountedDevice) -> Enrolment:
-        """See ``devices.watch.Visitor``."""
+        """See ``devices.events.Visitor``."""
         from sneaker.home.home import open_home
         from sneaker.stick.enrolment import is_enrolled
 
@@ -33,7 +33,7 @@ class HomeVisitor:
         return {True: Enrolment.ENROLLED, False: Enrolment.UNKNOWN, None: Enrolment.NONE}[found]
 
     def visit(self, device: MountedDevice) -> VisitSummary:
-        """See ``devices.watch.Visitor``."""
+        """See ``devices.events.Visitor``."""
         from sneaker.cli.sync import stick_options
         from sneaker.home.home import open_home
         from sneaker.stick.visit import VisitOptions, visit

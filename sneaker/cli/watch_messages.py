@@ -1,4 +1,4 @@
-"""Telling people what 'watch' does: a line for the terminal or journal, an object for scripts, the desktop, the hook."""
+"""What people are told of what 'watch' does: a line for the terminal or journal, an object for scripts, the desktop, the hook."""
 
 from __future__ import annotations
 

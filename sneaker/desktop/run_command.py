@@ -1,4 +1,4 @@
-"""Running a command of the person's or the desktop's: without a shell, silent, and not for longer than it may take."""
+"""Runs a command of the person's or the desktop's: without a shell, silent, and not for longer than it may take."""
 
 from __future__ import annotations
 

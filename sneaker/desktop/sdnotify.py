@@ -1,4 +1,4 @@
-"""Telling systemd how a service is (sd_notify(3)): ready, what it does now, and that it is still alive."""
+"""What systemd is told of a service (sd_notify(3)): that it is ready, what it does now, that it is still alive."""
 
 from __future__ import annotations
 

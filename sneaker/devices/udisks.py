@@ -1,4 +1,4 @@
-"""Mounting sticks through udisks2, for machines where nothing else does: a hub without a screen.
+"""Sticks mounted through udisks2, for machines where nothing else does: a hub without a screen.
 
 udisks2 does what a desktop does: it mounts as root on a person's behalf, decides by polkit who may ask, and knows
 which devices people plug in (``HintAuto``).  We never need root.  Without udisks2, every call raises

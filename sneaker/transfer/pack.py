@@ -1,4 +1,4 @@
-"""Packing: a plan goes into one bundle or a set of volumes, within byte limits that are never exceeded.
+"""How bundles are packed: a plan goes into one bundle or a set of volumes, within byte limits that are never exceeded.
 
 Rows go from the store into message records as they are; records are packed in all cores while the next ones are read.
 """

@@ -1,4 +1,4 @@
-"""Opening what a person names for import: finding out what it is, and reading it without trusting it."""
+"""What a person names for import: it is opened, recognised, and read without trust in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stand-ins for drives and visits: the visitor writes and reads real files."""
+"""Stand-ins for devices and visits: the visitor writes and reads real files."""
 
 from __future__ import annotations
 

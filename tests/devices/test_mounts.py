@@ -33,7 +33,7 @@ def table(*lines: bytes) -> MountTable:
     return MountTable(tuple(parse_mountinfo(b"\n".join(lines) + b"\n")))
 
 
-def drives(found: MountTable, **options: object) -> dict[int, Mount]:
+def usable(found: MountTable, **options: object) -> dict[int, Mount]:
     return device_mounts(found, present=lambda device: True, **options)  # type: ignore[arg-type]
 
 
@@ -136,7 +136,7 @@ def test_a_mount_upon_a_mount_hides_it() -> None:
         b"90 27 8:1 / /mnt rw - vfat /dev/sda1 rw",
         b"91 90 8:17 / /mnt rw - vfat /dev/sdb1 rw",
     )
-    assert list(drives(found)) == [os.makedev(8, 17)]
+    assert list(usable(found)) == [os.makedev(8, 17)]
 
 
 def test_a_mount_over_a_folder_above_hides_it_and_what_is_below() -> None:
@@ -148,7 +148,7 @@ def test_a_mount_over_a_folder_above_hides_it_and_what_is_below() -> None:
         b"93 92 8:17 / /mnt/a rw - vfat /dev/sdb1 rw",
     )
     assert {mount.mount_id for mount in found.visible()} == {27, 92, 93}
-    assert list(drives(found)) == [os.makedev(8, 17)]
+    assert list(usable(found)) == [os.makedev(8, 17)]
 
 
 def test_a_new_root_upon_the_old_one() -> None:
@@ -162,8 +162,8 @@ def test_a_new_root_upon_the_old_one() -> None:
 
 def test_never_the_root_filesystem_not_even_elsewhere() -> None:
     found = table(ROOT, b"40 27 254:0 / /mnt/again rw - ext4 /dev/vda rw", STICK)
-    assert list(drives(found)) == [os.makedev(8, 1)]
-    assert drives(found, never=[os.makedev(8, 1)]) == {}
+    assert list(usable(found)) == [os.makedev(8, 1)]
+    assert usable(found, never=[os.makedev(8, 1)]) == {}
 
 
 def test_the_root_is_excluded_even_when_another_mount_hides_it() -> None:
@@ -172,13 +172,13 @@ def test_the_root_is_excluded_even_when_another_mount_hides_it() -> None:
         b"28 27 0:50 / / rw - overlay none rw",
         b"40 28 254:0 / /mnt rw - ext4 /dev/vda rw",
     )
-    assert drives(found) == {}
+    assert usable(found) == {}
 
 
 def test_only_allowed_filesystems_that_are_still_there() -> None:
     found = table(ROOT, STICK, b"91 27 7:5 / /snap/core ro - squashfs /dev/loop5 ro")
-    assert [mount.fs_type for mount in drives(found).values()] == ["vfat"]
-    assert drives(found, filesystems={"exfat"}) == {}
+    assert [mount.fs_type for mount in usable(found).values()] == ["vfat"]
+    assert usable(found, filesystems={"exfat"}) == {}
     assert device_mounts(found, present=lambda device: False) == {}
 
 
@@ -190,7 +190,7 @@ def test_of_several_mounts_the_whole_and_writable_one() -> None:
         b"92 27 8:1 / /write rw - ext4 /dev/sda1 rw",
         b"93 27 8:1 / /later rw - ext4 /dev/sda1 rw",
     )
-    assert {mount.mount_point for mount in drives(found).values()} == {Path("/write")}
+    assert {mount.mount_point for mount in usable(found).values()} == {Path("/write")}
 
 
 def test_btrfs_is_found_by_its_source() -> None:

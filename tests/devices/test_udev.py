@@ -62,7 +62,7 @@ def make_stick(tmp_path: Path) -> Iterator[MakeStick]:
 
 def watcher(visitor: FileVisitor, told: Told, tmp_path: Path, settings: WatchSettings | None = None) -> Watcher:
     class Here(SystemDevices):
-        """Only this test's drives: other tests plug in theirs at the same time."""
+        """Only this test's devices: other tests plug in theirs at the same time."""
 
         def mounted(self):  # type: ignore[no-untyped-def]
             return [device for device in SystemDevices.mounted(self) if device.mount_point.is_relative_to(tmp_path)]
@@ -149,7 +149,7 @@ def test_two_sticks_at_once(make_stick: MakeStick, tmp_path: Path) -> None:
 
 
 def test_the_same_filesystem_on_two_sticks(make_stick: MakeStick, tmp_path: Path) -> None:
-    """A copy made with dd has the same UUID: two drives all the same, visited one after the other."""
+    """A copy made with dd has the same UUID: two devices all the same, visited one after the other."""
     first = make_stick("a")
     second = LoopStick(tmp_path / "copy.img", tmp_path / "copy")
     second.image.write_bytes(first.image.read_bytes())

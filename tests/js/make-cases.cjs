@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-// Makes tests/data/js/cases.ndjson: messages at the edges of what ssb-validate takes, properly signed unless the
+// Makes tests/data/js/cases.ndjson.zst: messages at the edges of what ssb-validate takes, properly signed unless the
 // signature is the point, so that each is refused for one reason only. Prints them as input for validate.cjs:
 //
-//   node make-cases.cjs | node validate.cjs --with-cases > ../data/js/cases.ndjson
+//   node make-cases.cjs | node validate.cjs --with-cases | zstd -19 > ../data/js/cases.ndjson.zst
 'use strict'
 
 const crypto = require('crypto')
