@@ -19,15 +19,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-__all__ = ["Done", "Running", "sneaker", "start"]
+__all__ = ["Done", "Running", "run_forked", "sneaker", "start"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _REQUEST_BYTES = 1 << 17
@@ -67,12 +68,14 @@ def sneaker(
     timeout: float = 60,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> Done:
-    """Run a command to its end; ``ok`` demands exit code 0.  A traceback is never right."""
+    """Run a command to its end; ``ok`` demands exit code 0.  A traceback is never right.  The rest is as for ``start``."""
     home = ["--home", str(at)] if at is not None else []
     pipe = subprocess.PIPE
     stdin = pipe if data is not None else subprocess.DEVNULL
-    with start([*home, *map(str, arguments)], stdin=stdin, stdout=pipe, stderr=pipe, env=env, cwd=cwd) as running:
+    words = [*home, *map(str, arguments)]
+    with start(words, stdin=stdin, stdout=pipe, stderr=pipe, env=env, cwd=cwd, prepare=prepare) as running:
         out, err = running.communicate(data, timeout)
     result = Done(running.wait(), out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
     assert "Traceback" not in result.err, result.err
@@ -172,8 +175,13 @@ def start(
     stderr: int | IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> Running:
-    """Start ``sneaker ARGUMENTS``; streams are as for ``subprocess.Popen``."""
+    """Start ``sneaker ARGUMENTS``; streams are as for ``subprocess.Popen``.
+
+    ``prepare`` is a function of a module: the process calls it before it runs the command.  It may change there what no option
+    says, as how long a file has to rest.
+    """
     theirs: list[int] = []
     ours: list[IO[bytes] | None] = []
     close: list[int] = []
@@ -197,7 +205,12 @@ def start(
         ours.append(mine)
     environment = dict(os.environ if env is None else env)
     environment.pop("PYTEST_CURRENT_TEST", None)
-    request = {"arguments": list(arguments), "env": environment, "cwd": str(cwd or Path.cwd())}
+    request = {
+        "arguments": list(arguments),
+        "env": environment,
+        "cwd": str(cwd or Path.cwd()),
+        "prepare": (prepare.__module__, prepare.__qualname__) if prepare is not None else None,
+    }
     answers, answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with answering:
         socket.send_fds(_server(), [json.dumps(request).encode()], [*theirs, answering.fileno()])
@@ -283,6 +296,18 @@ def serve(control: socket.socket) -> None:
             poll.register(pidfd, select.POLLIN)
 
 
+def run_forked(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command out of a process that was forked itself, and has no other threads; what it prints is captured."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        request = {"arguments": list(arguments), "env": dict(env), "cwd": str(cwd), "prepare": None}
+        if (pid := os.fork()) == 0:
+            _become(request, [os.open(os.devnull, os.O_RDWR), out.fileno(), err.fileno()])
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(list(arguments), code, out.read().decode(), err.read().decode())
+
+
 def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Be ``python -m sneaker`` from here on."""
     code = 1
@@ -300,6 +325,9 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         if os.environ.get("PYTHONWARNINGS"):
             warnings.simplefilter(os.environ["PYTHONWARNINGS"])  # type: ignore[arg-type]
         sys.argv = ["sneaker", *request["arguments"]]
+        if request["prepare"] is not None:
+            module, function = request["prepare"]
+            getattr(importlib.import_module(module), function)()
         from sneaker.cli import main
 
         main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,15 +19,27 @@ from tests.homes import fixture_log_file
 PAGE = Path(__file__).parent.parent / "sneaker" / "guide" / "python-api.md"
 
 
+@pytest.fixture(scope="module")
+def island(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bob's home, from which tests only read, his card and a bundle."""
+    folder = tmp_path_factory.mktemp("island")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder))
+        command("init", at=folder / "bob")
+        command("import", fixture_log_file(folder), at=folder / "bob")
+        command("publish", "hello", at=folder / "bob")
+        command("clock", "--card", folder / "bob.card", at=folder / "bob")
+        command("export", folder / "from-the-island.sneaker", at=folder / "bob")
+    return folder
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> Path:
+def world(tmp_path: Path, island: Path) -> Path:
     """Ada's home, which is empty, and what came from the island: Bob's card and a bundle."""
     command("init", at=tmp_path / "ada")
-    command("init", at=tmp_path / "bob")
-    command("import", fixture_log_file(tmp_path), at=tmp_path / "bob")
-    command("publish", "hello", at=tmp_path / "bob")
-    command("clock", "--card", tmp_path / "bob.card", at=tmp_path / "bob")
-    command("export", tmp_path / "from-the-island.sneaker", at=tmp_path / "bob")
+    (tmp_path / "bob").symlink_to(island / "bob")
+    for name in ("bob.card", "from-the-island.sneaker"):
+        shutil.copy(island / name, tmp_path)
     return tmp_path
 
 

@@ -8,13 +8,16 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from sneaker.cli import demo
 from sneaker.cli.json_output.home import DemoJson
 from tests.cli.contract import problems
-from tests.command_line import Done, sneaker
+from tests.command_line import Done, run_forked, sneaker
 from tests.homes import FIXTURES, fixture_log, fixture_log_file
 
 
@@ -488,7 +491,7 @@ def test_a_second_writer_is_told_so(alice: Path, tmp_path: Path) -> None:
 
     with (alice / "store.sqlite.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = sneaker("publish", "two", at=alice, ok=False)
+        done = sneaker("publish", "two", "--wait", "0.3", at=alice, ok=False)
         assert done.code == 41
         assert "hint" in done.err
         assert sneaker("status", at=alice).code == 0
@@ -501,9 +504,20 @@ def test_config_errors_name_the_setting(alice: Path) -> None:
     assert "network.kye" in done.err
 
 
+def forked_demo() -> None:
+    """Let the demo fork for its commands."""
+
+    def run(command: list[str], *, env: dict[str, str], cwd: Path, **_: object) -> subprocess.CompletedProcess[str]:
+        assert command[:3] == [sys.executable, "-m", "sneaker"]
+        return run_forked(command[3:], env, cwd)
+
+    demo.subprocess = SimpleNamespace(run=run)  # type: ignore[attr-defined, assignment]
+
+
 @pytest.mark.timeout(300)
-def test_demo_ends_with_equal_logs(tmp_path: Path) -> None:
-    report = sneaker("demo", "--json", "--log", fixture_log_file(tmp_path), timeout=120).json
+@pytest.mark.parametrize("prepare", [forked_demo, pytest.param(None, marks=pytest.mark.slow, id="all started anew")])
+def test_demo_ends_with_equal_logs(tmp_path: Path, prepare: Callable[[], None] | None) -> None:
+    report = sneaker("demo", "--json", "--log", fixture_log_file(tmp_path), timeout=120, prepare=prepare).json
     assert not list(problems(report, DemoJson))
     assert report["identical"] is True
     assert report["messages"] == 1129 + 4

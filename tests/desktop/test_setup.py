@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -158,9 +159,9 @@ const rules = [];
 global.polkit = {addRule: rule => rules.push(rule), Result: {YES: "yes"}};
 const {rule, asked} = JSON.parse(require("fs").readFileSync(0, "utf8"));
 (0, eval)(rule);
-const answers = asked.map(({id, details, groups}) => rules[0](
-    {id, lookup: name => details[name]}, {isInGroup: name => groups.includes(name)}) || "not handled");
-console.log(JSON.stringify(answers));
+const answer = ({id, details, groups}) => rules[0](
+    {id, lookup: name => details[name]}, {isInGroup: name => groups.includes(name)}) || "not handled";
+console.log(JSON.stringify(asked.map(questions => questions.map(answer))));
 """
 
 _STICK = {"drive.removable": "true", "drive.removable.bus": "usb", "id.usage": "filesystem"}
@@ -221,27 +222,44 @@ def test_the_polkit_rule_gives_mounting_of_what_is_plugged_in(power_off: bool, t
     shown = json.loads(setup(tmp_path, "--print", "--json", *(["--power-off"] if power_off else [])).out)
     (rule,) = [file["text"] for file in shown["files"] if "polkit" in file["path"]]
 
-    def allowed(details: dict[str, str], groups: list[str], prefix: str = "org.freedesktop.udisks2.") -> set[str]:
-        asked = [{"id": prefix + name, "details": details, "groups": groups} for name in _UDISKS_ACTIONS]
-        done = subprocess.run(
-            ["node", "-e", _ASK_THE_RULE],
-            input=json.dumps({"rule": rule, "asked": asked}),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return {name for name, answer in zip(_UDISKS_ACTIONS, json.loads(done.stdout), strict=True) if answer == "yes"}
+    # Who asks for what: node is started once and answers all of it.
+    people: list[tuple[dict[str, str], list[str], str]] = []
+    expected: list[tuple[set[str], set[str], str]] = []
 
-    assert allowed(_STICK, ["plugdev"]) == {*_MOUNT, *(_POWER_OFF if power_off else ())}
+    def ask(
+        details: dict[str, str],
+        groups: list[str],
+        allowed: set[str],
+        among: Collection[str] = _UDISKS_ACTIONS,
+        why: str = "",
+        prefix: str = "org.freedesktop.udisks2.",
+    ) -> None:
+        people.append((details, groups, prefix))
+        expected.append((allowed, set(among), why))
+
+    ask(_STICK, ["plugdev"], {*_MOUNT, *(_POWER_OFF if power_off else ())})
     for question, repairs in _QUESTIONS.items():
-        asked = allowed({**_STICK, "polkit.message": question}, ["plugdev"]) & {
-            "modify-device",
-            "modify-device-other-seat",
-        }
-        assert bool(asked) == repairs, question
-        assert not allowed({"polkit.message": question}, ["plugdev"]), "only what is plugged in"
-        assert not allowed({**_STICK, "polkit.message": question}, ["users"])
-    assert allowed(_STICK, ["users"]) == set()
-    assert allowed({"id.usage": "filesystem"}, ["plugdev"]) == set()  # a disk that is built in
-    assert allowed({**_STICK, "drive.removable": "false"}, ["plugdev"]) == set()
-    assert allowed(_STICK, ["plugdev"], prefix="org.freedesktop.login1.") == set()
+        modify = {"modify-device", "modify-device-other-seat"}
+        asking = {**_STICK, "polkit.message": question}
+        ask(asking, ["plugdev"], modify if repairs else set(), among=modify, why=question)
+        ask({"polkit.message": question}, ["plugdev"], set(), why="only what is plugged in")
+        ask(asking, ["users"], set())
+    ask(_STICK, ["users"], set())
+    ask({"id.usage": "filesystem"}, ["plugdev"], set(), why="a disk that is built in")
+    ask({**_STICK, "drive.removable": "false"}, ["plugdev"], set())
+    ask(_STICK, ["plugdev"], set(), prefix="org.freedesktop.login1.")
+
+    asked = [
+        [{"id": prefix + name, "details": details, "groups": groups} for name in _UDISKS_ACTIONS]
+        for details, groups, prefix in people
+    ]
+    done = subprocess.run(
+        ["node", "-e", _ASK_THE_RULE],
+        input=json.dumps({"rule": rule, "asked": asked}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for answers, (allowed, among, why) in zip(json.loads(done.stdout), expected, strict=True):
+        given = {name for name, answer in zip(_UDISKS_ACTIONS, answers, strict=True) if answer == "yes"}
+        assert given & among == allowed, why

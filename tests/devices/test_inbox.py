@@ -6,9 +6,8 @@ import asyncio
 import errno
 import os
 import shutil
+import signal
 import subprocess
-import sys
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,10 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from sneaker.devices import inbox as inbox_module
 from sneaker.devices.inbox import Inbox, InboxFailed, InboxSettings, InboxTaken, Taken, is_shared
 from sneaker.errors import NotABundle, StoreLocked
 
-QUICK = InboxSettings(after_close_s=0.05, quiet_s=0.3, stuck_s=2, poll_s=0.1, heal_s=30, retry_s=0.2)
+QUICK = InboxSettings(after_close_s=0.02, quiet_s=0.1, stuck_s=30, poll_s=0.03, heal_s=30, retry_s=0.05)
+# Looks again and again: for what must not happen then.
+RESTLESS = replace(QUICK, heal_s=0.03)
+# How long files have to rest in earnest, by a clock that the test moves.
+BY_CLOCK = InboxSettings(poll_s=0.01, heal_s=0.01)
 WHOLE = b"BUNDLE" + b"x" * 1000 + b"END"
 
 
@@ -61,22 +65,84 @@ class News(list[InboxTaken | InboxFailed]):
             raise AssertionError(f"waited in vain; told: {list(self)}") from None
 
 
+class Watched(Inbox):
+    """An inbox that says when it has looked."""
+
+    looks = 0
+    #: Nothing that lies there is worth another look.
+    settled = False
+
+    async def look(self) -> float | None:
+        wait = await super().look()
+        self.looks += 1
+        self.settled = wait is None
+        return wait
+
+    async def look_again(self, times: int = 2) -> None:
+        """Wait until it has looked several times; the first of these looks may have begun before."""
+        wanted = self.looks + times
+        await until(lambda: self.looks >= wanted)
+
+    async def settle(self) -> None:
+        """Wait until all that lies there has been dealt with."""
+        await until(lambda: self.settled)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(15):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
-async def running(
+async def watched(
     folder: Path, importer: Importer, *, poll: bool | None = None, settings: InboxSettings = QUICK
-) -> AsyncIterator[News]:
+) -> AsyncIterator[tuple[Watched, News]]:
+    """Run an inbox while the block does, which begins once it has looked."""
     news = News()
-    inbox = Inbox(folder, importer.wanted, importer.take, news, poll, settings)
+    inbox = Watched(folder, importer.wanted, importer.take, news, poll, settings)
     task = asyncio.create_task(inbox.run())
-    await asyncio.sleep(0.2)
     try:
-        yield news
+        await inbox.look_again(1)
+        yield inbox, news
     finally:
         task.cancel()
         try:
             await task
         except asyncio.CancelledError:
             pass
+
+
+@asynccontextmanager
+async def running(folder: Path, importer: Importer, *, poll: bool | None = None) -> AsyncIterator[News]:
+    async with watched(folder, importer, poll=poll) as (_, news):
+        yield news
+
+
+@pytest.fixture(autouse=True)
+def _moves_are_told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a move out of the folder, as ours are, watchdog keeps all events for half a second: it may learn where to."""
+    try:
+        name = "inotify_move_event_grouper.InotifyMoveEventGrouper"
+        monkeypatch.setattr(f"watchdog.observers.{name}.delay", 0.05)
+    except ImportError:  # before watchdog 7
+        monkeypatch.setattr("watchdog.observers.inotify_buffer.InotifyBuffer.delay", 0.05)
+
+
+class Clock:
+    """The inbox's clock, which the test moves."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(inbox_module, "time", made)
+    return made
 
 
 @pytest.fixture
@@ -90,19 +156,23 @@ both = pytest.mark.parametrize("poll", [False, True], ids=["inotify", "polling"]
 
 
 @both
-def test_a_file_that_is_written_slowly(folder: Path, poll: bool) -> None:
+def test_a_file_that_is_written_slowly(folder: Path, poll: bool, clock: Clock) -> None:
     """Nothing is looked at while the file grows, however long that takes."""
 
     async def scenario() -> Importer:
         importer = Importer()
-        async with running(folder, importer, poll=poll) as news:
+        async with watched(folder, importer, poll=poll, settings=BY_CLOCK) as (inbox, news):
             with (folder / "a.sneaker").open("wb") as file:
                 for at in range(0, len(WHOLE), 100):
                     file.write(WHOLE[at : at + 100])
                     file.flush()
-                    await asyncio.sleep(0.08)
+                    await inbox.look_again()
+                    clock.now += BY_CLOCK.quiet_s - 1
+                    await inbox.look_again()
                 assert not importer.taken
-            await news.wait()
+            while not news:
+                clock.now += BY_CLOCK.quiet_s - 1
+                await inbox.look_again()
         assert importer.taken == [("a.sneaker", WHOLE)]
         (event,) = news
         assert isinstance(event, InboxTaken)
@@ -134,36 +204,41 @@ def test_moved_in_linked_in_and_lying_there_before(folder: Path, tmp_path: Path,
     assert sorted(path.name for path in (folder / "done").iterdir()) == ["before", "linked", "moved", "renamed"]
 
 
-def test_a_writer_in_another_process_is_waited_for(folder: Path) -> None:
+def test_a_writer_in_another_process_is_waited_for(folder: Path, clock: Clock) -> None:
     """Found at the start, half written, by a program that stalls: the kernel says that it is still open."""
     path = folder / "stalled"
-    code = "import sys,time; f=open(sys.argv[1],'wb'); f.write(b'BUNDLE'); f.flush(); print(); sys.stdin.read(1); f.write(b'END')"
-    with subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+    code = 'exec 3>"$0"; printf BUNDLE >&3; echo; read word; printf END >&3'
+    with subprocess.Popen(["sh", "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         assert writer.stdin is not None
         assert writer.stdout is not None
         writer.stdout.readline()
 
         async def scenario() -> None:
             importer = Importer()
-            async with running(folder, importer) as news:
-                await asyncio.sleep(1)
+            async with watched(folder, importer, settings=BY_CLOCK) as (inbox, news):
+                clock.now += BY_CLOCK.stuck_s - 1
+                await inbox.look_again(4)
                 assert not importer.taken
-                writer.stdin.write(b"x")  # type: ignore[union-attr]
-                writer.stdin.flush()  # type: ignore[union-attr]
-                await news.wait()
+                writer.communicate(b"go on\n")
+                while not news:
+                    clock.now += BY_CLOCK.after_close_s
+                    await inbox.look_again()
                 assert importer.taken == [("stalled", b"BUNDLEEND")]
 
         asyncio.run(scenario())
 
 
-def test_written_bit_by_bit_and_closed_each_time(folder: Path) -> None:
+def test_written_bit_by_bit_and_closed_each_time(folder: Path, clock: Clock) -> None:
     async def scenario() -> None:
         importer = Importer()
-        async with running(folder, importer) as news:
-            for part in (b"BUNDLE", b"xxx", b"yyy", b"END"):
+        async with watched(folder, importer, settings=BY_CLOCK) as (inbox, news):
+            for count, part in enumerate((b"BUNDLE", b"xxx", b"yyy", b"END"), 1):
+                assert not news
                 with (folder / "bits").open("ab") as file:
                     file.write(part)
-                await asyncio.sleep(0.2)
+                while len(importer.taken) < count:
+                    clock.now += BY_CLOCK.after_close_s
+                    await inbox.look_again()
             await news.wait()
             (event,) = news
             assert isinstance(event, InboxTaken)
@@ -203,8 +278,9 @@ def test_other_files_are_left_alone(folder: Path, tmp_path: Path, poll: bool) ->
 
     async def scenario() -> None:
         importer = Importer()
-        async with running(folder, importer, poll=poll) as news:
-            await asyncio.sleep(0.8)
+        async with watched(folder, importer, poll=poll, settings=RESTLESS) as (inbox, news):
+            await inbox.settle()
+            await inbox.look_again(3)
             assert not news
             assert not importer.taken
 
@@ -234,10 +310,11 @@ def test_a_link_in_place_of_the_done_folder_is_not_followed(folder: Path, tmp_pa
     (folder / "done").symlink_to(elsewhere)
 
     async def scenario() -> None:
-        async with running(folder, Importer()) as news:
+        async with watched(folder, Importer(), settings=RESTLESS) as (inbox, news):
             (folder / "a").write_bytes(WHOLE)
             await news.wait()
-            await asyncio.sleep(0.5)
+            await inbox.settle()
+            await inbox.look_again(3)
             assert [type(event) for event in news] == [InboxFailed]
 
     asyncio.run(scenario())
@@ -266,9 +343,11 @@ def test_a_file_that_cannot_be_imported_at_all_is_said_once(folder: Path) -> Non
         raise NotABundle("no")
 
     async def scenario() -> None:
-        async with running(folder, Importer(fail=fail)) as news:
+        async with watched(folder, Importer(fail=fail), settings=RESTLESS) as (inbox, news):
             (folder / "a").write_bytes(WHOLE)
-            await asyncio.sleep(1)
+            await news.wait()
+            await inbox.settle()
+            await inbox.look_again(3)
             assert [type(event) for event in news] == [InboxFailed]
 
     asyncio.run(scenario())
@@ -284,10 +363,12 @@ def test_a_file_that_cannot_be_moved_away_is_said_once(
         raise OSError(number, os.strerror(number))
 
     async def scenario() -> None:
-        async with running(folder, Importer()) as news:
+        async with watched(folder, Importer(), settings=RESTLESS) as (inbox, news):
             monkeypatch.setattr(os, "rename", refuse)
             (folder / "a").write_bytes(WHOLE)
-            await asyncio.sleep(1)
+            await news.wait()
+            await inbox.settle()
+            await inbox.look_again(3)
             (failed,) = news
             assert isinstance(failed, InboxFailed)
             assert failed.words.startswith("1 new message, but the file cannot be moved away: ")
@@ -298,19 +379,18 @@ def test_a_file_that_cannot_be_moved_away_is_said_once(
 
 def test_the_folder_goes_and_comes(folder: Path) -> None:
     async def scenario() -> None:
-        settings = replace(QUICK, heal_s=0.3)
-        async with running(folder, Importer(), settings=settings) as news:
+        async with watched(folder, Importer(), settings=RESTLESS) as (inbox, news):
             folder.rename(folder.with_name("away"))
             await news.wait()
             assert isinstance(news[0], InboxFailed)
             folder.mkdir()
-            await asyncio.sleep(0.5)
+            await inbox.look_again()
             (folder / "a").write_bytes(WHOLE)
             await news.wait(2)
             # replaced by another at once
             folder.rename(folder.with_name("away2"))
             folder.mkdir()
-            await asyncio.sleep(0.6)
+            await inbox.look_again()
             (folder / "b").write_bytes(WHOLE)
             await news.wait(3)
         assert [type(event) for event in news] == [InboxFailed, InboxTaken, InboxTaken]
@@ -348,22 +428,26 @@ def test_opening_for_writing_while_we_ask_does_not_end_us(folder: Path) -> None:
     """The kernel breaks our lease with SIGIO, whose default is to end the process."""
     path = folder / "contended"
     path.write_bytes(WHOLE)
-    stop = threading.Event()
-
-    def open_and_close() -> None:
-        while not stop.is_set():
-            with path.open("ab"):
-                pass
+    before = signal.signal(signal.SIGIO, signal.SIG_DFL)
 
     async def scenario() -> None:
-        thread = threading.Thread(target=open_and_close)
-        async with running(folder, Importer(), settings=replace(QUICK, after_close_s=0)):
-            thread.start()
-            await asyncio.sleep(1)
-            stop.set()
-            thread.join()
+        async with watched(folder, Importer()) as (inbox, _):
+            with subprocess.Popen(["sh", "-c", 'while :; do : >>"$0"; done', path]) as writer:
+                try:
+                    # So often did somebody come or go between two questions, and some of them in the midst of one.
+                    answers = [inbox._examine(path)]
+                    for _ in range(30):
+                        while (answer := inbox._examine(path)) == answers[-1]:
+                            pass
+                        answers.append(answer)
+                finally:
+                    writer.kill()
+        assert len(set(answers)) == 2
 
-    asyncio.run(scenario())
+    try:
+        asyncio.run(scenario())
+    finally:
+        signal.signal(signal.SIGIO, before)
 
 
 def test_which_folders_are_shared(tmp_path: Path) -> None:
