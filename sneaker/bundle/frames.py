@@ -129,14 +129,15 @@ def payload_digest(payload: bytes | memoryview) -> bytes:
     return hashlib.blake2b(payload, digest_size=16).digest()
 
 
-def encode_record(record_type: int, number: int, tag: bytes, payload: bytes) -> bytes:
+def encode_record(record_type: int, number: int, tag: bytes, payload: bytes, digest: bytes | None = None) -> bytes:
     """Return a whole record: frame, then payload.
 
-    ``number`` counts the records of this bundle from 0; ``tag`` is the first 8 bytes of the bundle id.
+    ``number`` counts the records of this bundle from 0; ``tag`` is the first 8 bytes of the bundle id; ``digest`` is that of
+    the payload, where it is known already.
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise ValueError(f"a record of {len(payload)} bytes")
-    head = _FRAME.pack(SYNC, record_type, 0, 0, len(payload), number, tag, payload_digest(payload))
+    head = _FRAME.pack(SYNC, record_type, 0, 0, len(payload), number, tag, digest or payload_digest(payload))
     return b"".join((head, struct.pack("<I", zlib.crc32(head)), payload))
 
 

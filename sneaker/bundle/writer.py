@@ -96,10 +96,9 @@ class BundleWriter:
     def _record(
         self, record_type: RecordType, payload: bytes, segments: Sequence[Segment] = (), blob: BlobRef | None = None
     ) -> bytes:
-        entry = RecordEntry(
-            record_type, self.bytes_written, len(payload), payload_digest(payload), tuple(segments), blob
-        )
-        data = encode_record(record_type, len(self._records), self._tag, payload)
+        digest = payload_digest(payload)
+        entry = RecordEntry(record_type, self.bytes_written, len(payload), digest, tuple(segments), blob)
+        data = encode_record(record_type, len(self._records), self._tag, payload, digest)
         self._records.append(entry)
         self.bytes_written += len(data)
         return data
