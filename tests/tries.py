@@ -1,4 +1,4 @@
-"""How hard Hypothesis tries: quick for people, thorough in CI (``tests/conftest.py`` chooses the profile)."""
+"""How hard tests try: quick for people, thorough in CI (``tests/conftest.py`` chooses the profile)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-__all__ = ["choose_profile", "tries"]
+__all__ = ["amount", "choose_profile", "tries"]
 
 _THOROUGH = 100
 # No deadlines, and no complaints of slowness: a test that fails because the machine is busy is a fault of its own. CI judges
@@ -32,3 +32,11 @@ def tries(count: int, *also: HealthCheck, **options: Any) -> settings:
         suppress_health_check=[*chosen.suppress_health_check, *also],
         **options,
     )
+
+
+def amount(*, quick: int, thorough: int) -> int:
+    """Return how many of something, or how large, a test without Hypothesis makes: one test, two sizes.
+
+    Both cross the same limits; ``thorough`` is for CI, and for ``SNEAKER_TRIES=thorough``.
+    """
+    return thorough if settings().max_examples >= _THOROUGH else quick

@@ -13,6 +13,7 @@ from sneaker.feed.classic.canonical import parse_canonical
 from tests.bundle.bundles import make_bundle, records_of, small_parts
 from tests.bundle.test_vectors import read_vector
 from tests.bundle.vectors import ROOT, Vector, digest_of, load_script, load_vectors
+from tests.tries import amount
 
 SCRIPT = ROOT / "scripts" / "read_bundle.py"
 reader = load_script("read_bundle.py")
@@ -44,7 +45,7 @@ def test_it_reads_every_vector_as_the_package_does(
 @pytest.mark.timeout(300)
 def test_every_bit_of_a_bundle_flipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_bundle(small_parts())
-    for place in range(0, len(data), 3):
+    for place in range(0, len(data), amount(quick=11, thorough=3)):
         damaged = bytearray(data)
         damaged[place] ^= 1 << place % 8
         vector = Vector("", "damaged", "", 0, bytes(damaged))

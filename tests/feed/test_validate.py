@@ -19,7 +19,7 @@ from sneaker.keys import verify_signature
 from sneaker.refs import encode_base64
 from tests.feed.forge import forge_many, seeded
 from tests.feed.vectors import judge, keypair, load
-from tests.tries import tries
+from tests.tries import amount, tries
 
 MESSAGES = load("messages.json")["cases"]
 FEED = load("feed.json")
@@ -220,7 +220,7 @@ def test_any_damage_gives_a_message_or_our_error(data: st.DataObject) -> None:
 
 
 def test_forged_messages_give_a_message_or_our_error() -> None:
-    for case in forge_many(77, 1500):
+    for case in forge_many(77, amount(quick=300, thorough=1500)):
         result = judge(case.raw, case.state, None)
         if isinstance(result, Message):
             assert parse_message(result.text) == result

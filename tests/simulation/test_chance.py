@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from sneaker.planning.send_order import Order
 from tests.folders import memory_folder
 from tests.simulation.world import World
-from tests.tries import tries
+from tests.tries import amount, tries
 
 machine = st.integers(0, 2)
 stick = st.integers(0, 1)
@@ -96,5 +96,5 @@ class Valley(RuleBasedStateMachine):
 
 @pytest.mark.timeout(300)
 def test_whatever_happens() -> None:
-    settings = tries(15, *hypothesis.HealthCheck, stateful_step_count=25)
+    settings = tries(15, *hypothesis.HealthCheck, stateful_step_count=amount(quick=12, thorough=25))
     run_state_machine_as_test(Valley, settings=settings)  # type: ignore[no-untyped-call]

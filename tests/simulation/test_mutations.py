@@ -18,6 +18,7 @@ from sneaker.stick.visit_context import VisitContext
 from sneaker.store.own_feed_claims import OwnClaims
 from tests.folders import memory_folder
 from tests.simulation.world import Violation, World
+from tests.tries import amount
 
 Live = Callable[[World], None]
 
@@ -55,7 +56,7 @@ def violation(live: Live, seeds: int = 6) -> str | None:
 @pytest.mark.parametrize("live", [ordinarily, forgetfully])
 @pytest.mark.timeout(120)
 def test_the_program_as_it_is(live: Live) -> None:
-    assert violation(live, 3) is None
+    assert violation(live, amount(quick=1, thorough=3)) is None
 
 
 def test_claims_about_the_own_feed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 # How many operations lie between two that fail: each test begins at another one, so that all of them do in the end.
-EACH = pytest.mark.parametrize("stride", [4, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+EACH = pytest.mark.parametrize("stride", [8, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 
 # Besides what is common: as when the reader disappears, and a file system that lost its device.
 GONE = 0

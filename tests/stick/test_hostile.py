@@ -25,6 +25,10 @@ from tests.command_line import sneaker
 from tests.homes import NOW_MS
 from tests.stick.fuse import mounted
 from tests.sticks import SMALL, Machine, bundles, cards, machines, names, snapshot
+from tests.tries import amount
+
+# Of which a reader looks at every byte.
+SPARSE_BUNDLE_BYTES = amount(quick=32, thorough=256) << 20
 
 
 def bundle_name(number: int) -> str:
@@ -341,7 +345,7 @@ def test_files_that_are_not_what_they_are_called(pair: tuple[Machine, Machine, P
     else:
         path.write_bytes(bundle.read_bytes()[:400] if kind == "sparse bundle" else b"")
         with path.open("r+b") as file:
-            file.truncate({"sparse": 1 << 30, "sparse bundle": 256 << 20, "huge": 1 << 40}[kind])
+            file.truncate({"sparse": 1 << 30, "sparse bundle": SPARSE_BUNDLE_BYTES, "huge": 1 << 40}[kind])
     first.card(stick, {first.me: 1}, counter=NOW_MS * 2)  # so that nothing is cleaned up here
     started = time.monotonic()
     report = second.sync(stick)

@@ -15,6 +15,7 @@ from sneaker.store.check import check
 from tests import command_line
 from tests.homes import log_lines
 from tests.sticks import Machine, bundles, cards, machines, names, snapshot
+from tests.tries import amount
 
 
 class Site:
@@ -187,17 +188,18 @@ def start(machine: Machine, stick: Path, visits: int) -> subprocess.Popen[bytes]
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_machines_in_one_folder_at_the_same_moment(tmp_path: Path, count: int) -> None:
-    """Each visits ten times, as fast as it can: nobody is disturbed, and all have everything afterwards."""
+    """Each visits as often and as fast as it can: nobody is disturbed, and all have everything afterwards."""
+    visits = amount(quick=4, thorough=10)
     stick = tmp_path / "stick"
     all_machines = machines(tmp_path, stick, "ABC"[:count])
-    running = [start(machine, stick, 10) for machine in all_machines]
+    running = [start(machine, stick, visits) for machine in all_machines]
     for process in running:
         _, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors.decode()
     for _ in range(3):
         for machine in all_machines:
             assert machine.sync(stick).complete
-    check_same([Site(machine, stick) for machine in all_machines], 11 * count)
+    check_same([Site(machine, stick) for machine in all_machines], (1 + visits) * count)
     assert names(bundles(stick)) == set()
     assert len(names(cards(stick))) == count
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,16 +24,25 @@ ME = keypair(0).public
 
 
 def fill(store: Store) -> None:
-    with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS) as ingest:
+    with Ingest(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS, workers=1) as ingest:
         for number in range(3):
             ingest.add_run(run(feed(number, LENGTH)))
         ingest.add_run(run(feed(4, 40)[10:]))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store.sqlite") as opened:
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound store, closed."""
+    path = tmp_path_factory.mktemp("sound") / "store.sqlite"
+    with Store(path) as opened:
         fill(opened)
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, sound: Path) -> Iterator[Store]:
+    """A copy of it."""
+    with Store(shutil.copy(sound, tmp_path / "store.sqlite")) as opened:
         yield opened
 
 

@@ -16,6 +16,7 @@ from sneaker.refs import FeedRef
 from sneaker.transfer.pack import MIN_VOLUME_BYTES
 from tests.command_line import sneaker
 from tests.homes import NOW_MS, fixture_log, home, log_lines, pack, take
+from tests.tries import amount
 
 
 def write(opened: Home, content: dict[str, object], attachments: Attachments | None = None) -> None:
@@ -69,7 +70,7 @@ def check_budget(
 def test_random_budgets_are_never_exceeded(source: Path, tmp_path: Path, part: int) -> None:
     generator = random.Random(part)
     with home(source) as a:
-        for number in range(8):
+        for number in range(amount(quick=2, thorough=8)):
             budget = generator.randrange(MIN_VOLUME_BYTES, 450_000)
             order = generator.choice(list(Order))
             volume = generator.choice([None, generator.randrange(MIN_VOLUME_BYTES, 200_000)])
@@ -100,7 +101,7 @@ def test_encrypted_budgets(source: Path, tmp_path: Path) -> None:
     generator = random.Random(3)
     with home(source) as a:
         for pad in (False, True):
-            for _ in range(5):
+            for _ in range(amount(quick=2, thorough=5)):
                 budget = generator.randrange(80_000, 400_000)
                 report = pack(a, tmp_path / "x", max_bytes=budget, recipients=[str(a.keypair.public)], pad=pad)
                 assert (tmp_path / "x").stat().st_size == report.bytes <= budget

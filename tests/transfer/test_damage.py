@@ -23,6 +23,7 @@ from sneaker.refs import FeedRef
 from tests.bundle.bundles import strange_bundles
 from tests.command_line import sneaker
 from tests.homes import fixture_log, home, log_lines, pack, take
+from tests.tries import amount
 
 RECORD_BYTES = 8 * 1024  # many small records, so that damage to one leaves others
 
@@ -140,7 +141,7 @@ def check_all(data: bytes, count: int | None) -> None:
 
 
 def test_some_cuts_and_flips(bundle: bytes) -> None:
-    check_all(bundle, 60)
+    check_all(bundle, amount(quick=20, thorough=60))
 
 
 @pytest.mark.slow
@@ -157,7 +158,7 @@ def test_imports_of_damaged_bundles_take_what_is_whole(bundle: bytes, tmp_path: 
     with home(tmp_path / "reference") as opened:
         take(opened, "-", data=bundle)
         expected = log_lines(opened)
-    for number in range(6):
+    for number in range(amount(quick=2, thorough=6)):
         damaged = bytearray(bundle)
         if number % 2:
             at = generator.randrange(len(bundle))

@@ -12,6 +12,7 @@ import pytest
 
 from tests.command_line import sneaker, start
 from tests.homes import fixture_log, home, log_lines, pack, take
+from tests.tries import amount
 
 
 def bundles(folder: Path) -> list[Path]:
@@ -78,7 +79,7 @@ def test_any_order_of_volumes_twice(tmp_path: Path) -> None:
     volumes = bundles(tmp_path)
     generator = random.Random(3)
     expected: list[tuple[str, bytes]] = []
-    for number in range(6):
+    for number in range(amount(quick=2, thorough=6)):
         order = generator.sample(volumes, len(volumes))
         with home(tmp_path / f"home{number}") as opened:
             for path in order:  # one after the other, as separate visits

@@ -14,6 +14,7 @@ from sneaker.bundle.parity import SECTOR_BYTES, Layout
 from sneaker.transfer.repair_from_parity import repaired_file
 from tests.command_line import sneaker
 from tests.homes import fixture_log, home, log_lines, pack, take
+from tests.tries import amount
 
 
 def corrupt(path: Path, percent: float, seed: int) -> int:
@@ -37,7 +38,7 @@ def test_bad_sectors_are_repaired(tmp_path: Path, percent: int) -> None:
         pack(a, tmp_path / "x.sneaker", parity=percent)
     whole = (tmp_path / "x.sneaker").read_bytes()
     repaired = 0
-    for seed in range(8):
+    for seed in range(amount(quick=2, thorough=8)):
         (tmp_path / "x.sneaker").write_bytes(whole)
         bad = corrupt(tmp_path / "x.sneaker", percent, seed)
         with home(tmp_path / f"b{seed}") as b:
