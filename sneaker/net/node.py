@@ -26,6 +26,7 @@ from sneaker.net.services.blob_fetching import BlobFetching
 from sneaker.net.services.blobs import BlobService
 from sneaker.net.services.ebt import EbtService
 from sneaker.net.services.history import HistoryService
+from sneaker.net.services.settled import SettledService
 from sneaker.net.what_peers_said import PeerClocks
 from sneaker.refs import FeedRef
 from sneaker.wire.ebt.replicator import Replicator
@@ -96,6 +97,7 @@ class Node:
             HistoryService,
             partial(BlobService, fetching=self.blob_fetching),
             EbtService,
+            partial(SettledService, is_settled=lambda: self.is_settled and self._has_seen_all),
         )
         #: The connected peers; those with our own key are apart.
         self.peers: dict[FeedRef, ConnectedPeer] = {}
@@ -116,7 +118,7 @@ class Node:
         self.context.intake.start()
         repeat = self.context.background.repeat_for_ever
         self._for_ever = [asyncio.create_task(repeat(work)) for work in (self._watch_store, self._tick)]
-        self.context.background.spawn(self.blob_fetching.want_missing())
+        self.blob_fetching.want_missing()
 
     async def stop(self) -> None:
         """Say goodbye to everybody, write down what they said, and commit what came."""
@@ -339,7 +341,12 @@ class Node:
     @property
     def is_settled(self) -> bool:
         """Whether all that came is committed, and the follow graph is up to date."""
-        return self.context.intake.is_idle and self._policy_refresh.is_idle and not self.blob_fetching.is_fetching
+        return self.context.intake.is_idle and self._policy_refresh.is_idle and not self.blob_fetching.is_busy
+
+    @property
+    def _has_seen_all(self) -> bool:
+        """Whether nothing has been written to the store since it was looked at, not by ourselves either."""
+        return self._seen_version == self.context.store.data_version()
 
     def _set_policy(self, policy: ReplicationPolicy) -> None:
         newly_near = policy.hops.keys() - self.context.policy.hops.keys()
@@ -356,7 +363,7 @@ class Node:
             self._part_with(peer, "the peer is blocked")
         self._with_each_peer(ConnectedPeer.policy_changed)
         if newly_near:
-            self.context.background.spawn(self.blob_fetching.want_missing())
+            self.blob_fetching.want_missing()
         self.wake_peers()
         self._tell_listeners()
 
@@ -382,7 +389,7 @@ class Node:
                 saved_at = self.context.now()
                 for peer in list(self.peers.values()):
                     await self._save_notes(peer)
-                await self.blob_fetching.want_missing()
+                self.blob_fetching.want_missing()
 
 
 async def _discard(session: PeerSession) -> None:

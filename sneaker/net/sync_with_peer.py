@@ -17,6 +17,7 @@ from sneaker.net.peer_session import PeerSession
 from sneaker.net.run_peer import running_node
 from sneaker.net.services.admin import ask_whoami
 from sneaker.net.services.ebt import EbtService
+from sneaker.net.services.settled import ask_settled
 from sneaker.net.socket_errors import socket_error_words
 from sneaker.net.transfer_counts import TransferCounts
 from sneaker.refs import FeedRef
@@ -24,12 +25,12 @@ from sneaker.wire.address import Address
 
 __all__ = ["SyncReport", "sync_over_session", "sync_with_peer", "wait_until_level", "why_it_ended"]
 
-# Both sides are level if nothing has happened for so long. A JavaScript peer that got contact messages thinks for a
-# second or so before it asks for the feeds of those it follows now.
+# A peer that cannot say whether it is done counts as level if nothing has happened for so long after we sent it something.
+# A JavaScript peer that got contact messages thinks for a second or so before it asks for the feeds of those it follows now.
 _QUIET_S = 2.0
-# The same, where nothing at all has gone over the connection.
+# The same, where we have sent it nothing.
 _NOTHING_S = 1.0
-_LOOK_S = 0.1
+_LOOK_S = 0.05
 # A peer that promised more and sends nothing for so long will not.
 _STALLED_S = 20.0
 
@@ -102,6 +103,7 @@ async def wait_until_level(
     report = SyncReport(peer.key, address, counts=peer.counts)
     now = node.context.now
     started = now()
+    can_say = True  # as far as we know
     while not session.closing:
         await asyncio.sleep(_LOOK_S)
         if node.failed.done():
@@ -114,15 +116,20 @@ async def wait_until_level(
             silent = replication.stream is not None and not replication.stream.heard
             report.detail = "the peer does not replicate with us" if silent else "the peer announced more than it sent"
             break
-        happened = peer.counts != TransferCounts()
-        if peer.is_busy or not node.is_settled or quiet < (_QUIET_S if happened else _NOTHING_S):
+        if peer.is_busy or not node.is_settled:
             continue
-        if replication.stream is not None:
-            replication.stream.acknowledge_after_pause()
+        if not can_say and quiet < (_QUIET_S if peer.counts.sent or peer.counts.blobs_sent else _NOTHING_S):
+            continue
+        replication.acknowledge()
         before = peer.active_at
         # An answer, even a refusal, proves that the peer has read all that was sent before the question.
-        await ask_whoami(session, _STALLED_S)
-        if peer.active_at == before and not peer.is_busy and not session.closing:
+        if can_say:
+            can_say = await ask_settled(session)
+            if not can_say:
+                continue
+        else:
+            await ask_whoami(session, _STALLED_S)
+        if peer.active_at == before and not peer.is_busy and node.is_settled and not session.closing:
             report.detail = replication.shortcoming()
             report.level = not report.detail
             break

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sneaker.errors import CallRefused
 from sneaker.feed.message import Message
 from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
@@ -106,6 +107,8 @@ def answering(machine: Machine, answer: Answer) -> Iterator[str]:
             if request.name == ("whoami",):
                 connection.answer_call(request.call, b"{}")
                 return
+            if request.kind is CallKind.ASYNC:
+                raise CallRefused(f"method:{','.join(request.name)} is not in list of allowed methods")
             connection.attach_receiver(request.call, Collector(connection))
             if request.name == ("blobs", "createWants"):
                 connection.send_item(request.call, b"{}")

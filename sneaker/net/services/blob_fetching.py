@@ -51,6 +51,8 @@ class BlobFetching:
         self._peers: dict[FeedRef, BlobPeer] = {}
         self._fetches: set[_Download] = set()
         self._own: set[BlobRef] = set()
+        # How many are looking for what is missing.
+        self._looking = 0
 
     def peer_connected(self, peer: BlobPeer) -> None:
         """Begin with a peer."""
@@ -77,13 +79,20 @@ class BlobFetching:
                 self.exchange.want(blob)
         self.send_and_fetch()
 
-    async def want_missing(self) -> None:
-        """Want what recent messages of the feeds we replicate mention; the nearest feeds come first."""
+    def want_missing(self) -> None:
+        """Want, soon, what recent messages of the feeds we replicate mention; the nearest feeds come first."""
+        if len(self._own) < _MAX_OWN_WANTS:
+            self._looking += 1
+            self._context.background.spawn(self._look_for_missing())
+
+    async def _look_for_missing(self) -> None:
         hops = self._context.policy.hops
         feeds = sorted(hops, key=lambda feed: (hops[feed], feed))
-        if len(self._own) < _MAX_OWN_WANTS:
-            find = self._context.background.with_store
+        find = self._context.background.with_store
+        try:
             self.want_blobs(await find(lambda store: self._find_missing(store, feeds)))
+        finally:
+            self._looking -= 1
 
     def want_linked(self, grown: Iterable[tuple[FeedRef, int, int]]) -> None:
         """Want what new messages mention: feeds, and how far each was and is."""
@@ -108,9 +117,9 @@ class BlobFetching:
     # ------------------------------------------------------------------------------------------ fetching
 
     @property
-    def is_fetching(self) -> bool:
-        """Whether a blob is on its way."""
-        return bool(self._fetches)
+    def is_busy(self) -> bool:
+        """Whether a blob is on its way, or is being looked for which are missing."""
+        return bool(self._fetches) or self._looking > 0
 
     def send_and_fetch(self) -> None:
         """Tell peers what is due to them, and begin to fetch what somebody has."""

@@ -84,8 +84,8 @@ class BlobService(Service):
 
     @property
     def is_busy(self) -> bool:
-        """Whether the peer has not said yet what it wants."""
-        return not self._heard
+        """Whether the peer has not said yet what it wants, or is being sent a blob."""
+        return not self._heard or self._reads > 0
 
     # ------------------------------------------------------------------------------------------ wants and haves
 

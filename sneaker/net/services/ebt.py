@@ -85,10 +85,15 @@ class EbtService(Service):
         if self.stream is not None:
             self.stream.finish()
 
+    def acknowledge(self, pause_s: float = 0.0) -> None:
+        """Tell the peer what is committed of what it sent, if it has paused for so long."""
+        if self.stream is not None:
+            self.stream.acknowledge_after_pause(pause_s)
+
     def tick(self) -> None:
         """Acknowledge what came before a pause, and ask in another way for what does not come."""
+        self.acknowledge(_ACKNOWLEDGE_S)
         if self.stream is not None:
-            self.stream.acknowledge_after_pause(_ACKNOWLEDGE_S)
             self.stream.fetch_overdue()
 
     def policy_changed(self) -> None:

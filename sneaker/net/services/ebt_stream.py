@@ -88,7 +88,7 @@ class EbtStream:
         """Whether something is still to be sent or is promised to come."""
         return not self.heard or self.connection.wants_to_send or self.connection.is_behind
 
-    def acknowledge_after_pause(self, pause_s: float = 0.0) -> None:
+    def acknowledge_after_pause(self, pause_s: float) -> None:
         """Tell the peer what is committed of what it sent, if it has paused for so long."""
         if not self._finished and self._context.now() - self._received_at >= pause_s:
             self.connection.acknowledge()
