@@ -18,14 +18,14 @@ import pytest
 from tests import command_line
 from tests.command_line import Done
 from tests.devices.loop import LoopStick, make_image, udev_daemon
-from tests.devices.quick import quick
+from tests.devices.quick import quick_inboxes
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.timeout(120)]
 
 
 def run_sneaker(home: Path, *arguments: str | Path) -> Done:
-    return command_line.sneaker("-q", *arguments, at=home, ok=False, prepare=quick)
+    return command_line.sneaker("-q", *arguments, at=home, ok=False)
 
 
 def sneaker(home: Path, *arguments: str | Path) -> str:
@@ -44,7 +44,7 @@ class Watching:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **environment},
-            prepare=quick,
+            prepare=quick_inboxes,
         )
         assert self.process.stderr is not None
         self.first = self.process.stderr.readline().decode()
