@@ -1,7 +1,7 @@
-"""The tables of the SQLite store, and how an older file becomes a current one.
+"""How a file becomes a store of the current version: an empty one at once, an older one step by step.
 
 ``PRAGMA user_version`` counts the migrations that a file has seen.  A released migration is never edited: changes are
-added at the end.  A file with a higher number was written by a newer sneaker and is left alone.
+added at the end, and ``store.schema`` says what comes of all of them.  A file with a higher number was written by a newer sneaker and is left alone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from sneaker.errors import StoreDamaged, StoreVersion
+from sneaker.store.schema import SCHEMA
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "check_version", "is_outdated", "migrate"]
 
@@ -249,7 +250,7 @@ def check_version(connection: sqlite3.Connection) -> None:
 
 
 def migrate(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) -> None:
-    """Bring an open database to the current version, each step in a transaction of its own.
+    """Bring an open database to the current version, each step in a transaction of its own; an empty one in a single step.
 
     Raises StoreVersion if it is newer than this program, StoreDamaged if it is not a store of ours at all.
     """
@@ -273,9 +274,10 @@ def migrate(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], .
                 _check_application(connection)
             elif connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
                 raise StoreDamaged("the store file is a database of another program")
-            for statement in migrations[version]:
+            is_new = not version and migrations is MIGRATIONS
+            for statement in SCHEMA if is_new else migrations[version]:
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute(f"PRAGMA user_version = {len(migrations) if is_new else version + 1}")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute("COMMIT")
         finally:

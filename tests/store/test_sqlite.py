@@ -113,6 +113,33 @@ def test_older_versions_are_brought_up_to_date(path: Path, monkeypatch: pytest.M
     connection.close()
 
 
+def shape(connection: sqlite3.Connection) -> dict[str, object]:
+    """Return all that a store is made of: what its tables, columns and indexes are, and the rows in it."""
+    found: dict[str, object] = {"application": connection.execute("PRAGMA application_id").fetchall()}
+    for row in connection.execute("PRAGMA main.table_list").fetchall():
+        _, table, *kind = row
+        found[table] = kind, connection.execute("SELECT * FROM pragma_table_xinfo(?)", (table,)).fetchall()
+        indexes = connection.execute("SELECT * FROM pragma_index_list(?)", (table,)).fetchall()
+        for _, name, *words in indexes:
+            columns = connection.execute("SELECT * FROM pragma_index_xinfo(?)", (name,)).fetchall()
+            found[name] = words, columns
+        if table != "sqlite_schema":
+            found[f"rows of {table}"] = connection.execute(f"SELECT * FROM {table}").fetchall()
+    for name, sql in connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL"):
+        found[f"{name} as SQL"] = sql.replace('"', "")
+    return found
+
+
+def test_a_new_store_is_what_an_older_one_becomes(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as new:
+        schema.migrate(new)
+        with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as older:
+            schema.migrate(older, schema.MIGRATIONS[:1])
+            assert shape(older) != shape(new)
+            schema.migrate(older)
+            assert shape(older) == shape(new)
+
+
 def test_feeds_of_older_files_become_classic_ones(path: Path) -> None:
     """Where 32 bytes of key named a feed, its format stands in front of them; no other column changes."""
     connection = sqlite3.connect(path, isolation_level=None)
