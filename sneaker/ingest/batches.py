@@ -1,4 +1,4 @@
-"""From verdicts to the store: where messages go that their authors signed, and the report of it.
+"""From verdicts to the store: where messages go that their authors signed.
 
 The second half of ``ingest``: everything here has been checked, and is compared once more with the proven end of its feed.
 Then it is part of a batch, and once that is on the disk, of the report.
@@ -12,7 +12,8 @@ from sneaker.feed.chain import Chain, place_in_chain
 from sneaker.feed.content import Facts
 from sneaker.feed.message import Message
 from sneaker.ingest.fork_evidence import FeedEnd, waiting_row
-from sneaker.ingest.reports import Code, IngestCounts, IngestReport, Refusal
+from sneaker.ingest.reports import Code
+from sneaker.ingest.running_report import RunningReport
 from sneaker.refs import FeedRef
 from sneaker.social import Blocks, EdgeState
 from sneaker.store.rows import SEQUENCE_BITS, SEQUENCE_MASK, Batch, ForkRow, MessageRow
@@ -30,8 +31,6 @@ _BATCH_BYTES = 12 * 1024 * 1024
 
 # Feeds whose ends are remembered from one batch to the next: 300 bytes each.
 _MAX_FEEDS = 20_000
-
-_MAX_REFUSALS = 1000
 
 _BROKEN = "a message before it was refused"
 
@@ -74,7 +73,7 @@ class Segment:
 
 
 class Proven:
-    """The batch that is being filled, the feeds it is for, and what has happened so far.
+    """The batch that is being filled, and the feeds it is for; ``report`` is told what becomes of messages.
 
     Unless it ``holds`` the store, others may write between two batches.  Then feeds may have another end when the next batch is
     written, and its messages are placed anew.
@@ -113,20 +112,7 @@ class Proven:
         # The rows of the batch by id, as far as anybody asked for one of them.
         self._index: dict[int, MessageRow] = {}
         self._indexed = 0
-        self._accepted = self._refused = 0
-        #: Messages that were there before.
-        self.known = 0
-        #: Messages of feeds that are not wanted.
-        self.left_out = 0
-        #: Messages that were brought, whatever became of them.
-        self.read = 0
-        # By feed, how many more of its messages wait than in the beginning; and the sums of what is more and what is less.
-        self._room: dict[int, int] = {}
-        self._waiting = self._waited = 0
-        self._advanced: set[FeedRef] = set()
-        self._new: set[FeedRef] = set()
-        self._forked: set[FeedRef] = set()
-        self._refusals: list[Refusal] = []
+        self.report = RunningReport()
 
     # -- feeds and rows
 
@@ -174,32 +160,6 @@ class Proven:
         row = self.row(feed.id << SEQUENCE_BITS | sequence)
         return row[1] if row is not None else None
 
-    # -- the report
-
-    def note_refusal(self, feed: FeedRef | None, sequence: int | None, code: str, detail: str, count: int = 1) -> None:
-        """Note what was refused."""
-        self._refused += count
-        if count and len(self._refusals) < _MAX_REFUSALS:
-            if count > 1:
-                detail = f"{detail} ({count} messages from here on)" if detail else f"{count} messages from here on"
-            self._refusals.append(Refusal(feed, sequence, str(code), detail))
-
-    def counts(self) -> IngestCounts:
-        """Return the counts up to the last transaction."""
-        return IngestCounts(
-            self._accepted, self.known, self._refused, self._waiting, self.left_out, self._waited, self.read
-        )
-
-    def report(self) -> IngestReport:
-        """Return all that happened up to the last transaction."""
-        return IngestReport(
-            *self.counts(),
-            feeds_advanced=frozenset(self._advanced),
-            feeds_new=frozenset(self._new),
-            feeds_forked=frozenset(self._forked),
-            refusals=tuple(self._refusals),
-        )
-
     # -- verdicts
 
     def judge(self, segment: Segment, good: int) -> None:
@@ -215,8 +175,8 @@ class Proven:
         if good:
             self._accept(segment.part(0, good))
         sequence = segment.first + good
-        self.note_refusal(feed.ref, sequence, Code.SIGNATURE_INVALID, "the author did not sign this")
-        self.note_refusal(feed.ref, sequence + 1, Code.CHAIN_BROKEN, _BROKEN, count - good - 1)
+        self.report.note_refusal(feed.ref, sequence, Code.SIGNATURE_INVALID, "the author did not sign this")
+        self.report.note_refusal(feed.ref, sequence + 1, Code.CHAIN_BROKEN, _BROKEN, count - good - 1)
         if not segment.waiting:
             feed.expect_proven()
 
@@ -226,9 +186,9 @@ class Proven:
         feed.touched = self._batch_number
         segment.renumber()
         if not feed.wanted:  # blocked while this was being checked
-            self.left_out += len(segment.rows)
+            self.report.left_out += len(segment.rows)
         elif feed.forked:
-            self.note_refusal(feed.ref, segment.first, Code.FORKED, "the feed is forked", len(segment.rows))
+            self.report.note_refusal(feed.ref, segment.first, Code.FORKED, "the feed is forked", len(segment.rows))
         elif segment.first <= feed.proven:
             self._accept_overtaken(segment)
         elif (place := _place(segment)) is Chain.NEXT:
@@ -239,7 +199,7 @@ class Proven:
             self._let_wait(segment)
         else:
             self._stop(feed, ForkRow(waiting_row(segment.rows[0], segment.previous), b"", self._now_ms()))
-            self.note_refusal(
+            self.report.note_refusal(
                 feed.ref,
                 segment.first,
                 Code.FORKED,
@@ -293,13 +253,13 @@ class Proven:
                 fork = ForkRow(waiting_row(row, previous), held or b"", self._now_ms())
                 self._stop(feed, fork)
                 detail = "not the message held here"
-                self.note_refusal(feed.ref, sequence, Code.FORKED, detail, len(rows) - count)
+                self.report.note_refusal(feed.ref, sequence, Code.FORKED, detail, len(rows) - count)
                 return
-            self.known += 1
+            self.report.known += 1
 
     def _refuse_segment(self, segment: Segment) -> None:
         """Refuse what was chained to a message that turned out bad."""
-        self.note_refusal(segment.feed.ref, segment.first, Code.CHAIN_BROKEN, _BROKEN, len(segment.rows))
+        self.report.note_refusal(segment.feed.ref, segment.first, Code.CHAIN_BROKEN, _BROKEN, len(segment.rows))
         segment.feed.expect_proven()
 
     def add_fork(self, feed: FeedEnd, message: Message, ours: bytes) -> None:
@@ -313,7 +273,7 @@ class Proven:
         self._entries.append((feed, fork))
         self._batch.forks.append(fork)
         feed.forked = True
-        self._forked.add(feed.ref)
+        self.report.note_fork(feed.ref)
 
     def _register(self, feed: FeedEnd) -> None:
         """Give a feed a row in the store before anything refers to it."""
@@ -351,11 +311,11 @@ class Proven:
         self._batch_number += 1
         accepted = len(batch.rows)
         for feed_id, (before, _, _) in batch.heads.items():
-            self._note_advance(self._by_id[feed_id].ref, before)
+            self.report.note_advance(self._by_id[feed_id].ref, before)
         for feed_id, (sequence, key, count) in done.promoted.items():
             feed = self._by_id[feed_id]
             accepted += count
-            self._note_advance(feed.ref, feed.proven)
+            self.report.note_advance(feed.ref, feed.proven)
             feed.proven, feed.proven_key = sequence, key
             if feed.expected < sequence:
                 feed.expect_proven()
@@ -363,19 +323,19 @@ class Proven:
                 self._blocked |= self._read_blocked()
                 for known in self._feeds.values():
                     known.wanted = self.wants(known.ref)
-        self._accepted += accepted
-        self.known += done.repeated
+        self.report.accepted += accepted
+        self.report.known += done.repeated
         for row_id in done.forked:
             feed = self._by_id[row_id >> SEQUENCE_BITS]
             feed.forked = True
-            self._forked.add(feed.ref)
-            self.note_refusal(
+            self.report.note_fork(feed.ref)
+            self.report.note_refusal(
                 feed.ref, row_id & SEQUENCE_MASK, Code.FORKED, "it contradicts another message of its author"
             )
         self._refuse_waiting(done.stopped, Code.FORKED, "it waited for others, and its feed is forked")
         self._refuse_waiting(done.crowded, Code.WAITING_ROOM_FULL, "too many messages wait for others that are missing")
         for feed_id, change in done.room.items():
-            self._change_room(feed_id, change)
+            self.report.note_waiting(feed_id, change)
         if len(self._feeds) > _MAX_FEEDS:
             self._forget_feeds(set(busy))
         if self._progress is not None and accepted:
@@ -384,13 +344,7 @@ class Proven:
     def _refuse_waiting(self, row_ids: list[int], code: Code, detail: str) -> None:
         for row_id in row_ids:
             feed = self._by_id.get(row_id >> SEQUENCE_BITS)
-            self.note_refusal(feed.ref if feed is not None else None, row_id & SEQUENCE_MASK, code, detail)
-
-    def _change_room(self, feed_id: int, change: int) -> None:
-        before = self._room.get(feed_id, 0)
-        after = self._room[feed_id] = before + change
-        self._waiting += max(0, after) - max(0, before)
-        self._waited += max(0, -after) - max(0, -before)
+            self.report.note_refusal(feed.ref if feed is not None else None, row_id & SEQUENCE_MASK, code, detail)
 
     @property
     def holds(self) -> bool:
@@ -449,11 +403,6 @@ class Proven:
         for feed in self._feeds.values():
             if feed.expected < feed.proven:
                 feed.expect_proven()
-
-    def _note_advance(self, ref: FeedRef, before: int) -> None:
-        if before == 0:
-            self._new.add(ref)
-        self._advanced.add(ref)
 
     def _forget_feeds(self, busy: set[FeedRef]) -> None:
         """Forget the ends of feeds that nothing has come for lately; the store knows them."""

@@ -15,16 +15,16 @@ __all__ = ["refuse_contradiction", "refuse_other_end"]
 def refuse_contradiction(proven: Proven, feed: FeedEnd, run: Run, overlap: int, hmac_key: bytes | None) -> None:
     """Refuse the first ``overlap`` messages of a run, of which the last one is not the one held here: damage, or a fork?"""
     known, refused, message = find_contradiction(feed, run, overlap, proven.row)
-    proven.known += known
+    proven.report.known += known
     if message is None:
-        proven.note_refusal(feed.ref, run.first, Code.CHAIN_BROKEN, "not the messages held here", refused)
+        proven.report.note_refusal(feed.ref, run.first, Code.CHAIN_BROKEN, "not the messages held here", refused)
     elif feed.format.is_signed(message, hmac_key):
         ours = proven.row(feed.id << SEQUENCE_BITS | message.sequence)
         proven.add_fork(feed, message, ours[1] if ours is not None else b"")
         detail = "another message than the one held here"
-        proven.note_refusal(feed.ref, message.sequence, Code.FORKED, detail, refused)
+        proven.report.note_refusal(feed.ref, message.sequence, Code.FORKED, detail, refused)
     else:
-        proven.note_refusal(feed.ref, message.sequence, Code.SIGNATURE_INVALID, "", refused)
+        proven.report.note_refusal(feed.ref, message.sequence, Code.SIGNATURE_INVALID, "", refused)
 
 
 def refuse_other_end(proven: Proven, feed: FeedEnd, run: Run, hmac_key: bytes | None) -> None:
@@ -33,11 +33,11 @@ def refuse_other_end(proven: Proven, feed: FeedEnd, run: Run, hmac_key: bytes | 
     try:
         message = feed.format.expand(feed.ref, run.first, run.previous, run.compacts[0])
     except InvalidMessage as error:
-        proven.note_refusal(feed.ref, run.first, error.reason, error.detail, count)
+        proven.report.note_refusal(feed.ref, run.first, error.reason, error.detail, count)
         return
     if feed.format.is_signed(message, hmac_key):
         proven.add_fork(feed, message, b"")
         detail = "it follows another message than the one held here"
-        proven.note_refusal(feed.ref, run.first, Code.FORKED, detail, count)
+        proven.report.note_refusal(feed.ref, run.first, Code.FORKED, detail, count)
     else:
-        proven.note_refusal(feed.ref, run.first, Code.SIGNATURE_INVALID, "", count)
+        proven.report.note_refusal(feed.ref, run.first, Code.SIGNATURE_INVALID, "", count)

@@ -15,7 +15,6 @@ which order bundles arrive.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
@@ -29,6 +28,7 @@ from sneaker.ingest.batches import Proven, Segment
 from sneaker.ingest.contradictions import refuse_contradiction, refuse_other_end
 from sneaker.ingest.fork_evidence import FeedEnd, held_mark, mark
 from sneaker.ingest.reports import Code, IngestCounts, IngestReport, Refusal
+from sneaker.ingest.under_way import UnderWay
 from sneaker.limits import MAX_SEQUENCE
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.signatures.pool import Check, Verifier, check_signatures
@@ -38,12 +38,6 @@ from sneaker.store.store import Store
 
 __all__ = ["Code", "Ingest", "IngestCounts", "IngestReport", "Refusal", "Run"]
 
-# Messages handed over for checking at once: 2.7 ms of work, and little enough to share out evenly.
-_CHUNK = 64
-
-# Chunks being checked at once: work for two cores for 90 ms, about as long as it takes to write a batch.
-_CHUNKS_AHEAD = 64
-_BYTES_AHEAD = 8 * 1024 * 1024
 
 # What waits for verdicts on messages before it.
 _MAX_DEFERRED_BYTES = 4 * 1024 * 1024
@@ -97,11 +91,7 @@ class Ingest:
         self._keeps_verifier = verifier is not None
         self._opened: Proven | None = None
         self._report: IngestReport | None = None
-        # The chunk being filled, and those being checked, with their size in bytes.
-        self._checks: list[Check] = []
-        self._segments: list[Segment] = []
-        self._chunks: deque[tuple[list[Segment], int]] = deque()
-        self._bytes_ahead = 0
+        self._under_way = UnderWay(self._verifier)
         self._deferred: list[tuple[Run, Message | None]] = []
         self._deferred_bytes = 0
 
@@ -110,17 +100,18 @@ class Ingest:
     def add_run(self, run: Run) -> None:
         """Take in consecutive messages of one feed, as a bundle carries them."""
         if run.compacts:
-            self._proven.read += len(run.compacts)
+            self._proven.report.read += len(run.compacts)
             self._add(run, None)
 
     def add_message(self, message: Message) -> None:
         """Take in one message that has been parsed, or made: what we publish comes this way too."""
-        self._proven.read += 1
-        feed = self._proven.feed(message.author)
+        proven = self._proven
+        proven.report.read += 1
+        feed = proven.feed(message.author)
         sequence = message.sequence
         if feed.wanted and not feed.forked:
             # The two common cases, with as little ado as possible: logs have their messages one by one.
-            held = self._proven.held_key(feed, sequence) if sequence <= feed.proven else None
+            held = proven.held_key(feed, sequence) if sequence <= feed.proven else None
             place = place_in_chain(feed.expected, feed.expected_key, sequence, message.previous, message.key, held)
             if place is Chain.NEXT:
                 before = feed.expected_key
@@ -128,7 +119,7 @@ class Ingest:
                 self._hand_over(feed, sequence, before, (message,), (feed.format.compact(message),), waiting=False)
                 return
             if place is Chain.KNOWN:
-                self._proven.known += 1
+                proven.report.known += 1
                 return
         self._add(Run(message.author, sequence, message.previous, (feed.format.compact(message),)), message)
 
@@ -145,9 +136,9 @@ class Ingest:
                 self.add_message(message)
             return
         at, count = 0, len(messages)
-        self._proven.read += count
+        self._proven.report.read += count
         while at < count:
-            end = min(count, at + _CHUNK - len(self._checks))
+            end = min(count, at + self._under_way.room)
             before = feed.expected_key
             feed.expected, feed.expected_key = first + end - 1, keys[end - 1]
             self._hand_over(feed, first + at, before, messages[at:end], compacts[at:end], waiting=False)
@@ -159,13 +150,13 @@ class Ingest:
 
     def start_again(self) -> None:
         """Count from 0 what is left out: the same sources are read once more, because more is wanted now."""
-        self._proven.read -= self._proven.left_out
-        self._proven.left_out = 0
+        self._proven.report.read -= self._proven.report.left_out
+        self._proven.report.left_out = 0
 
     def note_refusal(self, feed: FeedRef | None, sequence: int | None, code: str, detail: str) -> None:
         """Put something on the list of what was refused; callers do so with what they cannot even read."""
-        self._proven.read += 1
-        self._proven.note_refusal(feed, sequence, code, detail)
+        self._proven.report.read += 1
+        self._proven.report.note_refusal(feed, sequence, code, detail)
 
     def flush(self) -> None:
         """Return once everything that was taken in is judged, and what is good is on the disk; others may write then."""
@@ -187,10 +178,10 @@ class Ingest:
     def poll(self, timeout_s: float) -> bool:
         """Take in verdicts, and wait so many seconds for the next ones; says whether anything is still being checked."""
         self._submit()
-        if self._chunks:
+        if self._under_way:
             self._verifier.wait(timeout_s)
             self._submit()
-        return bool(self._chunks)
+        return bool(self._under_way)
 
     def commit(self) -> None:
         """Put on the disk what is judged by now, without waiting for what is being checked."""
@@ -199,18 +190,18 @@ class Ingest:
 
     def counts(self) -> IngestCounts:
         """Return how many messages were accepted, known, refused and waiting up to the last transaction, and so on."""
-        return self._proven.counts()
+        return self._proven.report.counts()
 
     def report(self) -> IngestReport:
         """Return all that happened up to the last transaction."""
-        return self._proven.report()
+        return self._proven.report.so_far()
 
     def close(self) -> IngestReport:
         """Flush, let go of the store, and return what happened."""
         if self._report is None:
             try:
                 self.flush()
-                self._report = self._proven.report()
+                self._report = self._proven.report.so_far()
             finally:
                 self._release()
         return self._report
@@ -258,10 +249,10 @@ class Ingest:
     def _add(self, run: Run, message: Message | None) -> None:
         feed = self._proven.feed(run.author)
         if not feed.wanted:
-            self._proven.left_out += len(run.compacts)
+            self._proven.report.left_out += len(run.compacts)
             return
         if not 1 <= run.first <= run.last <= MAX_SEQUENCE:
-            self._proven.note_refusal(run.author, None, "sequence-invalid", "", len(run.compacts))
+            self._proven.report.note_refusal(run.author, None, "sequence-invalid", "", len(run.compacts))
             return
         if feed.expected != feed.proven and not _is_plain(feed, run):
             self._deferred.append((run, message))
@@ -280,7 +271,7 @@ class Ingest:
             last, item = run.first + overlap - 1, run.compacts[overlap - 1]
             held = held_mark(proven.row(feed.id << SEQUENCE_BITS | last), item)
             if place_in_chain(feed.expected, feed.expected_key, last, None, mark(item), held) is Chain.KNOWN:
-                proven.known += overlap
+                proven.report.known += overlap
             else:
                 refuse_contradiction(self._proven, feed, run, overlap, self._hmac_key)
             if overlap == len(run.compacts):
@@ -288,7 +279,7 @@ class Ingest:
             run = Run(run.author, run.first + overlap, None, run.compacts[overlap:])
             message = None
         if feed.forked:
-            proven.note_refusal(feed.ref, run.first, Code.FORKED, "the feed is forked", len(run.compacts))
+            proven.report.note_refusal(feed.ref, run.first, Code.FORKED, "the feed is forked", len(run.compacts))
             return
         place = _place(feed, run)
         if place is Chain.GAP:
@@ -314,12 +305,14 @@ class Ingest:
                 break
             previous = MessageRef(there[1])
             repeated += 1
-        proven.known += repeated
+        proven.report.known += repeated
         left = run.compacts[repeated:]
         if not left:
             return
         if previous is None:
-            proven.note_refusal(feed.ref, run.first, "previous-invalid", "it names no message before it", len(left))
+            proven.report.note_refusal(
+                feed.ref, run.first, "previous-invalid", "it names no message before it", len(left)
+            )
             return
         self._enqueue(feed, run.first + repeated, previous, left, None if repeated else message, waiting=True)
 
@@ -336,7 +329,7 @@ class Ingest:
         """Expand messages and hand them over for checking."""
         at, count = 0, len(compacts)
         while at < count:
-            room = _CHUNK - len(self._checks)
+            room = self._under_way.room
             items = compacts[at : at + room] if at or room < count else compacts
             before, begin = previous, first + at
             messages = (
@@ -383,9 +376,7 @@ class Ingest:
         if feed.ref == self._store.own:
             self._take_own(segment, checks)
             return
-        self._checks += checks
-        self._segments.append(segment)
-        if len(self._checks) >= _CHUNK:
+        if self._under_way.add(segment, checks):
             self._submit()
 
     def _take_own(self, segment: Segment, checks: Sequence[Check]) -> None:
@@ -412,8 +403,8 @@ class Ingest:
             reason, detail = str(Code.CHAIN_BROKEN), ""
         except InvalidMessage as error:
             reason, detail = error.reason, error.detail
-        self._proven.note_refusal(feed.ref, sequence, reason, detail)
-        self._proven.note_refusal(
+        self._proven.report.note_refusal(feed.ref, sequence, reason, detail)
+        self._proven.report.note_refusal(
             feed.ref, sequence + 1, Code.CHAIN_BROKEN, "a message before it was refused", count - 1
         )
 
@@ -421,15 +412,10 @@ class Ingest:
 
     def _submit(self) -> None:
         """Hand the chunk over for checking, and take in what others have found meanwhile."""
-        if self._checks:
-            size = self._verifier.submit(self._checks)
-            self._chunks.append((self._segments, size))
-            self._bytes_ahead += size
-            self._checks, self._segments = [], []
-        while self._chunks:
-            wait = len(self._chunks) > _CHUNKS_AHEAD or self._bytes_ahead > _BYTES_AHEAD
-            if not self._judge(wait=wait):
-                break
+        under_way = self._under_way
+        under_way.hand_over()
+        while under_way and self._judge(wait=under_way.is_much):
+            pass
         if self._proven.is_full:
             self._proven.write(self._busy())
 
@@ -437,7 +423,7 @@ class Ingest:
         """Wait until nothing is being checked, and nothing is put off."""
         while True:
             self._submit()
-            while self._chunks:
+            while self._under_way:
                 self._judge(wait=True)
                 if self._proven.is_full:
                     self._proven.write(self._busy())
@@ -451,34 +437,19 @@ class Ingest:
 
     def _judge(self, *, wait: bool) -> bool:
         """Take in the verdicts on the oldest chunk, if they are there."""
-        verdicts = self._verifier.collect(wait=wait)
-        if verdicts is None:
+        found = self._under_way.take_verdicts(wait=wait)
+        if found is None:
             return False
-        proven = self._proven
-        segments, size = self._chunks.popleft()
-        self._bytes_ahead -= size
-        proven.note_bytes(size)
-        bad = verdicts.find(0)
-        at = 0
-        for segment in segments:
-            count = len(segment.rows)
-            if at <= bad < at + count:
-                proven.judge(segment, bad - at)
-                bad = verdicts.find(0, at + count)
-            else:
-                proven.judge(segment, count)
-            at += count
+        self._proven.note_bytes(found.size)
+        for segment, good in found.segments():
+            self._proven.judge(segment, good)
         return True
 
     def _busy(self) -> Iterator[FeedRef]:
         """Yield the feeds that have messages under way."""
         for run, _ in self._deferred:
             yield run.author
-        for segments, _ in self._chunks:
-            for segment in segments:
-                yield segment.feed.ref
-        for segment in self._segments:
-            yield segment.feed.ref
+        yield from self._under_way.feeds()
 
 
 def _is_plain(feed: FeedEnd, run: Run) -> bool:

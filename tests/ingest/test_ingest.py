@@ -20,6 +20,7 @@ from sneaker.feed.classic.message import create_message
 from sneaker.feed.message import Compact, Message
 from sneaker.ingest import batches as proving
 from sneaker.ingest import ingest as ingest_module
+from sneaker.ingest import running_report, under_way
 from sneaker.ingest.ingest import Ingest, IngestReport, Run
 from sneaker.refs import FeedRef, MessageRef
 from sneaker.store.check import check
@@ -220,7 +221,7 @@ def test_feeds_that_are_not_wanted(store: Store) -> None:
 
 
 def test_the_list_of_refusals_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proving, "_MAX_REFUSALS", 3)
+    monkeypatch.setattr(running_report, "_MAX_REFUSALS", 3)
     report = taking(store, *[Run(feed(0, 1)[0].author, 0, None, compacts(feed(0, 1)))] * 10)
     assert report.refused == 10
     assert len(report.refusals) == 3
@@ -365,8 +366,9 @@ def test_a_made_up_message_does_not_wait(store: Store) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny bounds, so that little data crosses all of them."""
-    for name, value in {"_CHUNK": 4, "_CHUNKS_AHEAD": 3, "_MAX_DEFERRED_BYTES": 5000}.items():
-        monkeypatch.setattr(ingest_module, name, value)
+    for name, value in {"_CHUNK": 4, "_CHUNKS_AHEAD": 3}.items():
+        monkeypatch.setattr(under_way, name, value)
+    monkeypatch.setattr(ingest_module, "_MAX_DEFERRED_BYTES", 5000)
     for name, value in {"_MIN_BATCH": 10, "_MAX_BATCH": 25, "_MAX_FEEDS": 2}.items():
         monkeypatch.setattr(proving, name, value)
 
