@@ -257,11 +257,12 @@ def serve(control: socket.socket) -> None:
     for module in pkgutil.walk_packages(sneaker.__path__, "sneaker."):
         if module.name != "sneaker.__main__":
             importlib.import_module(module.name)
-    from sneaker.cli import commands
+    from sneaker.cli.app import app
 
     # Most of what is left of a small command's time: the tree of all commands and options.
     typer.main.get_command = functools.cache(typer.main.get_command)
-    typer.main.get_command(commands.app)
+    for _ in typer.main.get_command(app).commands.values():  # type: ignore[attr-defined]
+        pass  # builds it
     gc.collect()
     gc.freeze()
     answers: dict[int, tuple[int, socket.socket]] = {}

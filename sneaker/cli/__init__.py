@@ -42,7 +42,7 @@ def tune_interpreter() -> None:
 def _run() -> int:
     import typer
 
-    from sneaker.cli import commands
+    from sneaker.cli.app import app
     from sneaker.cli.printing import Screen, clean
 
     # Typer brings its own copy of click, whose base of usage errors it does not export under a name.
@@ -53,7 +53,7 @@ def _run() -> int:
             stream.reconfigure(errors="backslashreplace")
     sys.stdout, sys.stderr = Screen(sys.stdout or _nowhere()), Screen(sys.stderr or _nowhere())
     try:
-        result = commands.app(standalone_mode=False, prog_name="sneaker")
+        result = app(standalone_mode=False, prog_name="sneaker")
         sys.stdout.flush()
         return result if isinstance(result, int) else ExitCode.DONE
     except SneakerError as error:

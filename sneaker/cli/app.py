@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sneaker import __version__
+from sneaker.cli.commands import CommandGroup, command
 from sneaker.cli.environment import default_home
 from sneaker.cli.printing import Output
 
@@ -22,6 +23,7 @@ __all__ = ["FeedArgument", "JsonOption", "Settings", "StickArgument", "app", "co
 
 app = typer.Typer(
     name="sneaker",
+    cls=CommandGroup,
     help="Carry Secure Scuttlebutt feeds between machines that have no network.\n\n"
     "Start with 'sneaker init'. 'sneaker export' writes a bundle that you carry on a stick, 'sneaker import' takes one in. "
     "'sneaker demo' shows it all in a temporary folder.",
@@ -39,8 +41,6 @@ StickArgument = Annotated[
     Path, typer.Argument(metavar="PATH", help="Where the stick is mounted, or any folder.", show_default=False)
 ]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 
 @dataclass(slots=True)
 class Settings:
@@ -55,11 +55,6 @@ class Settings:
 
 
 settings = Settings()
-
-
-def command(name: str | None = None, **options: Any) -> Callable[[Function], Function]:
-    """Register a command; usage lines and help come from its signature and docstring."""
-    return app.command(name, **options)
 
 
 def now_ms() -> int:

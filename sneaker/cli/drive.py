@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sneaker.cli.app import JsonOption, StickArgument, app, home, now_ms, settings
+from sneaker.cli.app import JsonOption, StickArgument, home, now_ms, settings
+from sneaker.cli.commands import command_group
 from sneaker.cli.printing import clean, counted
 from sneaker.errors import StickError
 from sneaker.sizes import format_size
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-drive = typer.Typer(name="drive", help="Enrol sticks and look after them.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(drive, name="drive")
+drive = command_group("drive", "Enrol sticks and look after them.")
 
 LabelOption = Annotated[str, typer.Option("--label", metavar="TEXT", help="What you call this stick.")]
 

@@ -17,7 +17,7 @@ import typer
 from scripts import json_contract
 from scripts.json_contract import COMMANDS, Result
 from sneaker.bundle.events import Status
-from sneaker.cli import commands
+from sneaker.cli.app import app
 from sneaker.cli.json_output import encoder, events, home, import_export, sticks
 from sneaker.cli.watch_messages import _DESCRIPTIONS, _describe
 from sneaker.devices.device import MountedDevice
@@ -168,7 +168,7 @@ def _peers(runs: Runs, folder: Path) -> None:
 
 def registered() -> dict[str, Any]:
     """Return every command, and those of its groups, by name."""
-    group: Any = typer.main.get_command(commands.app)
+    group: Any = typer.main.get_command(app)
     found = {}
     for name, command in group.commands.items():
         inner = getattr(command, "commands", None)
