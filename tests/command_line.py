@@ -176,11 +176,12 @@ def start(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     prepare: Callable[[], None] | None = None,
+    program: str | None = None,
 ) -> Running:
     """Start ``sneaker ARGUMENTS``; streams are as for ``subprocess.Popen``.
 
     ``prepare`` is a function of a module: the process calls it before it runs the command.  It may change there what no option
-    says, as how long a file has to rest.
+    says, as how long a file has to rest.  ``program`` runs in place of the command, as ``python -c PROGRAM ARGUMENTS`` would.
     """
     theirs: list[int] = []
     ours: list[IO[bytes] | None] = []
@@ -210,6 +211,7 @@ def start(
         "env": environment,
         "cwd": str(cwd or Path.cwd()),
         "prepare": (prepare.__module__, prepare.__qualname__) if prepare is not None else None,
+        "program": program,
     }
     answers, answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with answering:
@@ -300,7 +302,7 @@ def serve(control: socket.socket) -> None:
 def run_forked(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a command out of a process that was forked itself, and has no other threads; what it prints is captured."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        request = {"arguments": list(arguments), "env": dict(env), "cwd": str(cwd), "prepare": None}
+        request = {"arguments": list(arguments), "env": dict(env), "cwd": str(cwd), "prepare": None, "program": None}
         if (pid := os.fork()) == 0:
             _become(request, [os.open(os.devnull, os.O_RDWR), out.fileno(), err.fileno()])
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -310,7 +312,7 @@ def run_forked(arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> s
 
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
-    """Be ``python -m sneaker`` from here on."""
+    """Be ``python -m sneaker``, or ``python -c PROGRAM``, from here on."""
     code = 1
     try:
         for number, descriptor in enumerate(descriptors[:3]):
@@ -329,9 +331,13 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         if request["prepare"] is not None:
             module, function = request["prepare"]
             getattr(importlib.import_module(module), function)()
-        from sneaker.cli import main
+        if request["program"] is not None:
+            exec(compile(request["program"], "<program>", "exec"), {"__name__": "__main__"})
+            code = 0
+        else:
+            from sneaker.cli import main
 
-        main()
+            main()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:

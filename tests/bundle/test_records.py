@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sneaker.bundle import writer as writer_module
 from sneaker.bundle.compression import compress
 from sneaker.bundle.frames import MAX_PAYLOAD_BYTES, MAX_RECORDS, RecordType, encode_varint
 from sneaker.bundle.message_records import encode_messages
@@ -39,7 +40,7 @@ from sneaker.errors import BundleDamaged, BundleUnsupported
 from sneaker.limits import MAX_BLOB_BYTES, MAX_CLOCK_FEEDS, MAX_SEQUENCE
 from sneaker.refs import BlobRef, FeedRef, MessageRef
 from tests.bundle.bundles import EXPORTER, add_padding, keypair, make_header, posts, run_of
-from tests.tries import tries
+from tests.tries import amount, tries
 
 keys = st.binary(min_size=32, max_size=32)
 clocks = st.dictionaries(keys.map(FeedRef.classic), st.integers(0, MAX_SEQUENCE), max_size=20)
@@ -288,7 +289,10 @@ def test_the_costliest_index_in_bounded_memory() -> None:
     assert peak < 128 * 1024 * 1024
 
 
-def test_a_writer_stays_within_the_limits() -> None:
+def test_a_writer_stays_within_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    share = amount(quick=8, thorough=1)
+    for name in ("MAX_SEGMENTS", "MAX_RECORDS"):
+        monkeypatch.setattr(writer_module, name, getattr(writer_module, name) // share)
     writer = BundleWriter(make_header(), EXPORTER)
     writer.start()
     run = run_of(posts(keypair("ada"), 1))

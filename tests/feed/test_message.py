@@ -19,7 +19,7 @@ from sneaker.refs import FeedRef, MessageRef, decode_base64, encode_base64
 from tests.feed.forge import seeded
 from tests.feed.vectors import head, judge, keypair, load
 from tests.js_oracle import Case, Oracle, available
-from tests.tries import tries
+from tests.tries import amount, tries
 
 KEYS = load("keys.json")
 ME = seeded(1)
@@ -210,7 +210,9 @@ def test_what_is_made_is_valid(content: dict[str, Any]) -> None:
 def test_both_javascript_validators_accept_what_is_made() -> None:
     collected: list[dict[str, Any]] = []
 
-    @settings(max_examples=500, deadline=None, database=None, derandomize=True)
+    count = amount(quick=100, thorough=500)
+
+    @settings(max_examples=count, deadline=None, database=None, derandomize=True)
     @given(CONTENTS)
     def collect(content: dict[str, Any]) -> None:
         collected.append(content)
@@ -229,7 +231,7 @@ def test_both_javascript_validators_accept_what_is_made() -> None:
         cases.append(Case(message.text.decode(), stated, encode_base64(bytes(32)) if number % 3 == 0 else None))
         messages.append(message)
         state = Head(message.sequence, message.key) if number % 5 else None
-    assert len(messages) > 100
+    assert len(messages) > count / 5
     with Oracle() as oracle:
         for message, verdict in zip(messages, oracle.ask_all(cases), strict=True):
             assert (verdict.valid, verdict.classic_valid) == (True, True), (verdict, message)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from sneaker.caps import MAIN_CAPS
 from sneaker.ingest.ingest import Ingest
 from sneaker.store.check import check
 from sneaker.store.store import Store
+from tests.command_line import Running, start
 from tests.homes import fixture_log
 from tests.json_messages import add_json
 from tests.store.worlds import NOW_MS, contents
@@ -70,10 +70,10 @@ def test_killed_at_any_moment(tmp_path: Path, kills: int) -> None:
     with Store(whole) as store:
         expected = contents(store)
 
-    def start(path: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(path), str(log)], stdout=subprocess.PIPE)
+    def begin(path: Path) -> Running:
+        return start([str(path), str(log)], program=SCRIPT, stdout=subprocess.PIPE)
 
-    with start(tmp_path / "timed.sqlite") as process:
+    with begin(tmp_path / "timed.sqlite") as process:
         assert process.stdout is not None
         process.stdout.readline()
         began = time.monotonic()
@@ -85,7 +85,7 @@ def test_killed_at_any_moment(tmp_path: Path, kills: int) -> None:
     cut_short = 0
     for attempt in range(kills):
         path = tmp_path / f"{attempt}.sqlite"
-        with start(path) as process:
+        with begin(path) as process:
             assert process.stdout is not None
             # The first ones already while the file is being made.
             if attempt >= max(1, kills // 6):

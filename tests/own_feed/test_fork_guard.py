@@ -27,6 +27,7 @@ from sneaker.own_feed.fork_guard import Doubt, ForkGuard
 from sneaker.own_feed.last_published import PublishMemory
 from sneaker.own_feed.publish import publish
 from tests.command_line import sneaker as run_sneaker
+from tests.command_line import start
 from tests.homes import NOW_MS, home, pack, take
 
 ADA = Keypair.from_seed(b"a" * 32)
@@ -772,10 +773,10 @@ def test_on_a_terminal_the_last_message_is_shown_and_its_number_wanted(tmp_path:
     run_sneaker("init", "--secret", old / "secret", at=new)
     run_sneaker("import", "-", at=new, data=log.encode())
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "sneaker", "--home", str(new), "doctor", "--last", "2"]
-    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+    command = ["--home", str(new), "doctor", "--last", "2"]
+    with start(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asked:
         os.write(ours, answer.encode() + b"\n")
-        out, err = asked.communicate(timeout=60)
+        out, err = (printed.decode() for printed in asked.communicate(timeout=60))
     os.close(ours)
     os.close(theirs)
     assert asked.returncode == code, err

@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +28,10 @@ from sneaker.stick.enrolment import enrol
 from sneaker.stick.layout import BUNDLES, CARDS, FOLDER, base32
 from sneaker.stick.visit import VisitOptions, VisitReport, visit
 from sneaker.store.check import check
+from tests.command_line import Running, start
 from tests.homes import home, pack, take
 from tests.known_clocks import has, tell
+from tests.tries import amount
 
 ADA = Keypair.from_seed(b"a" * 32)
 BEN = Keypair.from_seed(b"b" * 32)
@@ -665,11 +666,8 @@ for number in range(count):
 """
 
 
-def start_publisher(path: Path, count: int) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.Popen(
-        [sys.executable, "-c", _PUBLISHER, str(path), str(count)], stdout=subprocess.PIPE, text=True, env=environment
-    )
+def start_publisher(path: Path, count: int) -> Running:
+    return start([str(path), str(count)], program=_PUBLISHER, stdout=subprocess.PIPE)
 
 
 def test_two_processes_publish_at_once(tmp_path: Path) -> None:
@@ -678,7 +676,7 @@ def test_two_processes_publish_at_once(tmp_path: Path) -> None:
     processes = [start_publisher(tmp_path / "ada", 50) for _ in range(2)]
     lines = [line.split() for process in processes for line in process.communicate()[0].splitlines()[1:]]
     assert [process.returncode for process in processes] == [0, 0]
-    reported = {int(sequence): key for sequence, key in lines}
+    reported = {int(sequence): key.decode() for sequence, key in lines}
     assert sorted(reported) == list(range(1, 101))
     assert len(lines) == 100
     with home(tmp_path / "ada") as ada:
@@ -686,7 +684,7 @@ def test_two_processes_publish_at_once(tmp_path: Path) -> None:
         assert check(ada.store, caps=ada.caps).clean
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(amount(quick=2, thorough=4)))
 def test_killed_while_publishing(tmp_path: Path, seed: int) -> None:
     """What was reported is stored, and what the next run publishes follows it: one message for each sequence, ever."""
     chance = random.Random(seed)
@@ -701,9 +699,9 @@ def test_killed_while_publishing(tmp_path: Path, seed: int) -> None:
         process.send_signal(signal.SIGKILL)
         for line in process.communicate()[0].splitlines():
             parts = line.split()
-            if len(parts) == 2 and line.endswith(".sha256"):
+            if len(parts) == 2 and line.endswith(b".sha256"):
                 assert int(parts[0]) not in reported
-                reported[int(parts[0])] = parts[1]
+                reported[int(parts[0])] = parts[1].decode()
     with home(tmp_path / "ada") as ada:
         stored = {message.sequence: str(message.key) for message in ada.store.messages(ADA.public)}
         assert reported.items() <= stored.items()

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from sneaker.bundle.card import MAX_CARD_BYTES, decode_card
-from sneaker.caps import Caps
-from sneaker.limits import MAX_SEQUENCE
+from sneaker.bundle import records
+from sneaker.bundle.card import _CONTEXT, _HEAD, CARD_MAGIC, MAX_CARD_BYTES, decode_card
+from sneaker.bundle.frames import encode_varint
+from sneaker.caps import MAIN_CAPS, Caps
+from sneaker.limits import MAX_CLOCK_FEEDS, MAX_SEQUENCE
 from sneaker.refs import BlobRef, FeedRef
 from sneaker.stick.layout import base32
 from tests.command_line import sneaker
 from tests.homes import NOW_MS
 from tests.sticks import Machine, bundles, cards, machines, names, snapshot
+from tests.tries import amount
 
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -246,16 +249,15 @@ def test_absurd_claims(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_card_of_very_many_feeds(tmp_path: Path) -> None:
+def test_a_card_of_very_many_feeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as a card may hold are taken as a hint; more are no card (and a million does not fit into the limit)."""
     stick = tmp_path / "stick"
     (first, second) = machines(tmp_path, stick, "AB")
     stranger = Machine(tmp_path, "X")
-    from sneaker.bundle.card import _CONTEXT, _HEAD, CARD_MAGIC
-    from sneaker.bundle.frames import encode_varint
-    from sneaker.caps import MAIN_CAPS
+    most = amount(quick=MAX_CLOCK_FEEDS // 10, thorough=MAX_CLOCK_FEEDS)
+    monkeypatch.setattr(records, "MAX_CLOCK_FEEDS", most)
 
-    for count, machine_count in ((200_000, 2), (300_000, 1)):
+    for count, machine_count in ((most, 2), (most * 3 // 2, 1)):
         body = b"".join([encode_varint(count), *(number.to_bytes(32, "big") + b"\1" for number in range(count))])
         head = _HEAD.pack(CARD_MAGIC, 1, 0, 0, stranger.me.key, MAIN_CAPS.network_id, count, NOW_MS, len(body))
         data = head + body + encode_varint(0)
@@ -263,7 +265,7 @@ def test_a_card_of_very_many_feeds(tmp_path: Path) -> None:
         path = cards(stick) / f"{base32(stranger.me.key)}-{count}.card"
         path.write_bytes(data)
         if machine_count == 1:
-            (cards(stick) / f"{base32(stranger.me.key)}-200000.card").unlink()
+            (cards(stick) / f"{base32(stranger.me.key)}-{most}.card").unlink()
         first.sync(stick)
         assert first.sync(stick).machines == machine_count
     second.sync(stick)

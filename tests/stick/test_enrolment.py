@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from sneaker.caps import Caps
 from sneaker.errors import NetworkKeyMismatch, StickError
 from sneaker.stick.enrolment import enrol, trust
 from sneaker.stick.stick import Stick
-from tests.command_line import sneaker
+from tests.command_line import sneaker, start
 from tests.homes import home
 from tests.sticks import Machine, bundles, cards, machines, names, snapshot
 
@@ -179,8 +178,10 @@ def test_the_next_machine_has_another_user_id(tmp_path: Path, loop_stick: Path) 
         os.chown(folder, 65534, 65534)
         for path in (folder.parent, *list(folder.parents)[:-1]):
             path.chmod(path.stat().st_mode | 0o011)
-        done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+        with start([str(folder)], program=script, stdout=subprocess.PIPE) as running:
+            out, _ = running.communicate(timeout=60)
+        assert running.returncode == 0
+        return out.decode().strip()
 
     assert visit_as_nobody("B") == "1 [] True"
     assert first.sync(loop_stick).imported.ingested.accepted == 1

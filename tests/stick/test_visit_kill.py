@@ -131,7 +131,7 @@ def kill_visits(folder: Path, process: Killer, seed: int, count: int | None) -> 
 
 @pytest.mark.parametrize(
     ("seed", "count"),
-    [(0, 24), *(pytest.param(seed, None, marks=[pytest.mark.slow, pytest.mark.timeout(900)]) for seed in (2,))],
+    [(0, 16), *(pytest.param(seed, None, marks=[pytest.mark.slow, pytest.mark.timeout(900)]) for seed in (2,))],
 )
 def test_killed_visits(tmp_path: Path, seed: int, count: int | None) -> None:
     """A few in each phase, or at each call; an import is half done if some of its bundles are in the store and others not."""

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -174,7 +173,7 @@ def test_in_place_replicator(sites: list[Site]) -> None:
     assert there.machine.clock()[here.machine.me] == 41
 
 
-def start(machine: Machine, stick: Path, visits: int) -> subprocess.Popen[bytes]:
+def start(machine: Machine, stick: Path, visits: int) -> command_line.Running:
     script = (
         "import sys; from pathlib import Path; from tests.sticks import Machine\n"
         f"machine = Machine(Path({str(machine.path.parent)!r}), {machine.name!r}); stick = Path({str(stick)!r})\n"
@@ -183,7 +182,7 @@ def start(machine: Machine, stick: Path, visits: int) -> subprocess.Popen[bytes]
         "    assert report.safe_to_remove and not report.problems, report\n"
         "    assert report.imported.complete, report.imported\n"
     )
-    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    return command_line.start([], program=script, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("count", [2, 3])
