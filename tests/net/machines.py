@@ -202,9 +202,17 @@ class Machine(BaseMachine):
         assert done.returncode in (0, 3), done.stderr
         return orjson.loads(done.stdout)
 
-    def peer(self, *arguments: str, listen: str = "127.0.0.1:0", prefix: Iterable[str] = ()) -> RunningPeer:
+    def peer(
+        self,
+        *arguments: str,
+        listen: str = "127.0.0.1:0",
+        prefix: Iterable[str] = (),
+        prepare: Callable[[], None] | None = None,
+    ) -> RunningPeer:
+        """Run the peer; ``prefix`` is a command that starts it, ``prepare`` is as for ``tests.command_line.start``."""
         options = ("peer", "--listen", listen, *(arguments or ("--no-discovery",)))
-        return RunningPeer(self.arguments(*options), [*prefix, *self.command(*options)] if prefix else None)
+        command = [*prefix, *self.command(*options)] if prefix else None
+        return RunningPeer(self.arguments(*options), command, prepare)
 
 
 def _environment() -> dict[str, str]:
@@ -217,9 +225,12 @@ class RunningPeer:
     With ``command`` that is what is started; else a process that has everything imported forks.
     """
 
-    def __init__(self, arguments: list[str], command: list[str] | None = None) -> None:
+    def __init__(
+        self, arguments: list[str], command: list[str] | None = None, prepare: Callable[[], None] | None = None
+    ) -> None:
         self._arguments = arguments
         self._command = command
+        self._prepare = prepare
         self.address = ""
         self.errors: list[str] = []
 
@@ -227,7 +238,7 @@ class RunningPeer:
         pipe, environment = subprocess.PIPE, _environment()
         self.process: Running | subprocess.Popen[bytes]
         if self._command is None:
-            self.process = start(self._arguments, stdout=pipe, stderr=pipe, env=environment)
+            self.process = start(self._arguments, stdout=pipe, stderr=pipe, env=environment, prepare=self._prepare)
         else:
             self.process = subprocess.Popen(self._command, stdout=pipe, stderr=pipe, env=environment)
         assert self.process.stdout is not None

@@ -69,7 +69,8 @@ class SettledService(Service):
                 if self._is_settled():
                     replication.acknowledge()
                     await asyncio.sleep(0)
-                    settled = self._is_settled() and not replication.is_busy
+                    stream = replication.stream
+                    settled = self._is_settled() and (stream is None or not stream.is_busy)
             self.session.answer_call(call, b"true" if settled else b"false")
         finally:
             self._answering = False
