@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -117,9 +116,3 @@ def check_reader(
     reader.receive_data(b"")
     with pytest.raises(RuntimeError):
         reader.receive_data(b"more")
-
-
-def random_cuts(seed: int, data: bytes, count: int = 10) -> list[bytes]:
-    """Cut ``data`` at places that only depend on ``seed``."""
-    chooser = random.Random(seed)
-    return cut(data, [chooser.randrange(len(data) + 1) for _ in range(count)])

@@ -86,7 +86,8 @@ class BundleReader:
         self._hashed_in_vain = 0
         self._arrived: list[_Arrived] = []  # every intact record up to the trailer
         self._first_parity = 0
-        self._stray = False  # whether there are records in wrong places: signed types behind the trailer, any type behind the footer
+        # Whether there are records in wrong places: signed types behind the trailer, any type behind the footer.
+        self._stray = False
         self._header: Header | None = None
         self._index_at: _Arrived | None = None
         self._index_payload = (

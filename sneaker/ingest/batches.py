@@ -75,8 +75,8 @@ class Segment:
 class Proven:
     """The batch that is being filled, and the feeds it is for; ``report`` is told what becomes of messages.
 
-    Unless it ``holds`` the store, others may write between two batches.  Then feeds may have another end when the next batch is
-    written, and its messages are placed anew.
+    Unless it ``holds`` the store, others may write between two batches.  Then feeds may have another end when the next batch
+    is written, and its messages are placed anew.
     """
 
     def __init__(
@@ -357,7 +357,10 @@ class Proven:
         return self._holds and not self._always_holds
 
     def hold(self) -> None:
-        """Keep others out until the batch is written: it has new messages of our own, and ``publish`` must not get ahead of them."""
+        """Keep others out until the batch is written.
+
+        It has new messages of our own, and ``publish`` must not get ahead of them.
+        """
         if not self._holds:
             self._take_lock()
             self._holds = True

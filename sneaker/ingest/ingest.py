@@ -49,8 +49,8 @@ _LOCK_TIMEOUT_S = 60.0
 class Ingest:
     """Takes messages into a store; a context manager, and the store's one writer whenever a transaction is written.
 
-    Between transactions others may write, unless it ``holds`` the store (a dry run does, too), or the next one has new messages
-    of the store's owner: nobody may publish beside them.  Call ``give_way`` before waiting for more to take in.
+    Between transactions others may write, unless it ``holds`` the store (a dry run does, too), or the next one has new
+    messages of the store's owner: nobody may publish beside them.  Call ``give_way`` before you wait for more to take in.
 
     ``wanted`` says of which feeds messages are taken (all, by default).  Messages of feeds that the store's owner blocks are
     never taken, unless ``heed_blocks`` is false, for a store that is rebuilt: what it held stays in it.  ``workers`` is the
@@ -380,7 +380,7 @@ class Ingest:
             self._submit()
 
     def _take_own(self, segment: Segment, checks: Sequence[Check]) -> None:
-        """Judge messages of the store's owner at once: genuine ones keep others out until they are written, forged ones never.
+        """Judge messages of the store's owner at once: genuine ones keep others out until they are written, no forged one does.
 
         The store notes that there are such messages before it has them, so a program that is killed does not forget them.
         """

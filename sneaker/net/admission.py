@@ -30,7 +30,10 @@ _IDLE_S = 30.0
 
 
 def source_of(host: str) -> str:
-    """Return whom an IP address stands for: an IPv4 address for itself, an IPv6 address for its /64, all of which one machine may have."""
+    """Return whom an IP address stands for.
+
+    An IPv4 address stands for itself, an IPv6 address for its /64, all of which one machine may have.
+    """
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -1,8 +1,8 @@
 """Which feeds are replicated over the network, and who gets what: computed from the follow graph in the store.
 
 What we replicate is our own feed and everybody within ``hops`` of it, explicit follows in any case; feeds that we hold
-besides (a stick brought them) are given to those who ask, and not asked for.  Whoever we block gets nothing at all, and nothing of
-their feeds is passed on; an author's feed is withheld from those the author blocks.
+besides (a stick brought them) are given to those who ask, and not asked for.  Whoever we block gets nothing at all, and
+nothing of their feeds is passed on; an author's feed is withheld from those the author blocks.
 """
 
 from __future__ import annotations

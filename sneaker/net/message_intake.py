@@ -254,7 +254,7 @@ class MessageIntake:
                 locked.add_offers(offers)
             in_time = time.monotonic() < deadline
             offers = self._take(0) if in_time else []
-            # While some messages are being checked, others may come in time to be checked next: so the checkers never stand still.
+            # While some messages are being checked, others may come in time to be checked next, so that nobody stands still.
             goes_on = bool(offers) or (in_time and locked.poll(_POLL_S))
             if goes_on and not locked.is_commit_due:
                 continue

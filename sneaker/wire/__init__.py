@@ -42,7 +42,8 @@ A connection is four objects on top of each other; the driver moves bytes betwee
 
     and the socket is read again only while ``session.wants_pause`` is false; tasks that take items from their queue
     call ``session.consumed(call, len(body))``.  Tasks that send wait while ``session.outgoing_bytes`` is large.  When a
-    task has ended, call ``session.end(call)``, or ``session.end(call, error.message)`` if it raised CallRefused.  ``manifest.refusal_text`` decides about every RequestReceived first.
+    task has ended, call ``session.end(call)``, or ``session.end(call, error.message)`` if it raised CallRefused.
+    ``manifest.refusal_text`` decides about every RequestReceived first.
     To close: ``session.goodbye()``, wait a moment for SessionEnded, write ``boxer.goodbye()``.
 4.  On an ``ebt.replicate`` call (ours if we dialled), ``connection = replicator.connect(peer, client=we_dialled,
     saved_clock=…, withheld=…, now=…)``.  Every item goes to ``connection.receive(body, now)``: MessageItem goes to
@@ -51,7 +52,8 @@ A connection is four objects on top of each other; the driver moves bytes betwee
     ``notes_to_send()`` and then the messages of ``next_run()``.  ``replicator.get_timer()`` says when to call
     ``handle_timer``; ``connection.next_fetch(now)``, asked every second, which feed to ask for by createHistoryStream,
     because the peer announced it and does not send it.  At the end save ``connection.remote_clock`` and call
-    ``replicator.disconnect(connection)``.  A peer that has no EBT (``manifest.is_unknown_method``) gets ``createHistoryStream`` calls.
+    ``replicator.disconnect(connection)``.  A peer that has no EBT (``manifest.is_unknown_method``) gets
+    ``createHistoryStream`` calls.
 
 Errors: RemoteProtocolError ends the connection, CallRefused one call, LocalProtocolError is a bug of the driver's.
 """

@@ -31,7 +31,8 @@ class HistoryQuery:
     """What a caller wants: messages of ``feed`` from sequence ``first`` on, itself included.
 
     ``old``: those that are there, at most ``limit`` of them (None for all); ``live``: those that come later.
-    ``keys`` with ``values`` asks for ``{key, value, timestamp}``, ``keys`` alone for the key, ``values`` alone for the bare message.
+    ``keys`` with ``values`` asks for ``{key, value, timestamp}``, ``keys`` alone for the key, ``values`` alone for the bare
+    message.
     """
 
     feed: FeedRef

@@ -97,10 +97,6 @@ def mounted(
 # ------------------------------------------------------------------------------------------------ the server
 
 
-class Failure(Exception):
-    pass
-
-
 class Server:
     def __init__(self, folder: str, log: str, plan: dict[str, Any]) -> None:
         self.folder = os.fsencode(folder)
