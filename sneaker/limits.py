@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 # 8192 UTF-16 code units of the canonical text, counted as JavaScript's .length counts them: peers refuse longer
-# messages, so accepting one here would strand the feed after it (PROTOCOL.md, section 2.4).
+# messages, so one that is accepted here would strand the feed after it (PROTOCOL.md, section 2.4).
 MAX_MESSAGE_UNITS = 8192
 
 # A UTF-16 code unit takes at most three bytes of UTF-8 (astral characters take two units and four bytes).
@@ -72,7 +72,7 @@ MAX_WAITING_BYTES = 256 * 1024 * 1024
 # The largest follow graph seen has tens of thousands of feeds. This is several times that, and bounds memory.
 MAX_CLOCK_FEEDS = 200_000
 
-# Publishing waits so many seconds for others who write to the store: an import lets others in between its transactions.
+# Who publishes waits so many seconds for others who write to the store: an import lets others in between its transactions.
 PUBLISH_WAIT_S = 5.0
 
 # ---------------------------------------------------------------------------------------------------- the network

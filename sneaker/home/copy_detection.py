@@ -1,7 +1,7 @@
 """Notes that know where they were written, so that a copied, restored or moved home is recognised.
 
-Each note names its own inode and what it lies on; no copy has both.  Renaming a folder, or mounting it elsewhere, changes
-neither.  Inode numbers are used again, so a note also names the generation of its inode: an older note that is written
+Each note names its own inode and what it lies on; no copy has both.  Neither changes when a folder is renamed or mounted
+elsewhere.  Inode numbers are used again, so a note also names the generation of its inode: an older note that is written
 into a newer file does not fit.  Some numbers do not last: FAT and FUSE give new inode numbers at each mount, and live
 systems have a new machine-id at each start.  Those are left out, and a note with nothing else says that it cannot tell.
 """

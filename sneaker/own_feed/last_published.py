@@ -1,4 +1,4 @@
-"""What this machine published last is remembered outside of the home, where putting back a copy of the home does not reach it.
+"""What this machine published last is remembered outside of the home: a copy of the home that is put back does not reach it.
 
 borg keeps such a memory in ``~/.config/borg/security``, against replayed repositories.  It is written before the message is
 stored, and holds it: whatever ends the program in between, the message is not forgotten.  As the note knows its place

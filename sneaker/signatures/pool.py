@@ -37,14 +37,14 @@ __all__ = [
 #: (public key, signature, what was signed)
 Check = tuple[bytes, bytes, bytes]
 
-# From so many signatures on processes pay: starting two of them costs as much as checking a thousand.
+# From so many signatures on processes pay: to start two of them costs as much as to check a thousand.
 PROCESSES_FROM = 1000
 
 # What a pipe should hold, so that its worker is busy while we are writing a batch to the disk.
 _PIPE_BYTES = 1024 * 1024
 _F_SETPIPE_SZ = 1031
 
-# How long one of several users waits before looking whether another has read what it waits for.
+# How long one of several users waits before it looks whether another has read what it waits for.
 _SHARED_WAIT_S = 0.01
 
 
@@ -83,7 +83,7 @@ class SignaturePool:
             self._users += 1
 
     def leave(self) -> None:
-        """Use it no more; the last one turns off the light."""
+        """Use it no more; when nobody is left, threads and processes end."""
         with self._lock:
             self._users -= 1
             if self._users:
@@ -174,7 +174,7 @@ class Verifier:
         return sum([96 + len(signed) for _, _, signed in checks])
 
     def keep_busy(self) -> None:
-        """Hand on what did not fit into the pipes before; to be called now and then while doing something else."""
+        """Hand on what did not fit into the pipes before; to be called now and then by whoever is busy with something else."""
         self._pool.keep_busy()
 
     def collect(self, *, wait: bool) -> bytes | None:
