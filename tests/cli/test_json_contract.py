@@ -41,7 +41,7 @@ from sneaker.transfer.source_kinds import SOURCE_KINDS
 from sneaker.transfer.verify import FORKED
 from tests.cli.contract import problems
 from tests.command_line import sneaker, start
-from tests.devices.quick import quick_inboxes
+from tests.devices.quick import quick_devices
 from tests.feed.bendy import FEED, log_line, metafeed
 from tests.homes import fixture_log_file
 from tests.net.machines import RunningPeer
@@ -58,7 +58,7 @@ class Runs:
 
     def run(self, at: str, *words: str | Path) -> str:
         """Run a command on the machine ``at``; return what it printed."""
-        done = sneaker(*words, at=self.folder / at, ok=False, prepare=quick_inboxes)
+        done = sneaker(*words, at=self.folder / at, ok=False, prepare=quick_devices)
         assert done.code in (0, 3), (words, done.err)
         return done.out
 
@@ -151,7 +151,7 @@ def _services(runs: Runs, folder: Path) -> None:
     config.write_text(config.read_text() + '\n[peer]\nlisten = "127.0.0.1:0"\ndiscovery = false\n')
 
     command = ["--home", str(folder / "a"), "run", "--json", "--inbox", str(inbox)]
-    with start(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, prepare=quick_inboxes) as running:
+    with start(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, prepare=quick_devices) as running:
         until = time.monotonic() + 60
         while (inbox / "two.sneaker").exists() and time.monotonic() < until:
             time.sleep(0.05)

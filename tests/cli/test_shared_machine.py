@@ -13,7 +13,7 @@ import pytest
 from sneaker.errors import SourceError
 from sneaker.stick.safe_folder import Folder
 from tests.command_line import sneaker
-from tests.devices.quick import quick_inboxes
+from tests.devices.quick import quick_devices
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def hooked(tmp_path: Path) -> Path:
 def attend(home: Path) -> tuple[bool, str]:
     """Have something told; return whether the hook ran, and what was said."""
     sneaker("export", home.parent / "inbox" / "x.sneaker", at=home)
-    done = sneaker("watch", "--once", at=home, ok=False, prepare=quick_inboxes)
+    done = sneaker("watch", "--once", at=home, ok=False, prepare=quick_devices)
     assert "inbox" in done.out or "x.sneaker" in done.out
     ran = home.parent / "ran"
     if ran.exists():

@@ -18,7 +18,7 @@ import pytest
 from tests import command_line
 from tests.command_line import Done
 from tests.devices.loop import LoopStick, make_image, udev_daemon
-from tests.devices.quick import quick_inboxes
+from tests.devices.quick import quick_devices
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.timeout(120)]
@@ -44,7 +44,7 @@ class Watching:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **environment},
-            prepare=quick_inboxes,
+            prepare=quick_devices,
         )
         assert self.process.stderr is not None
         self.first = self.process.stderr.readline().decode()

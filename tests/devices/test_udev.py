@@ -30,6 +30,8 @@ pytestmark = [pytest.mark.udev, pytest.mark.timeout(90)]
 
 MakeStick = Callable[..., LoopStick]
 
+# Settles and looks sooner than is good for a hub full of sticks.
+QUICK = WatchSettings(settle_s=0.05, look_interval_s=0.05)
 # How many uevents make a storm.
 EVENTS = amount(quick=300, thorough=3000)
 
@@ -71,7 +73,7 @@ def watcher(visitor: FileVisitor, told: Told, tmp_path: Path, settings: WatchSet
         def mounted(self):  # type: ignore[no-untyped-def]
             return [device for device in SystemDevices.mounted(self) if device.mount_point.is_relative_to(tmp_path)]
 
-    return Watcher(visitor, Here(), told, settings=settings or WatchSettings())
+    return Watcher(visitor, Here(), told, settings=settings or QUICK)
 
 
 async def in_thread(function: Callable[..., object], *arguments: object) -> None:
@@ -120,7 +122,7 @@ def test_insert_visit_report_twice(make_stick: MakeStick, tmp_path: Path) -> Non
 
     async def scenario() -> None:
         told = Told()
-        async with Running(watcher(FileVisitor(), told, tmp_path)):
+        async with Running(watcher(FileVisitor(), told, tmp_path, WatchSettings())):
             for number in (1, 2):
                 started = stick.plug_in()
                 await in_thread(stick.mount)
@@ -314,7 +316,7 @@ def test_mounted_before_udev_knew(make_stick: MakeStick, tmp_path: Path) -> None
 
     async def scenario() -> None:
         told = Told()
-        async with Running(watcher(FileVisitor(), told, tmp_path, replace(WatchSettings(), settle_s=0.01))):
+        async with Running(watcher(FileVisitor(), told, tmp_path, replace(QUICK, settle_s=0.01))):
             for number in range(1, 4):
                 stick.plug_in()
                 stick.mount()
