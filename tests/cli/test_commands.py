@@ -17,7 +17,7 @@ import pytest
 from sneaker.cli import demo
 from sneaker.cli.json_output.home import DemoJson
 from tests.cli.contract import problems
-from tests.command_line import Done, run_forked, sneaker
+from tests.command_line import Done, run_forked, sneaker, start
 from tests.homes import FIXTURES, fixture_log, fixture_log_file
 
 
@@ -268,9 +268,10 @@ def test_a_bundle_teaches_what_its_exporter_has(alice: Path, bob: Path, tmp_path
 
 def test_export_through_a_pipe(alice: Path, bob: Path) -> None:
     sneaker("publish", "one", at=alice)
-    data = subprocess.run(
-        [sys.executable, "-m", "sneaker", "--home", str(alice), "export", "-"], check=True, capture_output=True
-    ).stdout
+    command = ["--home", str(alice), "export", "-"]
+    with start(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        data, _ = running.communicate(timeout=60)
+    assert running.returncode == 0
     assert sneaker("import", "-", "--json", at=bob, data=data).json["messages"]["accepted"] == 1
     assert sneaker("verify", "-", data=data).code == 0
     assert sneaker("inspect", "-", "--json", at=bob, data=data).json["messages"] == 1

@@ -8,7 +8,6 @@ import pty
 import shutil
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from sneaker.own_feed.fork_guard import ForkGuard
 from sneaker.planning.what_others_have import ClockSource
 from sneaker.stick.enrolment import enrol
 from sneaker.store.check import check
-from tests.command_line import Done
+from tests.command_line import Done, start
 from tests.command_line import sneaker as run_sneaker
 from tests.homes import NOW_MS, home, pack, take
 from tests.known_clocks import tell
@@ -164,14 +163,14 @@ def test_on_a_terminal_the_claims_are_shown_and_the_last_number_wanted(ada: Path
     with home(ada) as opened:
         opened.store.claims.note_claim(ADA.public, None, 9)
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "sneaker", "--home", str(ada), "doctor", "--dismiss"]
-    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+    command = ["--home", str(ada), "doctor", "--dismiss"]
+    with start(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asked:
         os.write(ours, answer.encode() + b"\n")
         _, err = asked.communicate(timeout=600)
     os.close(ours)
     os.close(theirs)
     assert asked.returncode == code, err
-    assert "up to message 9: a list or log that you gave" in err
+    assert b"up to message 9: a list or log that you gave" in err
     with home(ada) as opened:
         assert opened.store.own_sequence_seen(ADA.public).claimed == (0 if code == 0 else 9)
 
