@@ -1,4 +1,4 @@
-"""call."""
+"""call: one call to a peer, and what it answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""connect."""
+"""connect: sync with one peer."""
 
 from __future__ import annotations
 

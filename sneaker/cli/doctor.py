@@ -1,4 +1,4 @@
-"""doctor."""
+"""doctor: what is wrong here, and the person's word that settles it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""export and import."""
+"""export and import: files that carry messages from machine to machine."""
 
 from __future__ import annotations
 

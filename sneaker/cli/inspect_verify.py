@@ -1,4 +1,4 @@
-"""inspect and verify."""
+"""inspect and verify: what is in a file, with nothing of it taken in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""once."""
+"""once: sync with everybody in reach, and exit."""
 
 from __future__ import annotations
 
