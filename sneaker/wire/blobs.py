@@ -96,6 +96,20 @@ class BlobExchange:
             return
         self._want(blob, 1).own = True
 
+    def unwant(self, blob: BlobRef) -> bool:
+        """Want a blob for ourselves no longer, and return True; False if a peer has offered it, so that it may yet come.
+
+        What peers want is not affected.
+        """
+        wanted = self._wanted.get(blob)
+        if wanted is None:
+            return True
+        if wanted.fetching is not None or blob in self._fetchable:
+            return False
+        wanted.own = False
+        self._drop_unasked(blob, wanted)
+        return True
+
     def stored(self, blob: BlobRef, size: int) -> None:
         """Say that we have ``blob`` now; peers that asked for it on their connections are told."""
         self._wanted.pop(blob, None)

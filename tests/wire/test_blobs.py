@@ -131,6 +131,23 @@ def test_what_only_one_who_left_wanted_is_dropped() -> None:
     exchange.disconnect(ANN)
     assert exchange.wanted == [OTHER]
     exchange.answer(Want(ANN, BLOB, 1), None)  # found too late
+    assert exchange.unwant(OTHER)
+    assert exchange.unwant(OTHER)
+    assert exchange.wanted == []
+
+
+def test_what_is_offered_or_wanted_by_others_stays() -> None:
+    exchange = connected(ANN, BEN)
+    exchange.want(BLOB)
+    exchange.want(OTHER)
+    exchange.answer(say(exchange, BEN, other=-1)[0], None)
+    say(exchange, ANN, blob=10)
+    assert not exchange.unwant(BLOB)
+    fetch = exchange.next_fetch()
+    assert not exchange.unwant(BLOB)
+    exchange.fetch_failed(fetch)
+    assert exchange.unwant(BLOB)
+    assert exchange.unwant(OTHER)
     assert exchange.wanted == [OTHER]
 
 

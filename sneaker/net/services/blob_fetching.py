@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from itertools import islice
 from typing import Protocol
 
@@ -24,8 +24,11 @@ __all__ = ["BlobFetching", "BlobPeer"]
 _MAX_FETCHES = 4
 # A peer that sends nothing for so long does not have the blob after all.
 _FETCH_TIMEOUT_S = 30.0
-# Blobs of ours that peers are told we want; the rest have their turn when these came.
+# Blobs of ours that peers are told we want. If more are missing, so many of the oldest wants that nobody has anything for
+# give way to others at each look, and have their turn again when all others had theirs.
 _MAX_OWN_WANTS = 1000
+_TURN = 100
+_MAX_GIVEN_UP = 100_000
 # How far back in each feed we look for blobs that are missing.
 _LOOK_BACK = 200
 
@@ -50,7 +53,9 @@ class BlobFetching:
         self.exchange = BlobExchange()
         self._peers: dict[FeedRef, BlobPeer] = {}
         self._fetches: set[_Download] = set()
-        self._own: set[BlobRef] = set()
+        # What we want for ourselves; the oldest wants come first.
+        self._own: dict[BlobRef, None] = {}
+        self._given_up: set[BlobRef] = set()
         # How many are looking for what is missing.
         self._looking = 0
 
@@ -75,41 +80,71 @@ class BlobFetching:
             if len(self._own) >= _MAX_OWN_WANTS:
                 break
             if blob not in self._own and ledger.must_fetch(blob):
-                self._own.add(blob)
+                self._own[blob] = None
                 self.exchange.want(blob)
         self.send_and_fetch()
 
     def want_missing(self) -> None:
-        """Want, soon, what recent messages of the feeds we replicate mention; the nearest feeds come first."""
-        if len(self._own) < _MAX_OWN_WANTS:
-            self._looking += 1
-            self._context.background.spawn(self._look_for_missing())
+        """Want, soon, what recent messages of the feeds we replicate mention; the nearest feeds come first.
+
+        What came in another way (on a stick) is wanted no more, and peers that asked for it are told.
+        """
+        self._looking += 1
+        self._context.background.spawn(self._look_for_missing())
 
     async def _look_for_missing(self) -> None:
         hops = self._context.policy.hops
         feeds = sorted(hops, key=lambda feed: (hops[feed], feed))
+        wanted, without = list(self._own), self._given_up.union(self._own)
         find = self._context.background.with_store
         try:
-            self.want_blobs(await find(lambda store: self._find_missing(store, feeds)))
+            here, missing = await find(
+                lambda store: (self._find_here(wanted), self._find_missing(store, feeds, without))
+            )
+            for blob, size in here:
+                if blob in self._own:
+                    del self._own[blob]
+                    self.exchange.stored(blob, size)
+            self._make_room(len(missing))
+            self.want_blobs(missing)
+            if len(self._own) < _MAX_OWN_WANTS or not missing or len(self._given_up) > _MAX_GIVEN_UP:
+                self._given_up.clear()
         finally:
             self._looking -= 1
 
+    def _find_here(self, wanted: Iterable[BlobRef]) -> list[tuple[BlobRef, int]]:
+        sizes = ((blob, self._context.blob_store.size(blob)) for blob in wanted)
+        return [(blob, size) for blob, size in sizes if size is not None]
+
+    def _make_room(self, count: int) -> None:
+        """Give up some of the oldest wants for ``count`` others, if there is no room for all."""
+        lacking = len(self._own) + count - _MAX_OWN_WANTS
+        for blob in list(islice(self._own, max(0, min(_TURN, lacking)))):
+            if self.exchange.unwant(blob):
+                del self._own[blob]
+                self._given_up.add(blob)
+
     def want_linked(self, grown: Iterable[tuple[FeedRef, int, int]]) -> None:
         """Want what new messages mention: feeds, and how far each was and is."""
+        if len(self._own) >= _MAX_OWN_WANTS:
+            return
         near = self._context.policy.is_near
         ranges = ((feed, max(before, now - _LOOK_BACK) + 1, now) for feed, before, now in grown if near(feed))
-        found = self._first_missing(self._context.store, ranges)
+        found = self._first_missing(self._context.store, ranges, self._own)
         if found:
             self.want_blobs(found)
 
-    def _find_missing(self, store: Store, feeds: list[FeedRef]) -> list[BlobRef]:
+    def _find_missing(self, store: Store, feeds: list[FeedRef], without: Container[BlobRef]) -> list[BlobRef]:
         heads = ((feed, store.head(feed)) for feed in feeds)
         ranges = ((feed, head.sequence - _LOOK_BACK, head.sequence) for feed, head in heads if head is not None)
-        return self._first_missing(store, ranges)
+        return self._first_missing(store, ranges, without)
 
-    def _first_missing(self, store: Store, ranges: Iterable[tuple[FeedRef, int, int]]) -> list[BlobRef]:
-        missing = self._ledger(store).missing_links(ranges)
-        return [link.blob for link in islice(missing, _MAX_OWN_WANTS - len(self._own))]
+    def _first_missing(
+        self, store: Store, ranges: Iterable[tuple[FeedRef, int, int]], without: Container[BlobRef]
+    ) -> list[BlobRef]:
+        """Return missing blobs that messages in ``ranges`` mention, but those in ``without``: as many as we may want."""
+        missing = (link.blob for link in self._ledger(store).missing_links(ranges))
+        return list(islice((blob for blob in missing if blob not in without), _MAX_OWN_WANTS))
 
     def _ledger(self, store: Store) -> BlobLedger:
         return BlobLedger(store, self._context.blob_store)
@@ -141,7 +176,7 @@ class BlobFetching:
         if size is None:
             self.exchange.fetch_failed(download.fetch)
         else:
-            self._own.discard(download.fetch.blob)
+            self._own.pop(download.fetch.blob, None)
             self.exchange.stored(download.fetch.blob, size)
         self.send_and_fetch()
 
