@@ -62,15 +62,6 @@ class Address:
             return None
 
     @property
-    def seed(self) -> bytes | None:
-        """The 32-byte seed of an invitation's key pair, which stands behind the key; None if there is none."""
-        data = self._shs_data()
-        try:
-            return decode_base64(data[1], 32) if len(data) > 1 else None
-        except RefError:
-            return None
-
-    @property
     def host(self) -> str | None:
         """The host of a net, ws, wss or onion address, an IPv6 address without brackets; else None."""
         return self._host_and_port()[0]
