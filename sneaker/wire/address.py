@@ -71,11 +71,6 @@ class Address:
         """The port, or the usual one if none is stated; None where there are no ports."""
         return self._host_and_port()[1]
 
-    @property
-    def path(self) -> str | None:
-        """The path of a unix socket; else None."""
-        return ":".join(self.transport.data) if self.transport.name == "unix" else None
-
     def __str__(self) -> str:
         return "~".join(_format_part(part) for part in (self.transport, *self.transforms))
 

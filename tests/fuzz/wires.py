@@ -577,7 +577,6 @@ def check_addresses(addresses: list[Any]) -> None:
         assert address.port is None or 0 < address.port < 65536
         assert address.host is None or address.host.isprintable()
         assert address.key is None or isinstance(address.key, FeedRef)
-        assert address.path is None or address.path.isprintable()
 
 
 def check_address(data: bytes) -> None:

@@ -71,11 +71,11 @@ def test_hosts_and_ports(text: str, host: str | None, port: int | None) -> None:
 
 def test_the_other_transports() -> None:
     (unix,) = parse_addresses("unix:/home/a!:b/socket~noauth")
-    assert (unix.path, unix.key) == ("/home/a:b/socket", None)
+    assert (unix.transport, unix.key) == (("unix", ("/home/a:b/socket",)), None)
     assert str(unix) == "unix:/home/a!:b/socket~noauth"
     tunnel = parse_address(f"tunnel:{KEY}:{KEY}~shs:{BASE64}")
     assert tunnel.transport == ("tunnel", (str(KEY), str(KEY)))
-    assert (tunnel.host, tunnel.port, tunnel.path, tunnel.key) == (None, None, None, KEY)
+    assert (tunnel.host, tunnel.port, tunnel.key) == (None, None, KEY)
     seeded = parse_address(f"net:a.b:1~shs:{BASE64}:{BASE64}")
     assert (seeded.key, str(seeded)) == (KEY, f"net:a.b:1~shs:{BASE64}:{BASE64}")
     assert parse_address(f"net:a.b:1~shs2:{BASE64}").key == KEY
@@ -164,7 +164,7 @@ def test_any_text_is_an_address_or_our_error(text: str) -> None:
         return
     for address in addresses:
         assert str(address).isprintable()
-        _ = (address.host, address.port, address.key, address.path)
+        _ = (address.host, address.port, address.key)
 
 
 def test_addresses_as_people_paste_them() -> None:
