@@ -226,8 +226,11 @@ _SEVENTH = (
     "CREATE INDEX stick_file_unusable ON stick_file (name) WHERE state IN ('damaged', 'foreign', 'partly')",
 )
 
+# A visit and a peer ask which feeds are closed: they are few.
+_EIGHTH = ("CREATE INDEX feed_forked ON feed (ref) WHERE forked",)
+
 #: Statements that lead from version n to n + 1.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH)
 
 
 def _version(connection: sqlite3.Connection) -> int:

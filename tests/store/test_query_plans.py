@@ -108,11 +108,20 @@ def test_a_scan_is_seen(filled: Store) -> None:
     assert scans(connection, ["SELECT id FROM message WHERE timestamp = 7"]) != []
 
 
-def test_files_that_are_no_use_have_an_index_of_their_own(store: Store) -> None:
+@pytest.mark.parametrize(
+    ("read", "index"),
+    [
+        (lambda store: store.sticks.unusable_files(9), "stick_file_unusable"),
+        (lambda store: store.forked(), "feed_forked"),
+    ],
+    ids=["files that are no use", "forked feeds"],
+)
+def test_what_is_rare_has_an_index_of_its_own(filled: Store, read: Callable[[Store], object], index: str) -> None:
     said: list[str] = []
-    connection = store._database.connection
+    connection = filled._database.connection
     connection.set_trace_callback(said.append)
-    assert store.sticks.unusable_files(9) == []
+    assert not read(filled)
     connection.set_trace_callback(None)
-    steps = [step[3] for step in connection.execute(f"EXPLAIN QUERY PLAN {said[0]}")]
-    assert steps == ["SCAN stick_file USING INDEX stick_file_unusable"], "nothing is in it but such files"
+    (step,) = connection.execute(f"EXPLAIN QUERY PLAN {said[0]}")
+    assert step[3].startswith("SCAN ")
+    assert step[3].endswith(f" INDEX {index}"), "nothing else is in it"
