@@ -14,6 +14,7 @@ import sys
 from array import array
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 from sneaker.bundle.compression import DEFAULT_LEVEL, compress, decompress
 from sneaker.bundle.frames import Cursor, encode_varint, feed_bytes
@@ -58,7 +59,6 @@ _MAX_REPEATED = 1 << 14
 _FORMS = bytes(
     [kind << 1 | order for kind in (KIND_JSON, KIND_BOX, KIND_BOX2) for order in (0, AUTHOR_FIRST)] + [KIND_RAW << 1]
 )
-_BACK = [b"\x02" + bytes((0x80 | number >> 7, 0x80 | number & 0x7F)) for number in range(_MAX_REPEATED)]
 
 
 def split_runs(runs: Iterable[Run], content_bytes: int = RECORD_CONTENT_BYTES) -> Iterator[list[Run]]:
@@ -203,9 +203,16 @@ def _mixed_columns(
     )
 
 
+@cache
+def _repeated() -> list[bytes]:
+    """Return the escape of each number: a table that is made when the first record is written, not at each start."""
+    return [b"\x02" + bytes((0x80 | number >> 7, 0x80 | number & 0x7F)) for number in range(_MAX_REPEATED)]
+
+
 def _take_references(text: bytes) -> tuple[bytes, bytes]:
     """Return ``text`` with its references replaced by escapes, and the column of the distinct ones (32 bytes each)."""
     numbers: dict[bytes, int] = {}
+    repeated = _repeated()
     # Looking at what stands before each "=" takes a third of the time that searching for the whole pattern takes.
     *pieces, rest = text.split(b"=")
     replaced: list[bytes] = []
@@ -219,7 +226,7 @@ def _take_references(text: bytes) -> tuple[bytes, bytes]:
                 replaced += (piece[:start], b"\x01")
                 continue
             if number < _MAX_REPEATED:
-                replaced += (piece[:start], _BACK[number])
+                replaced += (piece[:start], repeated[number])
                 continue
         replaced += (piece, b"=")
     replaced.append(rest)

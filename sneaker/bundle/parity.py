@@ -2,7 +2,7 @@
 
 Pure: the bundle is given as a function that reads it, and what is computed comes back as bytes.  All that repair needs
 stands in whole sectors of the file.  So one bad sector costs one sector of data or of parity, or one copy of a table.
-The only module that imports zfec.
+The only module that imports zfec, and only where it is needed: that takes as long as all else of a small command.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from struct import Struct
-
-import zfec
 
 from sneaker.bundle.frames import (
     FRAME_BYTES,
@@ -216,6 +214,8 @@ def parity_records(read: Read, size: int, tag: bytes, first_record_number: int, 
 
 def _bands(read: Read, layout: Layout, digests: bytearray) -> Iterator[bytes]:
     """Yield the parity sectors of each band, and fill in the digests of all sectors."""
+    import zfec
+
     encoder = zfec.Encoder(layout.data, layout.data + layout.parity)
     shares = list(range(layout.data, layout.data + layout.parity))
     for first in range(0, layout.stripes, _BAND):
@@ -430,6 +430,8 @@ def _solve(
             blocks.append(sector)
     solved: list[bytes] | None = None
     if len(shares) == layout.data:
+        import zfec
+
         solved = zfec.Decoder(layout.data, layout.data + layout.parity).decode(blocks, shares)
     for number in bad:
         sector = solved[number // layout.stripes] if solved is not None else b""

@@ -17,12 +17,15 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sneaker.keys import verify_signature
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = [
     "PROCESSES_FROM",
@@ -108,6 +111,8 @@ class SignaturePool:
             if alive:
                 return min(alive, key=lambda item: item.outstanding).submit(checks)
             if self._threads is None:
+                from concurrent.futures import ThreadPoolExecutor
+
                 self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="verify")
             return self._threads.submit(check_signatures, checks)
 
@@ -183,7 +188,7 @@ class Verifier:
         oldest = self._order[0] if self._order else None
         if oldest is None:
             return None
-        if isinstance(oldest, Future):
+        if not isinstance(oldest, _Ticket):
             if not wait and not oldest.done():
                 return None
             verdicts = oldest.result()
@@ -202,11 +207,12 @@ class Verifier:
     def wait(self, timeout_s: float) -> None:
         """Wait for the verdicts on the oldest chunk, but not longer than so many seconds; then try ``collect``."""
         oldest = self._order[0] if self._order else None
-        if isinstance(oldest, Future):
+        if isinstance(oldest, _Ticket):
+            if oldest.verdicts is None:
+                self._pool.wait(oldest, timeout_s)
+        elif oldest is not None:
             with suppress(TimeoutError):
                 oldest.result(timeout_s)
-        elif oldest is not None and oldest.verdicts is None:
-            self._pool.wait(oldest, timeout_s)
 
     def close(self) -> None:
         """Leave the pool; what has not been collected is lost."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from typing import TYPE_CHECKING
 
 from sneaker import __version__
 from sneaker.bundle.compression import DEFAULT_LEVEL
@@ -27,6 +27,9 @@ from sneaker.refs import FeedRef
 from sneaker.store.blob_ledger import BlobToSend
 from sneaker.store.blobs import BlobStore
 from sneaker.store.store import Store
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["MIN_VOLUME_BYTES", "Job", "OpenVolume", "Packed", "Progress", "Volume", "pack"]
 
@@ -308,6 +311,8 @@ def _encoded(groups: Iterator[list[Run]], level: int, workers: int) -> Iterator[
         for runs in first:
             yield runs, encode_messages(runs, level)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(workers, thread_name_prefix="pack") as pool:
         pending: deque[tuple[list[Run], Future[bytes]]] = deque()
         for runs in chain(first, groups):
