@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sneaker.feed import json_stream as jsonstream
 from sneaker.feed.json_stream import JsonObject, NotJson, looks_like_objects, read_objects
-from tests.tries import tries
+from tests.tries import amount, tries
 
 LIMIT = 4096
 MESSAGES: list[dict[str, Any]] = [
@@ -242,7 +242,7 @@ def test_each_byte_is_looked_at_a_few_times(unit: bytes, monkeypatch: pytest.Mon
             return parse(text)
 
     monkeypatch.setattr(jsonstream, "orjson", Loader)
-    data = unit * (200_000 // len(unit)) + b"\n"
+    data = unit * (amount(quick=100_000, thorough=200_000) // len(unit)) + b"\n"
     read(data, limit=1 << 18, size=1 << 16)
     assert counted <= 8 * len(data)
 

@@ -26,9 +26,8 @@ from tests.command_line import sneaker
 from tests.homes import fixture_log, home, log_lines, pack, take
 
 
-def test_only_the_recipient_reads_it(tmp_path: Path) -> None:
-    with home(tmp_path / "a") as a, home(tmp_path / "b") as b, home(tmp_path / "c") as c:
-        take(a, "-", data=fixture_log())
+def test_only_the_recipient_reads_it(filled: Path, tmp_path: Path) -> None:
+    with home(filled) as a, home(tmp_path / "b") as b, home(tmp_path / "c") as c:
         path = tmp_path / "x.sneaker.age"
         pack(a, path, recipients=[str(b.keypair.public)])
         data = path.read_bytes()
@@ -47,9 +46,8 @@ def test_only_the_recipient_reads_it(tmp_path: Path) -> None:
         assert take(b, path).sources[0].status == "known"
 
 
-def test_several_recipients(tmp_path: Path) -> None:
-    with home(tmp_path / "a") as a, home(tmp_path / "b") as b, home(tmp_path / "c") as c:
-        take(a, "-", data=fixture_log())
+def test_several_recipients(filled: Path, tmp_path: Path) -> None:
+    with home(filled) as a, home(tmp_path / "b") as b, home(tmp_path / "c") as c:
         recipients = [str(b.keypair.public), format_recipient(c.keypair.public)]
         pack(a, tmp_path / "x", recipients=recipients)
         for reader in (b, c):
@@ -64,10 +62,9 @@ def test_a_file_that_is_cut_at_once_says_so(tmp_path: Path) -> None:
         assert take(a, tmp_path / "x").sources[0].detail.endswith("nothing of it could be read")
 
 
-def test_names_in_a_folder_say_nothing(tmp_path: Path) -> None:
+def test_names_in_a_folder_say_nothing(filled: Path, tmp_path: Path) -> None:
     (tmp_path / "stick").mkdir()
-    with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
-        take(a, "-", data=fixture_log())
+    with home(filled) as a, home(tmp_path / "b") as b:
         pack(a, tmp_path / "stick", recipients=[str(b.keypair.public)])
         (path,) = (tmp_path / "stick").iterdir()
         assert path.name.endswith(".sneaker.age")
@@ -91,9 +88,8 @@ def test_a_key_that_is_no_point_on_the_curve() -> None:
     assert refused > 0
 
 
-def test_cut_and_damaged_files_yield_what_is_before(tmp_path: Path) -> None:
-    with home(tmp_path / "a") as a, home(tmp_path / "b", b"\x05" * 32) as b:
-        take(a, "-", data=fixture_log())
+def test_cut_and_damaged_files_yield_what_is_before(filled: Path, tmp_path: Path) -> None:
+    with home(filled) as a, home(tmp_path / "b", b"\x05" * 32) as b:
         pack(a, tmp_path / "x", recipients=[str(b.keypair.public)])
     data = (tmp_path / "x").read_bytes()
     generator = random.Random(1)
@@ -137,9 +133,8 @@ def test_padding_hides_the_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.age
-def test_the_age_tool_opens_ours(tmp_path: Path) -> None:
-    with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
-        take(a, "-", data=fixture_log())
+def test_the_age_tool_opens_ours(filled: Path, tmp_path: Path) -> None:
+    with home(filled) as a, home(tmp_path / "b") as b:
         pack(a, tmp_path / "x.age", recipients=[str(b.keypair.public)])
         (tmp_path / "key").write_text(format_identity(b.keypair) + "\n")
         subprocess.run(
@@ -153,9 +148,8 @@ def test_the_age_tool_opens_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.age
-def test_we_open_what_the_age_tool_wrote(tmp_path: Path) -> None:
-    with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
-        take(a, "-", data=fixture_log())
+def test_we_open_what_the_age_tool_wrote(filled: Path, tmp_path: Path) -> None:
+    with home(filled) as a, home(tmp_path / "b") as b:
         pack(a, tmp_path / "x")
         for option in ([], ["--armor"]):
             command = [

@@ -13,7 +13,7 @@ from sneaker.bundle.frames import FOOTER_BYTES, FRAME_BYTES
 from sneaker.bundle.parity import SECTOR_BYTES, Layout
 from sneaker.transfer.repair_from_parity import repaired_file
 from tests.command_line import sneaker
-from tests.homes import fixture_log, home, log_lines, pack, take
+from tests.homes import home, log_lines, pack, take
 from tests.tries import amount
 
 
@@ -31,9 +31,8 @@ def corrupt(path: Path, percent: float, seed: int) -> int:
 
 
 @pytest.mark.parametrize("percent", [1, 5, 20])
-def test_bad_sectors_are_repaired(tmp_path: Path, percent: int) -> None:
-    with home(tmp_path / "a") as a:
-        take(a, "-", data=fixture_log())
+def test_bad_sectors_are_repaired(filled: Path, tmp_path: Path, percent: int) -> None:
+    with home(filled) as a:
         expected = log_lines(a)
         pack(a, tmp_path / "x.sneaker", parity=percent)
     whole = (tmp_path / "x.sneaker").read_bytes()
@@ -49,10 +48,9 @@ def test_bad_sectors_are_repaired(tmp_path: Path, percent: int) -> None:
     assert repaired or percent == 1
 
 
-def test_damage_in_the_parity_itself_costs_nothing(tmp_path: Path) -> None:
+def test_damage_in_the_parity_itself_costs_nothing(filled: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.sneaker"
-    with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
-        take(a, "-", data=fixture_log())
+    with home(filled) as a, home(tmp_path / "b") as b:
         pack(a, path, parity=5)
         data = bytearray(path.read_bytes())
         at = len(data) - FOOTER_BYTES - SECTOR_BYTES  # the frame of the last table
@@ -64,9 +62,8 @@ def test_damage_in_the_parity_itself_costs_nothing(tmp_path: Path) -> None:
         assert log_lines(b) == log_lines(a)
 
 
-def test_too_much_damage_is_said(tmp_path: Path) -> None:
-    with home(tmp_path / "a") as a:
-        take(a, "-", data=fixture_log())
+def test_too_much_damage_is_said(filled: Path, tmp_path: Path) -> None:
+    with home(filled) as a:
         pack(a, tmp_path / "x.sneaker", parity=1)
     corrupt(tmp_path / "x.sneaker", 60, 1)
     with home(tmp_path / "b") as b:
@@ -102,9 +99,8 @@ def test_what_is_repaired_takes_no_memory(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_bundle_with_parity_is_an_ordinary_one(tmp_path: Path) -> None:
-    with home(tmp_path / "a") as a, home(tmp_path / "b") as b:
-        take(a, "-", data=fixture_log())
+def test_a_bundle_with_parity_is_an_ordinary_one(filled: Path, tmp_path: Path) -> None:
+    with home(filled) as a, home(tmp_path / "b") as b:
         pack(a, tmp_path / "x.sneaker", parity=5)
         data = (tmp_path / "x.sneaker").read_bytes()
         assert take(b, "-", data=data).complete
@@ -113,9 +109,8 @@ def test_a_bundle_with_parity_is_an_ordinary_one(tmp_path: Path) -> None:
     assert sneaker("inspect", tmp_path / "x.sneaker", "--json").json["status"] == "ok"
 
 
-def test_budgets_include_parity(tmp_path: Path) -> None:
-    with home(tmp_path / "a") as a:
-        take(a, "-", data=fixture_log())
+def test_budgets_include_parity(filled: Path, tmp_path: Path) -> None:
+    with home(filled) as a:
         for budget in (150_000, 300_000):
             report = pack(a, tmp_path / "x.sneaker", parity=5, max_bytes=budget)
             assert (tmp_path / "x.sneaker").stat().st_size == report.bytes <= budget

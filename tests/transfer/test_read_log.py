@@ -33,6 +33,7 @@ from tests.homes import NOW_MS, home, log_lines, take
 from tests.net.machines import wait_for
 from tests.ports import free_port
 from tests.store.worlds import feed
+from tests.tries import amount
 
 DATA = Path(__file__).parent.parent / "data" / "logs"
 SEED = b"\x07" * 32
@@ -337,9 +338,10 @@ def test_an_adopted_identity_and_its_log(tmp_path: Path, name: str, held: int, c
 
 
 def test_hostile_logs_take_little(tmp_path: Path) -> None:
-    wide = b'{"value":' + b"[" * 60_000 + b"1" + b"]" * 60_000 + b"}\n"
-    deep = b'{"author":' + b'{"a":' * 20_000 + b"1" + b"}" * 20_000 + b"}\n"
-    many = b'{"author":[' + b"[]," * 80_000 + b"1]}\n"
+    count = amount(quick=5000, thorough=20_000)
+    wide = b'{"value":' + b"[" * 3 * count + b"1" + b"]" * 3 * count + b"}\n"
+    deep = b'{"author":' + b'{"a":' * count + b"1" + b"}" * count + b"}\n"
+    many = b'{"author":[' + b"[]," * 4 * count + b"1]}\n"
     for data in (wide, deep, many):
         (entry,) = read_log([data])
         assert entry.message is None
