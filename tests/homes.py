@@ -12,10 +12,13 @@ from typing import Any
 import zstandard
 
 from sneaker.caps import MAIN_CAPS, Caps
+from sneaker.cli.environment import default_memory
 from sneaker.home.config import CONFIG_NAME, Config, format_config
 from sneaker.home.home import Home, create_home, open_home
+from sneaker.home.secret_file import load_secret
 from sneaker.ingest.reports import ImportReport
 from sneaker.keys import Keypair
+from sneaker.own_feed.fork_guard import ForkGuard
 from sneaker.transfer.export import export
 from sneaker.transfer.export_options import ExportOptions, ExportReport
 from sneaker.transfer.import_files import import_sources
@@ -34,6 +37,19 @@ def fixture_log_file(folder: Path) -> Path:
     path = folder / "log.ndjson"
     path.write_bytes(fixture_log())
     return path
+
+
+def make_home(path: Path) -> Path:
+    """Make what ``sneaker init`` makes, without a process; return ``path``."""
+    create_home(path, Keypair.from_seed(os.urandom(32)), format_config(Config()), CONFIG_NAME)
+    with open_home(path, MAIN_CAPS) as opened:
+        ForkGuard(opened, default_memory()).begin_memory()
+    return path
+
+
+def identity(path: Path) -> str:
+    """Return what ``sneaker id`` says, without a process."""
+    return str(load_secret(path / "secret").public)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import sneaker
 from sneaker import api
 from sneaker.errors import HomeMissing, OutputError, SourceError
 from tests.command_line import sneaker as command
-from tests.homes import fixture_log_file
+from tests.homes import fixture_log_file, make_home
 
 PAGE = Path(__file__).parent.parent / "sneaker" / "guide" / "python-api.md"
 
@@ -36,7 +36,7 @@ def island(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def world(tmp_path: Path, island: Path) -> Path:
     """Ada's home, which is empty, and what came from the island: Bob's card and a bundle."""
-    command("init", at=tmp_path / "ada")
+    make_home(tmp_path / "ada")
     (tmp_path / "bob").symlink_to(island / "bob")
     for name in ("bob.card", "from-the-island.sneaker"):
         shutil.copy(island / name, tmp_path)

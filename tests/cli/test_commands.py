@@ -18,28 +18,22 @@ from sneaker.cli import demo
 from sneaker.cli.json_output.home import DemoJson
 from tests.cli.contract import problems
 from tests.command_line import Done, run_forked, sneaker, start
-from tests.homes import FIXTURES, fixture_log, fixture_log_file
+from tests.homes import FIXTURES, fixture_log, fixture_log_file, identity, make_home
 
 
 @pytest.fixture
 def alice(tmp_path: Path) -> Path:
-    sneaker("init", at=tmp_path / "alice")
-    return tmp_path / "alice"
+    return make_home(tmp_path / "alice")
 
 
 @pytest.fixture
 def bob(tmp_path: Path) -> Path:
-    sneaker("init", at=tmp_path / "bob")
-    return tmp_path / "bob"
+    return make_home(tmp_path / "bob")
 
 
 def lines_of(done: Done) -> list[str]:
     """Return the lines of NDJSON; messages may hold other characters that Python takes for line ends."""
     return done.out.split("\n")[:-1]
-
-
-def identity(home: Path) -> str:
-    return str(sneaker("id", "--json", at=home).json["id"])
 
 
 def test_init_makes_a_private_home(tmp_path: Path) -> None:
@@ -48,7 +42,9 @@ def test_init_makes_a_private_home(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "home/secret").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "home/store.sqlite").stat().st_mode) == 0o600
-    assert sneaker("id", at=tmp_path / "home").out.strip() == done.json["id"]
+    assert sneaker("id", at=tmp_path / "home").out.strip() == done.json["id"] == identity(tmp_path / "home")
+    made = make_home(tmp_path / "made")  # as other tests do
+    assert {path.name for path in made.iterdir()} == {path.name for path in (tmp_path / "home").iterdir()}
 
 
 def test_init_never_writes_over_a_secret(alice: Path) -> None:
@@ -316,7 +312,7 @@ def test_blocked_feeds_are_neither_taken_nor_given(alice: Path, bob: Path, tmp_p
 def test_hops_widen_while_contacts_come_in(tmp_path: Path, alice: Path, bob: Path) -> None:
     carol, dave, eve = (tmp_path / name for name in ("carol", "dave", "eve"))
     for home in (carol, dave, eve):
-        sneaker("init", at=home)
+        make_home(home)
         sneaker("publish", "hello", at=home)
     sneaker("follow", identity(carol), at=bob)
     sneaker("follow", identity(dave), at=carol)

@@ -14,6 +14,7 @@ from sneaker.errors import SourceError
 from sneaker.stick.safe_folder import Folder
 from tests.command_line import sneaker
 from tests.devices.quick import quick_devices
+from tests.homes import make_home
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,7 @@ def test_init_for_a_group(tmp_path: Path) -> None:
 def hooked(tmp_path: Path) -> Path:
     """A home with a hook that leaves a sign, and an inbox for which there is something to tell."""
     home, inbox = tmp_path / "home", tmp_path / "inbox"
-    sneaker("init", at=home)
+    make_home(home)
     sneaker("publish", "hello", at=home)
     inbox.mkdir(0o700)
     script = tmp_path / "hook"

@@ -19,6 +19,7 @@ from tests import command_line
 from tests.command_line import Done
 from tests.devices.loop import LoopStick, make_image, udev_daemon
 from tests.devices.quick import quick_devices
+from tests.homes import identity, make_home
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.timeout(120)]
@@ -90,7 +91,7 @@ class Watching:
 def homes(tmp_path: Path) -> tuple[Path, Path]:
     made = tmp_path / "anna", tmp_path / "bela"
     for home in made:
-        sneaker(home, "init")
+        make_home(home)
         sneaker(home, "publish", f"hello from {home.name}")
         (home / "config.toml").write_text("[notify]\ndesktop = false\n")
     return made
@@ -275,14 +276,14 @@ def test_run_is_watch_and_peer_in_one(homes: tuple[Path, Path], stick: LoopStick
     """A stick is visited and a peer synced by the same process; a message from the stick goes on to the peer."""
     anna, bela = homes
     carol = anna.parent / "carol"
-    sneaker(carol, "init")
+    make_home(carol)
     sneaker(carol, "publish", "hello from carol")
     port = free_port()
     (anna / "config.toml").write_text(
         f'[notify]\ndesktop = false\n[peer]\nlisten = "127.0.0.1:{port}"\ndiscovery = false\n'
     )
     for home, other in ((anna, carol), (anna, bela), (bela, anna), (bela, carol)):
-        sneaker(home, "follow", sneaker(other, "id"))
+        sneaker(home, "follow", identity(other))
     stick.plug_in()
     stick.mount()
     sneaker(carol, "drive", "init", stick.mount_point)
@@ -291,7 +292,7 @@ def test_run_is_watch_and_peer_in_one(homes: tuple[Path, Path], stick: LoopStick
     watching = Watching(anna, command="run")
     try:
         assert watching.wait("visited", stick.mount_point)["messages_in"] == 1
-        key = sneaker(anna, "id").removeprefix("@").removesuffix(".ed25519")
+        key = identity(anna).removeprefix("@").removesuffix(".ed25519")
         for attempt in range(20):
             done = run_sneaker(bela, "connect", f"net:127.0.0.1:{port}~shs:{key}")
             if done.code == 0:
