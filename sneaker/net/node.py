@@ -37,6 +37,8 @@ __all__ = ["Node"]
 _WATCH_S = 0.2
 # The same for feeds other than our own while messages pour in from peers.
 _BUSY_WATCH_S = 2.0
+# How often is looked what is due by time.
+_TICK_S = 1.0
 # How often what peers said is written down during long connections.
 _SAVE_S = 60.0
 
@@ -383,7 +385,7 @@ class Node:
     async def _tick(self) -> None:
         saved_at = self.context.now()
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(_TICK_S)
             self._with_each_peer(ConnectedPeer.tick)
             if self.context.now() - saved_at > _SAVE_S:
                 saved_at = self.context.now()

@@ -191,14 +191,19 @@ class Machine(BaseMachine):
         """The command line for a process that starts Python anew: in a network namespace."""
         return [sys.executable, "-m", "sneaker", *self.arguments(*arguments)]
 
-    def run(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        done = sneaker(*self.arguments(*arguments), ok=False, timeout=timeout_s, env=_environment())
+    def run(
+        self, *arguments: str, timeout_s: float = 60.0, prepare: Callable[[], None] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; ``prepare`` is as for ``tests.command_line.start``."""
+        words = self.arguments(*arguments)
+        done = sneaker(*words, ok=False, timeout=timeout_s, env=_environment(), prepare=prepare)
         return subprocess.CompletedProcess(arguments, done.code, done.out, done.err)
 
-    def connect(self, address: str, *arguments: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    def connect(
+        self, address: str, *arguments: str, timeout_s: float = 60.0, prepare: Callable[[], None] | None = None
+    ) -> dict[str, Any]:
         """Run ``connect`` to its end and return its report."""
-        done = self.run("connect", "--json", *arguments, "--", address, timeout_s=timeout_s)
+        done = self.run("connect", "--json", *arguments, "--", address, timeout_s=timeout_s, prepare=prepare)
         assert done.returncode in (0, 3), done.stderr
         return orjson.loads(done.stdout)
 

@@ -5,10 +5,11 @@ Each shortens what its tests would have to sit out, and nothing else.
 
 from __future__ import annotations
 
-from sneaker.net import secret_handshake
+from sneaker.net import node, secret_handshake
 from sneaker.net.services import ebt, settled
+from sneaker.wire.ebt import overdue
 
-__all__ = ["handshakes", "peer"]
+__all__ = ["fetch", "handshakes", "patient_fetch", "peer"]
 
 
 def peer() -> None:
@@ -20,3 +21,16 @@ def peer() -> None:
 def handshakes() -> None:
     """For those who never finish one."""
     secret_handshake.HANDSHAKE_TIMEOUT_S = 1.5
+
+
+def fetch() -> None:
+    """For what peers announce and do not send: it is soon asked for in another way."""
+    node._TICK_S = 0.2
+    overdue._LOOK_S = 0.2
+    overdue.PATIENCE_S = 0.5
+
+
+def patient_fetch() -> None:
+    """The same, for a peer that is slow only."""
+    fetch()
+    overdue.PATIENCE_S = 2.0

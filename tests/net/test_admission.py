@@ -149,7 +149,7 @@ class Stranger:
 
 
 def test_strangers_who_say_a_little_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "_TURN_S", 3.0)
+    monkeypatch.setattr(admission, "_TURN_S", 1.5)
     machine, friend = Machine(tmp_path / "machine"), Machine(tmp_path / "friend")
     machine.follow(friend.id)
     friend.follow(machine.id)
@@ -179,7 +179,7 @@ def test_strangers_who_say_a_little_keep_nobody_out(tmp_path: Path, monkeypatch:
                 await until(lambda: len(node.peers) == MAX_STRANGERS)
                 assert await asyncio.to_thread(strangers[0].is_let_go)
                 # One from the same address when the turn of the next one is over.
-                await until(lambda: node.context.now() - min(m.session.started_at for m in node.peers.values()) > 3)
+                await until(lambda: node.context.now() - min(m.session.started_at for m in node.peers.values()) > 1.5)
                 late = await asyncio.to_thread(Stranger, str(address), "127.0.1.1")
                 held.append(late.sock)
                 assert await asyncio.to_thread(strangers[1].is_let_go)

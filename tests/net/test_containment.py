@@ -20,6 +20,7 @@ import pytest
 
 from sneaker.feed.message import Message
 from sneaker.ingest.ingest import Ingest
+from sneaker.net import background
 from sneaker.net.connected_peer import ConnectedPeer
 from sneaker.net.node import Node
 from sneaker.net.services.blobs import BlobService
@@ -193,6 +194,8 @@ def test_work_in_the_background_begins_again(tmp_path: Path, monkeypatch: pytest
     machine = Machine(tmp_path / "machine")
     said: list[str] = []
     calls = []
+    again = pytest.MonkeyPatch()
+    again.setattr(background, "_AGAIN_S", 0.1)
 
     def bug(self: Node) -> None:
         calls.append(1)
@@ -207,7 +210,10 @@ def test_work_in_the_background_begins_again(tmp_path: Path, monkeypatch: pytest
             monkeypatch.undo()
             await until(lambda: node.context.replicator.sequence(node.me) == 2)
 
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    finally:
+        again.undo()
     (line,) = said
     assert BUG.search(line), line
 

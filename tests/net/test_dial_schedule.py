@@ -6,16 +6,21 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from sneaker.net import dial_schedule
 from sneaker.net.dial_schedule import DialSchedule
 from sneaker.net.node import Node
 from sneaker.refs import FeedRef
 from sneaker.wire.address import Address, net_address
 from tests.net.attackers import somebody
 from tests.net.machines import Machine
+from tests.net.nodes import until
 
 
-def test_whom_the_schedule_dials(tmp_path: Path) -> None:
+def test_whom_the_schedule_dials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Friends on the LAN and peers that a person named; a stranger never."""
+    monkeypatch.setattr(dial_schedule, "_POLITE_S", 0.0)
     machine, friend = Machine(tmp_path / "machine"), Machine(tmp_path / "friend")
     machine.follow(friend.id)
     dialled: list[FeedRef] = []
@@ -44,10 +49,12 @@ def test_whom_the_schedule_dials(tmp_path: Path) -> None:
             for number in range(1000):
                 schedule.beacon_heard(net_address("127.0.0.1", port, FeedRef.classic(number.to_bytes(32, "big"))))
             assert len(schedule._candidates) <= 500
-            await asyncio.sleep(4)
+            candidates = schedule._candidates
+            await until(lambda: len(candidates) == 2 and all(other.failures for other in candidates.values()))
             assert set(dialled) == {friend.keypair.public, named}
             # Ever less eagerly: a peer that refused us is not asked twice in four seconds.
             assert dialled.count(named) == 1
+            assert candidates[named].next_at - node.context.now() > 4
             await schedule.stop()
             server.close()
             await node.stop()

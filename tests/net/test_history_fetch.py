@@ -16,7 +16,9 @@ from sneaker.net.peer_session import PeerSession
 from sneaker.net.secret_handshake import shake_hands_as_server
 from sneaker.net.transports.transport import ByteStream
 from sneaker.wire.address import net_address
+from sneaker.wire.ebt import overdue
 from sneaker.wire.muxrpc.calls import CallKind, RequestReceived
+from tests.net import quick
 from tests.net.attackers import Collector, guest
 from tests.net.machines import Machine, wait_for
 
@@ -82,7 +84,7 @@ def test_what_does_not_come_is_asked_for(tmp_path: Path) -> None:
                 while json.loads(peer.ebt.items[-1]).get(author.id) not in (16, 17):
                     await asyncio.sleep(0.05)
 
-    with machine.peer() as peer:
+    with machine.peer(prepare=quick.fetch) as peer:
         asyncio.run(main(peer.address))
     assert machine.messages(author.id) == messages
 
@@ -96,12 +98,12 @@ def test_a_peer_that_refuses_is_asked_once(tmp_path: Path) -> None:
             peer = Silent(connection, lambda call, options: connection.end_call(call, text))
             await peer.announce({author.id: 8, friend.id: 3, machine.id: 9})
             await asyncio.to_thread(wait_for, lambda: peer.calls)
-            await asyncio.sleep(4)
+            await asyncio.sleep(1.5)
             assert peer.calls[0]["id"] == machine.id  # our own first
             assert len(peer.calls) <= 3  # those that were under way
             assert not connection.closing
 
-    with machine.peer() as peer:
+    with machine.peer(prepare=quick.fetch) as peer:
         asyncio.run(main(peer.address))
 
 
@@ -123,10 +125,10 @@ def test_messages_that_are_not_valid_end_it(tmp_path: Path) -> None:
             async with asyncio.timeout(10):  # it is told that nothing more of this feed is wanted
                 while json.loads(peer.ebt.items[-1]).get(author.id) != -1:
                     await asyncio.sleep(0.05)
-            await asyncio.sleep(2)
+            await asyncio.sleep(1.5)
             assert len(peer.calls) == 1
 
-    with machine.peer() as peer:
+    with machine.peer(prepare=quick.fetch) as peer:
         asyncio.run(main(peer.address))
     assert machine.messages(author.id) == messages[:5]
 
@@ -139,12 +141,12 @@ def test_while_a_slow_peer_sends_something_else_nothing_is_asked_for(tmp_path: P
             peer = Silent(connection, lambda call, options: None)
             await peer.announce({author.id: 17, friend.id: 100})
             for message in messages[3:]:
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.2)
                 connection.send_item(peer.ebt.call, message.text)
             await asyncio.to_thread(wait_for, lambda: machine.clock()[author.id] == 17)
             assert peer.calls == []
 
-    with machine.peer() as peer:
+    with machine.peer(prepare=quick.patient_fetch) as peer:
         asyncio.run(main(peer.address))
 
 
@@ -153,7 +155,8 @@ def test_connect_does_not_say_level_while_something_announced_is_missing(
 ) -> None:
     """The friend announces and gives nothing, in whatever way it is asked."""
     machine, friend, author, _ = friends(tmp_path)
-    monkeypatch.setattr(sync_with_peer, "_STALLED_S", 7.0)
+    monkeypatch.setattr(sync_with_peer, "_STALLED_S", 3.0)
+    monkeypatch.setattr(overdue, "PATIENCE_S", 0.5)
     asked: list[str] = []
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

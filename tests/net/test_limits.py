@@ -14,6 +14,7 @@ import pytest
 
 from sneaker.errors import NetworkError
 from sneaker.net import dial_schedule, keep_alive
+from sneaker.net import node as node_module
 from sneaker.net.dial import dial
 from sneaker.net.dial_schedule import DialSchedule
 from sneaker.net.node import Node
@@ -102,9 +103,10 @@ def test_whoever_does_not_answer_is_dialled_ever_less(tmp_path: Path, monkeypatc
 
 def test_the_silent_and_the_stuck_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One says nothing when it is asked for a sign of life, one asks for much and takes nothing; a third just listens."""
-    monkeypatch.setattr(keep_alive, "KEEPALIVE_S", 0.5)
-    monkeypatch.setattr(keep_alive, "SILENCE_S", 2.0)
-    monkeypatch.setattr(keep_alive, "STUCK_S", 2.0)
+    monkeypatch.setattr(node_module, "_TICK_S", 0.1)
+    monkeypatch.setattr(keep_alive, "KEEPALIVE_S", 0.3)
+    monkeypatch.setattr(keep_alive, "SILENCE_S", 1.2)
+    monkeypatch.setattr(keep_alive, "STUCK_S", 1.2)
     machine = Machine(tmp_path / "machine")
     blob = machine.add_blob(bytes(4_000_000))
 
@@ -133,7 +135,7 @@ def test_the_silent_and_the_stuck_are_left(tmp_path: Path, monkeypatch: pytest.M
         async with running(machine) as (node, address), guest(address) as polite:
             started = node.context.now()
             assert await asyncio.to_thread(silent, str(address))
-            assert 1.5 < node.context.now() - started < 10
+            assert 1 < node.context.now() - started < 10
             assert await asyncio.to_thread(stuck, str(address))
             await until(lambda: len(node.peers) == 1)
             assert (await polite.call(["whoami"])).value() == {"id": machine.id}

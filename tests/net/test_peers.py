@@ -15,6 +15,7 @@ import pytest
 from sneaker.errors import HandshakeError
 from tests.json_messages import add_json
 from tests.known_clocks import has
+from tests.net import quick
 from tests.net.machines import Machine, clock_of, keys_of, small_log, wait_for
 from tests.ports import free_port
 
@@ -71,7 +72,7 @@ def test_what_came_is_passed_on_at_once(tmp_path: Path) -> None:
         late = Machine(tmp_path / "late")
         late.follow(hub.id)
         stack.enter_context(late.peer("--no-discovery", "--connect", peer.address))
-        time.sleep(1)
+        wait_for(lambda: len(json.loads(hub.run("call", peer.address, "status").stdout)["peers"]) == 3)
         right.follow(late.id)
         wait_for(lambda: right.clock().get(late.id) == 1 or hub.clock().get(late.id) == 1, 10)
 
@@ -328,7 +329,7 @@ def test_what_cannot_be_reached_is_said_in_a_line(command: str, tmp_path: Path) 
     key = "A" * 43 + "="
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-        silent = machine.run(command, f"net:127.0.0.1:{port}~shs:{machine.id[1:45]}", *more)
+        silent = machine.run(command, f"net:127.0.0.1:{port}~shs:{machine.id[1:45]}", *more, prepare=quick.handshakes)
     for address, code in (
         (f"net:127.0.0.1:{port}~shs:{machine.id[1:45]}", 53),
         (f"net:no.such.host.invalid:8008~shs:{machine.id[1:45]}", 53),
