@@ -18,6 +18,7 @@ from sneaker.keys import Keypair
 from sneaker.refs import FeedRef, encode_base64
 from tests.command_line import Done, sneaker
 from tests.homes import home, pack, take
+from tests.tries import amount
 
 EVIL = "\x1b]0;owned\x07\r\x7f\x85\x9b31m\u200b\u202egnp\u2066\u2028\ufeff\U000e0041"
 AUTHOR = Keypair.from_seed(b"\x05" * 32)
@@ -42,8 +43,11 @@ def assert_safe(text: str) -> None:
 
 
 def test_every_character_there_is() -> None:
+    step = amount(quick=997, thorough=1)
+    # The quick profile leaves out most numbers that have no character yet, or a private one.
+    empty = [*range(0x32000, 0xE0000, step), *range(0xE1000, sys.maxunicode + 1, step)]
     safe = []
-    for character in map(chr, range(sys.maxunicode + 1)):
+    for character in map(chr, [*range(0x32000), *range(0xE0000, 0xE1000), *empty]):
         if is_unsafe(character):
             shown = escaped(character)
             assert shown.startswith("\\u"), hex(ord(character))
@@ -51,7 +55,7 @@ def test_every_character_there_is() -> None:
         elif unicodedata.category(character) != "Cf":
             safe.append(character)
     # All at once: a million calls take seconds.
-    assert len(safe) > 1_000_000
+    assert len(safe) > (1_000_000 if step == 1 else 200_000)
     assert escaped("".join(safe)) == "".join(safe)
     assert escaped("a\tb\nc", keep_lines=True) == "a\tb\nc"
     assert escaped("a\tb\nc") == "a\\u0009b\\u000ac"
