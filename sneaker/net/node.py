@@ -26,7 +26,6 @@ from sneaker.net.services.blob_fetching import BlobFetching
 from sneaker.net.services.blobs import BlobService
 from sneaker.net.services.ebt import EbtService
 from sneaker.net.services.history import HistoryService
-from sneaker.net.services.settled import SettledService
 from sneaker.net.what_peers_said import PeerClocks
 from sneaker.refs import FeedRef
 from sneaker.wire.ebt.replicator import Replicator
@@ -99,7 +98,6 @@ class Node:
             HistoryService,
             partial(BlobService, fetching=self.blob_fetching),
             EbtService,
-            partial(SettledService, is_settled=lambda: self.is_settled and self._has_seen_all),
         )
         #: The connected peers; those with our own key are apart.
         self.peers: dict[FeedRef, ConnectedPeer] = {}
@@ -344,11 +342,6 @@ class Node:
     def is_settled(self) -> bool:
         """Whether all that came is committed, and the follow graph is up to date."""
         return self.context.intake.is_idle and self._policy_refresh.is_idle and not self.blob_fetching.is_busy
-
-    @property
-    def _has_seen_all(self) -> bool:
-        """Whether nothing has been written to the store since it was looked at, not by ourselves either."""
-        return self._seen_version == self.context.store.data_version()
 
     def _set_policy(self, policy: ReplicationPolicy) -> None:
         newly_near = policy.hops.keys() - self.context.policy.hops.keys()

@@ -17,7 +17,6 @@ from sneaker.net.peer_session import PeerSession
 from sneaker.net.run_peer import running_node
 from sneaker.net.services.admin import ask_whoami
 from sneaker.net.services.ebt import EbtService
-from sneaker.net.services.settled import ask_settled
 from sneaker.net.socket_errors import socket_error_words
 from sneaker.net.transfer_counts import TransferCounts
 from sneaker.refs import FeedRef
@@ -25,11 +24,14 @@ from sneaker.wire.address import Address
 
 __all__ = ["SyncReport", "sync_over_session", "sync_with_peer", "wait_until_level", "why_it_ended"]
 
-# A peer that cannot say whether it is done counts as level if nothing has happened for so long after we sent it something.
-# A JavaScript peer that got contact messages thinks for a second or so before it asks for the feeds of those it follows now.
+# Both sides are level if nothing has happened for so long. A peer that got contact messages or links of blobs needs time to
+# see what it wants now: JavaScript peers think for a second or so. And what we sent may still be on its way to the disk.
 _QUIET_S = 2.0
-# The same, where we have sent it nothing.
-_NOTHING_S = 1.0
+# The same, where the peer has confirmed all that we sent, and nothing in it makes a peer ask for more: its answer to our last
+# notes is all that may still come...
+_QUIET_IF_CONFIRMED_S = 0.3
+# ...which takes no longer than so many of its other answers.
+_QUIET_ANSWERS = 5
 _LOOK_S = 0.05
 # A peer that promised more and sends nothing for so long will not.
 _STALLED_S = 20.0
@@ -103,7 +105,6 @@ async def wait_until_level(
     report = SyncReport(peer.key, address, counts=peer.counts)
     now = node.context.now
     started = now()
-    can_say = True  # as far as we know
     while not session.closing:
         await asyncio.sleep(_LOOK_S)
         if node.failed.done():
@@ -118,18 +119,18 @@ async def wait_until_level(
             break
         if peer.is_busy or not node.is_settled:
             continue
-        if not can_say and quiet < (_QUIET_S if peer.counts.sent or peer.counts.blobs_sent else _NOTHING_S):
-            continue
         replication.acknowledge()
-        before = peer.active_at
+        before = peer.active_at, replication.noted_at
+        is_done = replication.is_confirmed and not peer.has_been_prompted
+        if now() - max(before) < (_QUIET_IF_CONFIRMED_S if is_done else _QUIET_S):
+            continue
         # An answer, even a refusal, proves that the peer has read all that was sent before the question.
-        if can_say:
-            can_say = await ask_settled(session)
-            if not can_say:
-                continue
-        else:
-            await ask_whoami(session, _STALLED_S)
-        if peer.active_at == before and not peer.is_busy and node.is_settled and not session.closing:
+        asked_at = now()
+        await ask_whoami(session, _STALLED_S)
+        if now() - max(before) < _QUIET_ANSWERS * (now() - asked_at):
+            continue
+        is_unchanged = before == (peer.active_at, replication.noted_at)
+        if is_unchanged and not peer.is_busy and node.is_settled and not session.closing:
             report.detail = replication.shortcoming()
             report.level = not report.detail
             break

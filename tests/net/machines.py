@@ -30,6 +30,7 @@ from sneaker.refs import FeedRef, encode_base64
 from tests.command_line import Running, sneaker, start
 from tests.json_messages import add_json
 from tests.machines import Machine as BaseMachine
+from tests.net import quick
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = ROOT / "tests/data/fixtures/small.ndjson.zst"
@@ -195,14 +196,17 @@ class Machine(BaseMachine):
         self, *arguments: str, timeout_s: float = 60.0, prepare: Callable[[], None] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; ``prepare`` is as for ``tests.command_line.start``."""
-        words = self.arguments(*arguments)
-        done = sneaker(*words, ok=False, timeout=timeout_s, env=_environment(), prepare=prepare)
+        done = sneaker(*self.arguments(*arguments), ok=False, timeout=timeout_s, env=_environment(), prepare=prepare)
         return subprocess.CompletedProcess(arguments, done.code, done.out, done.err)
 
     def connect(
-        self, address: str, *arguments: str, timeout_s: float = 60.0, prepare: Callable[[], None] | None = None
+        self,
+        address: str,
+        *arguments: str,
+        timeout_s: float = 60.0,
+        prepare: Callable[[], None] | None = quick.connect_to_sneaker,
     ) -> dict[str, Any]:
-        """Run ``connect`` to its end and return its report."""
+        """Run ``connect`` to its end and return its report; to peers of other kinds with ``prepare=None``."""
         done = self.run("connect", "--json", *arguments, "--", address, timeout_s=timeout_s, prepare=prepare)
         assert done.returncode in (0, 3), done.stderr
         return orjson.loads(done.stdout)

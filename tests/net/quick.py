@@ -5,22 +5,24 @@ Each shortens what its tests would have to sit out, and nothing else.
 
 from __future__ import annotations
 
-from sneaker.net import node, secret_handshake
-from sneaker.net.services import ebt, settled
+from sneaker.net import node, secret_handshake, sync_with_peer
+from sneaker.net.services import ebt
 from sneaker.wire.ebt import overdue
+from tests.net.settled import serve_settled
 
-__all__ = ["fetch", "handshakes", "patient_fetch", "peer"]
+__all__ = ["connect_to_sneaker", "fetch", "handshakes", "patient_fetch", "peer"]
 
 
 def peer() -> None:
-    """For peers that have no EBT, and those that announce more than they send."""
+    """For peers that have no EBT; and what came of it all can be asked for (``tests.net.settled``)."""
     ebt._EBT_WAIT_S = 0.5
-    settled._PATIENCE_S = 1.0
+    serve_settled()
 
 
 def handshakes() -> None:
     """For those who never finish one."""
     secret_handshake.HANDSHAKE_TIMEOUT_S = 1.5
+    serve_settled()
 
 
 def fetch() -> None:
@@ -34,3 +36,8 @@ def patient_fetch() -> None:
     """The same, for a peer that is slow only."""
     fetch()
     overdue.PATIENCE_S = 2.0
+
+
+def connect_to_sneaker() -> None:
+    """For peers that do not think for long before they ask for more."""
+    sync_with_peer._QUIET_S = 0.5

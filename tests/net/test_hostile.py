@@ -22,7 +22,6 @@ from sneaker.ingest.ingest import Ingest
 from sneaker.keys import Keypair
 from sneaker.net.dial import dial
 from sneaker.net.peer_session import PeerSession
-from sneaker.net.services.settled import ask_settled
 from sneaker.refs import BlobRef
 from sneaker.wire.address import net_address, parse_address
 from sneaker.wire.boxstream import Boxer
@@ -32,6 +31,7 @@ from sneaker.wire.muxrpc.packets import BodyKind, encode_packet
 from tests.net import quick
 from tests.net.attackers import Collector, guest, plain_socket, reads_end, shake_hands, somebody, with_another_place
 from tests.net.machines import Machine, RunningPeer, now_ms, wait_for
+from tests.net.settled import ask_settled
 from tests.tries import amount
 
 pytestmark = pytest.mark.timeout(100)

@@ -59,7 +59,7 @@ def test_everything_comes_from_them(program: str, we_dial: bool, log: Path, tmp_
         for feed in clock:  # what they do not want themselves they do not give either
             peer.ask("request", feed=feed)
         if we_dial:
-            report = machine.connect(peer.address)
+            report = machine.connect(peer.address, prepare=None)
             assert report["level"]
             assert report["messages"] == {"accepted": sum(clock.values()), "known": 0, "refused": 0, "sent": 0}
         else:
@@ -79,7 +79,7 @@ def test_everything_goes_to_them(program: str, we_dial: bool, log: Path, tmp_pat
         for feed in clock:
             peer.ask("request", feed=feed)
         if we_dial:
-            report = machine.connect(peer.address)
+            report = machine.connect(peer.address, prepare=None)
             assert report["level"]
             assert report["messages"] == {"accepted": 0, "known": 0, "refused": 0, "sent": sum(clock.values())}
         else:
@@ -151,7 +151,7 @@ def test_odd_messages(program: str, from_them: bool, tmp_path: Path) -> None:
         peer.ask("request", feed=feed)
         if from_them:
             assert not peer.ask("import", file=str(log))["refused"]
-        report = machine.connect(peer.address)
+        report = machine.connect(peer.address, prepare=None)
         assert report["level"]
         wait_for(lambda: has_all(peer, clock), 20)
         assert js_keys(peer, [feed], tmp_path) == keys_of(log)
@@ -248,15 +248,15 @@ def test_a_lost_store_comes_back_from_a_friend(program: str, tmp_path: Path) -> 
         machine.follow(peer.id, other.id)
         for feed in (machine.id, other.id):
             peer.ask("follow", feed=feed)
-        assert other.connect(peer.address)["level"]
+        assert other.connect(peer.address, prepare=None)["level"]
         wait_for(lambda: has_all(peer, {other.id: 3}))
-        assert machine.connect(peer.address)["level"]
+        assert machine.connect(peer.address, prepare=None)["level"]
         clock = machine.clock()
         assert clock == {machine.id: 5, other.id: 3, peer.id: 2}
         wait_for(lambda: has_all(peer, clock))
         # All that is left is the secret; then the own feed and a part of another, and they dial.
         lost = Machine(tmp_path / "lost", keypair=machine.keypair)
-        assert lost.connect(peer.address)["level"]
+        assert lost.connect(peer.address, prepare=None)["level"]
         assert lost.clock() == clock
         assert lost.messages(machine.id) == machine.messages(machine.id)
         half = Machine(tmp_path / "half", keypair=machine.keypair)
@@ -292,7 +292,7 @@ def test_a_kill_in_mid_transfer_costs_nothing(program: str, log: Path, tmp_path:
             time.sleep(delay)
             process.kill()
             process.wait()
-        report = machine.connect(peer.address)
+        report = machine.connect(peer.address, prepare=None)
         assert report["level"]
         assert report["messages"]["refused"] == 0
     assert machine.keys() >= keys_of(log)
@@ -345,7 +345,7 @@ def test_ten_thousand_messages_both_ways(program: str, we_dial: bool, big_log: P
         for feed in clock:
             peer.ask("request", feed=feed)
         if we_dial:
-            report = machine.connect(peer.address, timeout_s=200)
+            report = machine.connect(peer.address, prepare=None, timeout_s=200)
             assert report["level"]
             assert report["messages"]["accepted"] == sum(clock_of(theirs_log).values())
             assert report["messages"]["sent"] == sum(clock_of(ours_log).values())

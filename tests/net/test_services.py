@@ -84,7 +84,6 @@ STRANGER: dict[str, object] = {
     "createHistoryStream": "source",
     "ebt": {"replicate": "duplex"},
     "blobs": {"get": "source", "getSlice": "source", "has": "async", "createWants": "source"},
-    "sneaker": {"settled": "async"},
 }
 
 
