@@ -43,6 +43,8 @@ _COPIED = (
 )
 
 _PAGE = 128
+#: How long a program that writes is waited for.
+_LOCK_TIMEOUT_S = 5.0
 
 _Row = tuple[Any, ...]
 
@@ -74,7 +76,7 @@ def rebuild(
     fresh = path.with_name(path.stem + ".rebuilt.sqlite")
     kept = path.with_name(f"{path.stem}.damaged-{now_ms()}.sqlite")
     lock = WriterLock(path.with_name(path.name + ".lock"))
-    lock.acquire(5.0)
+    lock.acquire(_LOCK_TIMEOUT_S)
     try:
         _remove(fresh)
         store.close()

@@ -13,6 +13,7 @@ import pytest
 
 from sneaker.caps import MAIN_CAPS
 from sneaker.errors import StoreDamaged, StoreLocked
+from sneaker.ingest import rebuild_store
 from sneaker.ingest.ingest import Ingest
 from sneaker.ingest.rebuild_store import rebuild
 from sneaker.planning.what_others_have import ClockSource
@@ -179,6 +180,7 @@ def test_no_feed_can_be_read(path: Path) -> None:
 
 
 def test_who_may_rebuild(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuild_store, "_LOCK_TIMEOUT_S", 0.1)
     with Store(path) as store:
         with store.writer(), pytest.raises(StoreLocked):
             rebuild(store, caps=MAIN_CAPS, now_ms=lambda: NOW_MS)
