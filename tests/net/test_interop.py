@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests import js_oracle
+from tests.net import quick
 from tests.net.machines import ROOT, Machine, RunningPeer, clock_of, keys_of, odd_log, small_log, wait_for
+from tests.tries import amount
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(120)]
 
@@ -48,24 +50,31 @@ def has_all(peer: js_oracle.Peer, clock: dict[str, int]) -> bool:
     return all(theirs.get(feed, 0) >= sequence for feed, sequence in clock.items())
 
 
+@pytest.fixture(scope="module", params=PROGRAMS)
+def holder(
+    request: pytest.FixtureRequest, log: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[js_oracle.Peer]:
+    """A peer that has the log and gives it; nothing is written there afterwards."""
+    with running(request.param, tmp_path_factory.mktemp("holder")) as peer:
+        assert not peer.ask("import", file=str(log))["refused"]
+        for feed in clock_of(log):  # what they do not want themselves they do not give either
+            peer.ask("request", feed=feed)
+        yield peer
+
+
 @pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_everything_comes_from_them(program: str, we_dial: bool, log: Path, tmp_path: Path) -> None:
+def test_everything_comes_from_them(holder: js_oracle.Peer, we_dial: bool, log: Path, tmp_path: Path) -> None:
     clock = clock_of(log)
     machine = Machine(tmp_path / "ours")
     machine.follow(*clock)
-    with running(program, tmp_path / "theirs") as peer:
-        assert not peer.ask("import", file=str(log))["refused"]
-        for feed in clock:  # what they do not want themselves they do not give either
-            peer.ask("request", feed=feed)
-        if we_dial:
-            report = machine.connect(peer.address, prepare=None)
-            assert report["level"]
-            assert report["messages"] == {"accepted": sum(clock.values()), "known": 0, "refused": 0, "sent": 0}
-        else:
-            with machine.peer() as ours:
-                peer.ask("connect", address=ours.address)
-                wait_for(lambda: machine.clock().items() >= clock.items(), 40)
+    if we_dial:
+        report = machine.connect(holder.address, prepare=None)
+        assert report["level"]
+        assert report["messages"] == {"accepted": sum(clock.values()), "known": 0, "refused": 0, "sent": 0}
+    else:
+        with machine.peer() as ours:
+            holder.ask("connect", address=ours.address)
+            wait_for(lambda: machine.clock().items() >= clock.items(), 40)
     assert machine.keys() >= keys_of(log)
 
 
@@ -101,7 +110,8 @@ def test_a_server_without_ebt(we_dial: bool, log: Path, tmp_path: Path) -> None:
         machine.follow(peer.id)
         own[machine.id] += 1
         peer.ask("follow", feed=machine.id)
-        with machine.peer(*(["--no-discovery", "--connect", peer.address] if we_dial else [])) as ours:
+        dial = ["--no-discovery", "--connect", peer.address] if we_dial else []
+        with machine.peer(*dial, prepare=quick.peer) as ours:
             if not we_dial:
                 peer.ask("connect", address=ours.address)
             wait_for(lambda: machine.clock().items() >= clock.items(), 40)
@@ -178,7 +188,7 @@ def friends(
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_live_updates(program: str, we_dial: bool, tmp_path: Path) -> None:
     with friends(program, tmp_path, we_dial=we_dial) as (machine, peer, _):
-        for count in (2, 3, 4):
+        for count in range(2, amount(quick=4, thorough=5)):
             # Published by another process than the peer: it notices.
             message = machine.publish({"type": "post", "text": f"number {count} \N{PEDESTRIAN}"})
             started = time.monotonic()
@@ -217,7 +227,7 @@ def test_whom_we_block_is_refused(program: str, tmp_path: Path) -> None:
         with pytest.raises(js_oracle.PeerError):
             peer.ask("connect", address=ours.address)
         peer.ask("publish", content={"type": "post", "text": "not for you"})
-        time.sleep(1)
+        time.sleep(0.5)
         assert machine.clock()[peer.id] == 1
         assert not has_all(peer, {machine.id: 2})
     done = machine.run("connect", "--", peer.address)
@@ -256,7 +266,7 @@ def test_a_lost_store_comes_back_from_a_friend(program: str, tmp_path: Path) -> 
         wait_for(lambda: has_all(peer, clock))
         # All that is left is the secret; then the own feed and a part of another, and they dial.
         lost = Machine(tmp_path / "lost", keypair=machine.keypair)
-        assert lost.connect(peer.address, prepare=None)["level"]
+        assert lost.connect(peer.address, prepare=quick.fetch)["level"]
         assert lost.clock() == clock
         assert lost.messages(machine.id) == machine.messages(machine.id)
         half = Machine(tmp_path / "half", keypair=machine.keypair)
@@ -266,7 +276,7 @@ def test_a_lost_store_comes_back_from_a_friend(program: str, tmp_path: Path) -> 
             lines = log.read_bytes().splitlines(keepends=True)
             log.write_bytes(b"".join(lines[: len(lines) if feed == machine.id else 1]))
             half.take(log)
-        with half.peer() as ours:
+        with half.peer(prepare=quick.fetch) as ours:
             peer.ask("connect", address=ours.address)
             wait_for(lambda: half.clock() == clock, 40)
             # And EBT goes on from there.
@@ -276,25 +286,19 @@ def test_a_lost_store_comes_back_from_a_friend(program: str, tmp_path: Path) -> 
             wait_for(lambda: has_all(peer, {machine.id: 6}), 40)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_kill_in_mid_transfer_costs_nothing(program: str, log: Path, tmp_path: Path) -> None:
-    clock = clock_of(log)
+def test_a_kill_in_mid_transfer_costs_nothing(holder: js_oracle.Peer, log: Path, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "ours")
-    machine.follow(*clock)
-    with running(program, tmp_path / "theirs") as peer:
-        assert not peer.ask("import", file=str(log))["refused"]
-        for feed in clock:
-            peer.ask("request", feed=feed)
-        for delay in (0.35, 0.45, 0.6, 0.8):
-            process = subprocess.Popen(
-                machine.command("connect", "--", peer.address), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            time.sleep(delay)
-            process.kill()
-            process.wait()
-        report = machine.connect(peer.address, prepare=None)
-        assert report["level"]
-        assert report["messages"]["refused"] == 0
+    machine.follow(*clock_of(log))
+    for delay in (0.35, 0.45, 0.6, 0.8)[:: amount(quick=2, thorough=1)]:
+        process = subprocess.Popen(
+            machine.command("connect", "--", holder.address), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+    report = machine.connect(holder.address, prepare=None)
+    assert report["level"]
+    assert report["messages"]["refused"] == 0
     assert machine.keys() >= keys_of(log)
     assert machine.run("check").returncode == 0
 
