@@ -90,7 +90,7 @@ def test_killed_at_any_moment(tmp_path: Path, kills: int) -> None:
             # The first ones already while the file is being made.
             if attempt >= max(1, kills // 6):
                 process.stdout.readline()
-            time.sleep(rng.random() * duration * 1.1)
+            time.sleep((attempt + rng.random()) / kills * duration)
             process.kill()
             said = process.stdout.read().split()
         numbers = [int(word) for word in said if word.isdigit()]
