@@ -90,11 +90,15 @@ def test_killed_at_any_moment(tmp_path: Path, kills: int) -> None:
             # The first ones already while the file is being made.
             if attempt >= max(1, kills // 6):
                 process.stdout.readline()
-            time.sleep((attempt + rng.random()) / kills * duration)
+            pause = (attempt + rng.random()) / kills * duration
+            time.sleep(pause)
             process.kill()
             said = process.stdout.read().split()
         numbers = [int(word) for word in said if word.isdigit()]
-        cut_short += b"done" not in said
+        if b"done" in said:
+            duration = pause * 0.75  # the machine is less busy than when the time was taken
+        else:
+            cut_short += 1
         with Store(path) as store:
             report = check(store)
             assert report.clean, report.problems
