@@ -49,16 +49,26 @@ def pytest_report_header() -> list[str]:
 
 #: What shares this machine's devices, networks or processor time with nothing else: one worker runs all of it.
 ALONE = {"netns", "qemu", "udev"}
-#: Rooms whose tests wait most of their time: they begin first, while others compute.
-WAITING = ("net", "devices")
+#: What begins first, for it takes longest and waits most of its time, while others compute.
+FIRST = ("machine", "net/test_interop", "net/", "devices/")
 
 
+def group_of(item: pytest.Item) -> str:
+    """Return what runs on one worker: a file, which may have fixtures of its own, or all that needs the machine alone."""
+    alone = ALONE & {mark.name for mark in item.iter_markers()}
+    return "machine" if alone else f"{item.path.parent.name}/{item.path.stem}"
+
+
+def rank(group: str) -> int:
+    """Return when a group of tests begins, 0 for first."""
+    return next((number for number, start in enumerate(FIRST) if group.startswith(start)), len(FIRST))
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in this hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        marks = {mark.name for mark in item.iter_markers()}
-        group = "machine" if marks & ALONE else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.path.parent.name not in WAITING)
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: rank(group_of(item)))
     run_slow = config.getoption("--slow")
     skip_slow = pytest.mark.skip(reason="slow: run with --slow")
     for item in items:
@@ -67,6 +77,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(skip_slow)
             if not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.getoption("loadgroup", False):
+        assert all("@" in item.nodeid for item in session.items), "this pytest-xdist does not see the groups of tests"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

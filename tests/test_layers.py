@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -59,26 +60,41 @@ MODULES = {
 }
 
 
-@cache
-def nodes(path: Path) -> list[ast.AST]:
-    """Return whatever stands in the code of a file."""
-    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+@dataclass
+class Code:
+    """What the checks want to know of a file: of imports the full names, of the rest the names as they stand, with the line."""
+
+    imports: list[str] = field(default_factory=list)
+    attributes: list[tuple[str, int]] = field(default_factory=list)
+    calls: list[tuple[str, int]] = field(default_factory=list)
 
 
 @cache
-def imports(path: Path) -> list[str]:
-    """Return the full name of whatever a file imports, wherever in it that stands."""
-    found = []
-    for node in nodes(path):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+def code_of(path: Path) -> Code:
+    """Return what stands in a file, wherever in it."""
+    code = Code()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            of = node.value.id if isinstance(node.value, ast.Name) else ""
+            code.attributes.append((f"{of}.{node.attr}", node.lineno))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            code.calls.append((node.func.id, node.lineno))
+        elif isinstance(node, ast.Import):
+            code.imports += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             assert node.module is not None
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
-    return found
+            code.imports += [f"{node.module}.{alias.name}" for alias in node.names]
+    return code
 
 
+@cache
+def libraries(path: Path) -> set[str]:
+    """Return the packages that a file imports from."""
+    return {name.partition(".")[0] for name in code_of(path).imports}
+
+
+@cache
 def module_of(name: str) -> str | None:
     """Return the module of ours that a name is in; None for other people's."""
     while name:
@@ -91,7 +107,7 @@ def module_of(name: str) -> str | None:
 @cache
 def imported_modules(name: str) -> set[str]:
     """Return the modules of ours that a module imports."""
-    found = {module_of(other) for other in imports(MODULES[name])}
+    found = {module_of(other) for other in code_of(MODULES[name]).imports}
     return {other for other in found if other is not None and other not in (name, "sneaker")}
 
 
@@ -159,28 +175,25 @@ def test_pure_floors_are_pure() -> None:
     for name in INSIDE:
         path = MODULES[name]
         if room(name) in PURE and str(path.relative_to(PACKAGE)) not in MAY_TOUCH_FILES:
-            wrong[name] = {other.split(".")[0] for other in imports(path)} & IMPURE
+            wrong[name] = libraries(path) & IMPURE
     assert {name: found for name, found in wrong.items() if found} == {}
 
 
 def test_only_the_command_line_reads_the_environment_and_prints() -> None:
     wrong = []
     for name in INSIDE:
-        for node in nodes(MODULES[name]) if room(name) not in ("cli", "__main__") else ():
-            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
-                wrong.append(f"{name} reads the environment at line {node.lineno}")
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
-                wrong.append(f"{name} prints at line {node.lineno}")
+        if room(name) in ("cli", "__main__"):
+            continue
+        code = code_of(MODULES[name])
+        reads = [(word, line) for word, line in code.attributes if word.endswith((".environ", ".getenv"))]
+        prints = [(word, line) for word, line in code.calls if word == "print"]
+        wrong += [f"{name} line {line}: {word}" for word, line in reads + prints]
     assert wrong == []
 
 
 @pytest.mark.parametrize(("library", "module"), [("zstandard", "bundle/compression.py"), ("zfec", "bundle/parity.py")])
 def test_one_module_for_one_library(library: str, module: str) -> None:
-    users = [
-        str(path.relative_to(PACKAGE))
-        for path in MODULES.values()
-        if library in {n.split(".")[0] for n in imports(path)}
-    ]
+    users = [str(path.relative_to(PACKAGE)) for path in MODULES.values() if library in libraries(path)]
     assert users == [module]
 
 
@@ -189,10 +202,7 @@ WHOLE_PROCESS = {"gc.freeze", "gc.unfreeze", "gc.set_threshold", "gc.disable", "
 
 def test_what_holds_for_the_whole_process_is_set_at_its_start() -> None:
     wrong = []
-    for name in INSIDE:
-        for node in nodes(MODULES[name]) if name != "sneaker.cli" else ():
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                called = f"{node.value.id}.{node.attr}"
-                if called in WHOLE_PROCESS:
-                    wrong.append(f"{name} calls {called} at line {node.lineno}")
+    for name in set(INSIDE) - {"sneaker.cli"}:
+        found = [(word, line) for word, line in code_of(MODULES[name]).attributes if word in WHOLE_PROCESS]
+        wrong += [f"{name} line {line}: {word}" for word, line in found]
     assert wrong == []

@@ -12,7 +12,7 @@ _THOROUGH = 100
 # No deadlines, and no complaints of slowness: a test that fails because the machine is busy is a fault of its own. CI judges
 # the change, so it tries the same examples each time; what is new is found by people's runs, which differ.
 _COMMON: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
-settings.register_profile("quick", max_examples=20, **_COMMON)
+settings.register_profile("quick", max_examples=10, **_COMMON)
 settings.register_profile("thorough", max_examples=_THOROUGH, derandomize=True, database=None, **_COMMON)
 
 
@@ -22,13 +22,13 @@ def choose_profile(name: str) -> None:
 
 
 def tries(count: int, *also: HealthCheck, **options: Any) -> settings:
-    """Return settings for ``count`` examples in the thorough profile, and a fifth of them in the quick one.
+    """Return settings for ``count`` examples in the thorough profile, and a tenth of them in the quick one.
 
     ``also`` are health checks to leave out.
     """
     chosen = settings()
     return settings(
-        max_examples=max(10, count * chosen.max_examples // _THOROUGH),
+        max_examples=max(5, count * chosen.max_examples // _THOROUGH),
         suppress_health_check=[*chosen.suppress_health_check, *also],
         **options,
     )

@@ -28,6 +28,7 @@ from sneaker.bundle.parity import (
 )
 from tests.bundle.bundles import Parts, keypair, make_bundle, posts, read_bundle, records_of
 from tests.bundle.vectors import ROOT, load_vectors
+from tests.tries import amount
 
 TAG = bytes(range(8))
 
@@ -289,7 +290,7 @@ def test_memory_does_not_grow_with_the_file() -> None:
     tracemalloc.start()
     try:
         records = parity_records(lambda offset, length: zeros[:length], size, TAG, 5, 10)
-        for _ in range(3):
+        for _ in range(amount(quick=1, thorough=3)):
             next(records)
         _, peak = tracemalloc.get_traced_memory()
     finally:

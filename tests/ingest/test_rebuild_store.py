@@ -109,10 +109,16 @@ RUIN: dict[str, Callable[[random.Random], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("how", RUIN)
-@pytest.mark.parametrize(
-    "table", ["message", "edge", "blob_link", "waiting", "known_clock", "feed", "sqlite_autoindex_feed_1"]
-)
+TABLES = ["message", "edge", "blob_link", "waiting", "known_clock", "feed", "sqlite_autoindex_feed_1"]
+# Each table in one way, and each way with some tables, is quick.
+LOSSES = [
+    pytest.param(table, how, marks=() if (number - other) % len(RUIN) == 0 else pytest.mark.slow)
+    for number, table in enumerate(TABLES)
+    for other, how in enumerate(RUIN)
+]
+
+
+@pytest.mark.parametrize(("table", "how"), LOSSES)
 def test_a_page_is_lost(path: Path, sound: tuple[Path, dict[str, Any]], table: str, how: str) -> None:
     whole = sound[1]
     rng = random.Random(f"{table} {how}")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,23 @@ from tests.tries import amount
 pytestmark = [pytest.mark.node, pytest.mark.timeout(120)]
 
 PROGRAMS = ["server.cjs", "db2.cjs"]
+
+
+def pairs(server: bool, db2: bool, ids: tuple[str, str]) -> list[Any]:
+    """Return each program with True and with False; what is not named for it is slow.
+
+    ``ids`` are the names of True and False.  CI runs all four; two of them meet both programs and both cases.
+    """
+    return [
+        pytest.param(
+            program, case, id=f"{program}-{ids[not case]}", marks=() if case is quick_case else pytest.mark.slow
+        )
+        for program, quick_case in zip(PROGRAMS, (server, db2), strict=True)
+        for case in (True, False)
+    ]
+
+
+DIALS = ("we-dial", "they-dial")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +80,7 @@ def holder(
         yield peer
 
 
-@pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
+@pytest.mark.parametrize(("holder", "we_dial"), pairs(server=True, db2=False, ids=DIALS), indirect=["holder"])
 def test_everything_comes_from_them(holder: js_oracle.Peer, we_dial: bool, log: Path, tmp_path: Path) -> None:
     clock = clock_of(log)
     machine = Machine(tmp_path / "ours")
@@ -78,8 +96,7 @@ def test_everything_comes_from_them(holder: js_oracle.Peer, we_dial: bool, log: 
     assert machine.keys() >= keys_of(log)
 
 
-@pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(("program", "we_dial"), pairs(server=False, db2=True, ids=DIALS))
 def test_everything_goes_to_them(program: str, we_dial: bool, log: Path, tmp_path: Path) -> None:
     clock = clock_of(log)
     machine = Machine(tmp_path / "ours")
@@ -99,7 +116,7 @@ def test_everything_goes_to_them(program: str, we_dial: bool, log: Path, tmp_pat
         assert js_keys(peer, list(clock), tmp_path) == keys_of(log)
 
 
-@pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
+@pytest.mark.parametrize("we_dial", [True, pytest.param(False, marks=pytest.mark.slow)], ids=DIALS)
 def test_a_server_without_ebt(we_dial: bool, log: Path, tmp_path: Path) -> None:
     clock = clock_of(log)
     machine = Machine(tmp_path / "ours")
@@ -147,8 +164,7 @@ ODD = [
 LONE = [{"type": "odd", "text": "half a \ud83d character, \udeb6 the other half"}, {"type": "odd", "\ud800": "a key"}]
 
 
-@pytest.mark.parametrize("from_them", [True, False], ids=["from-them", "to-them"])
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(("program", "from_them"), pairs(server=True, db2=False, ids=("from-them", "to-them")))
 def test_odd_messages(program: str, from_them: bool, tmp_path: Path) -> None:
     log = odd_log(tmp_path / "log.ndjson", ODD + (LONE + ODD[:1] if program == "server.cjs" else []))
     clock = clock_of(log)
@@ -184,8 +200,7 @@ def friends(
             yield machine, peer, ours
 
 
-@pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(("program", "we_dial"), pairs(server=False, db2=True, ids=DIALS))
 def test_live_updates(program: str, we_dial: bool, tmp_path: Path) -> None:
     with friends(program, tmp_path, we_dial=we_dial) as (machine, peer, _):
         for count in range(2, amount(quick=4, thorough=5)):
@@ -200,8 +215,7 @@ def test_live_updates(program: str, we_dial: bool, tmp_path: Path) -> None:
             assert str(machine.messages(peer.id)[-1].key) == answer["key"]
 
 
-@pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(("program", "we_dial"), pairs(server=True, db2=False, ids=DIALS))
 def test_blobs_both_ways(program: str, we_dial: bool, tmp_path: Path) -> None:
     big = bytes(range(256)) * 12_000  # 3 MB, many packets
     with friends(program, tmp_path, we_dial=we_dial) as (machine, peer, _):
@@ -247,7 +261,7 @@ def test_who_blocks_us_says_nothing(program: str, tmp_path: Path) -> None:
     assert machine.clock() == {machine.id: 1}
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", ["server.cjs", pytest.param("db2.cjs", marks=pytest.mark.slow)])
 def test_a_lost_store_comes_back_from_a_friend(program: str, tmp_path: Path) -> None:
     """ssb-server remembers that we had everything, and sends nothing by EBT to one who comes back with less."""
     machine, other = Machine(tmp_path / "ours"), Machine(tmp_path / "other")
@@ -335,7 +349,7 @@ def split_log(log: Path, folder: Path) -> tuple[Path, Path]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
+@pytest.mark.parametrize("we_dial", [True, False], ids=DIALS)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_ten_thousand_messages_both_ways(program: str, we_dial: bool, big_log: Path, tmp_path: Path) -> None:
     """Each side has half of the feeds and wants all."""

@@ -383,7 +383,7 @@ def test_a_full_disk_ends_the_peer_with_a_sentence(log: Path, tmp_path: Path) ->
     one.take(log)
     small = tmp_path / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1300k", "tmpfs", str(small)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1100k", "tmpfs", str(small)], check=True)
     try:
         two = Machine(small / "home")
         two.follow_all(clock)

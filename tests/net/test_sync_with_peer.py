@@ -37,9 +37,16 @@ def sync(one: Machine, two: Machine, *, then: Callable[[], object] = lambda: Non
     return asyncio.run(main())
 
 
+def get_to_know(one: Machine, two: Machine) -> None:
+    """Sync for the first time: what follows sends no contact message.  Nothing depends on how long that waits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sync_with_peer, "_QUIET_S", 0.5)
+        assert sync(one, two).level
+
+
 def test_nothing_is_waited_for_long_that_cannot_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = friends(tmp_path)
-    assert sync(one, two).level  # both followed somebody
+    get_to_know(one, two)
     monkeypatch.setattr(sync_with_peer, "_QUIET_S", 1000.0)
     for count in (1, 0):
         if count:
@@ -56,7 +63,7 @@ def test_what_may_make_a_peer_ask_for_more_is_waited_for(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = friends(tmp_path)
-    assert sync(one, two).level
+    get_to_know(one, two)
     if what == "contact":
         two.follow(Machine(tmp_path / "three").id)
     elif what == "blob":
@@ -73,7 +80,7 @@ def test_what_may_make_a_peer_ask_for_more_is_waited_for(
 def test_a_slow_peer_gets_more_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever takes long for one answer takes as long for others."""
     one, two = friends(tmp_path)
-    assert sync(one, two).level
+    get_to_know(one, two)
 
     async def answer_late(service: AdminService, call: int) -> None:
         await asyncio.sleep(0.2)
