@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
-from sneaker.errors import ExitCode, SneakerError
+from sneaker.errors import ExitCode, OutputError, SneakerError
 
 __all__ = ["main"]
 
@@ -24,6 +24,10 @@ _SWITCH_INTERVAL_S = 0.0005
 # Objects made before the collector looks for circles. Millions of small tuples pass by, and none of them is in one: with the
 # usual 700 (2,000 in newer Pythons) and a large heap the looking took 4 us per message.
 _COLLECT_AFTER = 50_000
+
+
+# As a shell says it of a program that SIGPIPE ended.
+_READER_GONE = 141
 
 
 def main() -> NoReturn:
@@ -66,10 +70,16 @@ def _run() -> int:
     except KeyboardInterrupt:
         print("sneaker: stopped; what was reported is kept", file=sys.stderr)
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # click makes the first into the second
         _drop_output()  # whoever read our output is gone: 'sneaker log | head'
-        return 141
+        return _READER_GONE
     except Exception as error:
+        if isinstance(error, OSError) and _output_fails():
+            _drop_output()
+            reason = clean(error.strerror or str(error))
+            hint = "the command may have done its work all the same: look before you repeat it"
+            _fail(OutputError.code, f"what the command prints cannot be written: {reason}", hint)
+            return OutputError.exit_code
         if isinstance(error, usage_error):
             context = getattr(error, "ctx", None)
             if type(error).__name__ == "NoArgsIsHelpError":  # 'sneaker' alone: its message is the help, in many lines
@@ -108,6 +118,15 @@ def _fail(code: str, message: str, hint: str | None) -> None:
 def _nowhere() -> TextIO:
     """Return what takes the place of a stream that the shell closed (``>&-``): Python has none then."""
     return open(os.devnull, "w", encoding="utf-8")
+
+
+def _output_fails() -> bool:
+    """Say whether standard output takes nothing: what it did not take before is still there to be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _drop_output() -> None:

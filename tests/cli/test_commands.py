@@ -479,9 +479,28 @@ def test_status(alice: Path) -> None:
 
 def test_a_closed_pipe_is_no_error(alice: Path, tmp_path: Path) -> None:
     sneaker("import", fixture_log_file(tmp_path), at=alice)
-    command = f"{sys.executable} -m sneaker --home {alice} log --json | head -n 1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
-    assert done.stderr == b""
+    for options in ("--json", ""):
+        command = f"{sys.executable} -m sneaker --home {alice} log {options} | head -n 1; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
+        assert done.stderr == b""
+        assert done.stdout.splitlines()[-1] == b"141"
+
+
+@pytest.mark.parametrize(
+    "words", [["publish", "hello"], ["status"], ["status", "--json"], ["log"], ["log", "--json"], ["--help"]], ids=str
+)
+def test_an_output_that_takes_nothing_is_said(alice: Path, words: list[str]) -> None:
+    """And not called a bug: whoever runs publish again publishes twice."""
+    sneaker("publish", "something to print", at=alice)
+    with (
+        open("/dev/full", "wb") as full,
+        start(["--home", str(alice), *words], stdout=full, stderr=subprocess.PIPE) as run,
+    ):
+        _, err = run.communicate(timeout=60)
+    assert run.wait() == 37, err
+    assert b"cannot be written: No space left on device" in err
+    assert b"look before you repeat it" in err
+    assert b"bug" not in err
 
 
 def test_a_second_writer_is_told_so(alice: Path, tmp_path: Path) -> None:
