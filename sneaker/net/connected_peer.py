@@ -78,8 +78,6 @@ class ConnectedPeer:
         self.counts = TransferCounts()
         #: When anything last happened that changes what somebody has, on the loop's clock.
         self.active_at = context.now()
-        #: Whether we sent something that may make the peer ask for more.
-        self.has_been_prompted = False
         is_friend = self.is_near or session.dialled
         #: What all histories that this peer gives may hold back together.
         self.reordering = ReorderRoom() if is_friend else ReorderRoom(max_bytes=_STRANGER_REORDER_BYTES)
@@ -180,10 +178,9 @@ class ConnectedPeer:
         """Note that something happened that changes what somebody has."""
         self.active_at = self.context.now()
 
-    def messages_sent(self, texts: Sequence[bytes]) -> None:
-        """Note messages that were sent: the canonical text of each."""
-        self.counts.sent += len(texts)
-        self.has_been_prompted = self.has_been_prompted or any(map(_may_prompt, texts))
+    def count_sent(self, messages: int) -> None:
+        """Note messages that were sent."""
+        self.counts.sent += messages
         self.note_activity()
 
     def count_settled(self, offers: list[Offer], outcome: Outcome) -> list[Offer]:
@@ -202,12 +199,3 @@ class ConnectedPeer:
             counts.name_refusal(offer.feed, offer.sequence, outcome.reason(offer.feed))
         self.note_activity()
         return list(refused.values())
-
-
-def _may_prompt(text: bytes) -> bool:
-    """Return whether a peer may ask for more because of a message.
-
-    A contact message may make it ask for feeds, a link (which begins with &) for a blob; and nobody can say what is in an
-    encrypted one.
-    """
-    return b'"type": "contact"' in text or b"&" in text or b'"content": "' in text

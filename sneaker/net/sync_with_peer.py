@@ -24,14 +24,11 @@ from sneaker.wire.address import Address
 
 __all__ = ["SyncReport", "sync_over_session", "sync_with_peer", "wait_until_level", "why_it_ended"]
 
-# Both sides are level if nothing has happened for so long. A peer that got contact messages or links of blobs needs time to
-# see what it wants now: JavaScript peers think for a second or so. And what we sent may still be on its way to the disk.
+# Both sides are level if nothing has happened for so long. A JavaScript peer that got contact messages thinks for a
+# second or so before it asks for the feeds of those it follows now; and a disk may take its time over what we sent.
 _QUIET_S = 2.0
-# The same, where the peer has confirmed all that we sent, and nothing in it makes a peer ask for more: its answer to our last
-# notes is all that may still come...
-_QUIET_IF_CONFIRMED_S = 0.3
-# ...which takes no longer than so many of its other answers.
-_QUIET_ANSWERS = 5
+# The same, where nothing at all has gone over the connection.
+_NOTHING_S = 1.0
 _LOOK_S = 0.05
 # A peer that promised more and sends nothing for so long will not.
 _STALLED_S = 20.0
@@ -117,20 +114,14 @@ async def wait_until_level(
             silent = replication.stream is not None and not replication.stream.heard
             report.detail = "the peer does not replicate with us" if silent else "the peer announced more than it sent"
             break
-        if peer.is_busy or not node.is_settled:
+        happened = peer.counts != TransferCounts()
+        if peer.is_busy or not node.is_settled or quiet < (_QUIET_S if happened else _NOTHING_S):
             continue
         replication.acknowledge()
-        before = peer.active_at, replication.noted_at
-        is_done = replication.is_confirmed and not peer.has_been_prompted
-        if now() - max(before) < (_QUIET_IF_CONFIRMED_S if is_done else _QUIET_S):
-            continue
+        before = peer.active_at
         # An answer, even a refusal, proves that the peer has read all that was sent before the question.
-        asked_at = now()
         await ask_whoami(session, _STALLED_S)
-        if now() - max(before) < _QUIET_ANSWERS * (now() - asked_at):
-            continue
-        is_unchanged = before == (peer.active_at, replication.noted_at)
-        if is_unchanged and not peer.is_busy and node.is_settled and not session.closing:
+        if peer.active_at == before and not peer.is_busy and node.is_settled and not session.closing:
             report.detail = replication.shortcoming()
             report.level = not report.detail
             break

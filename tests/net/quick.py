@@ -39,5 +39,6 @@ def patient_fetch() -> None:
 
 
 def connect_to_sneaker() -> None:
-    """For peers that do not think for long before they ask for more."""
-    sync_with_peer._QUIET_S = 0.5
+    """For peers that do not think for long before they ask for more.  What they confirm, a second later, is not heard."""
+    sync_with_peer._QUIET_S = 1.0
+    sync_with_peer._NOTHING_S = 0.5

@@ -1,4 +1,4 @@
-"""When two machines are level, and how long it is waited for what may still come."""
+"""When two machines are level: what follows from what came is there, too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from sneaker.net import sync_with_peer
-from sneaker.net.services.admin import AdminService
 from sneaker.net.sync_with_peer import SyncReport
 from tests.net.machines import Machine
 from tests.net.nodes import running
@@ -37,61 +36,14 @@ def sync(one: Machine, two: Machine, *, then: Callable[[], object] = lambda: Non
     return asyncio.run(main())
 
 
-def get_to_know(one: Machine, two: Machine) -> None:
-    """Sync for the first time: what follows sends no contact message.  Nothing depends on how long that waits."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sync_with_peer, "_QUIET_S", 0.5)
-        assert sync(one, two).level
-
-
-def test_nothing_is_waited_for_long_that_cannot_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_less_is_waited_for_if_nothing_has_happened(tmp_path: Path) -> None:
     one, two = friends(tmp_path)
-    get_to_know(one, two)
-    monkeypatch.setattr(sync_with_peer, "_QUIET_S", 1000.0)
-    for count in (1, 0):
-        if count:
-            one.publish({"type": "post", "text": "from one"})
-            two.publish({"type": "post", "text": "from two"})
-        report = sync(one, two)
+    first, second = sync(one, two), sync(one, two)
+    for report, least, count in ((first, sync_with_peer._QUIET_S, 1), (second, sync_with_peer._NOTHING_S, 0)):
         assert report.level, report.detail
         assert (report.counts.received, report.counts.sent) == (count, count)
-    assert one.clock() == two.clock() == {one.id: 2, two.id: 2}
-
-
-@pytest.mark.parametrize("what", ["contact", "blob", "box"])
-def test_what_may_make_a_peer_ask_for_more_is_waited_for(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, two = friends(tmp_path)
-    get_to_know(one, two)
-    if what == "contact":
-        two.follow(Machine(tmp_path / "three").id)
-    elif what == "blob":
-        two.publish({"type": "post", "text": "see", "mentions": [{"link": two.add_blob(b"it")}]})
-    else:
-        two.publish({"type": "post", "text": "for two alone", "recps": [two.id]})
-    monkeypatch.setattr(sync_with_peer, "_QUIET_S", 1.5)
-    report = sync(one, two)
-    assert report.level, report.detail
-    assert report.counts.sent == 1
-    assert report.seconds >= 1.5
-
-
-def test_a_slow_peer_gets_more_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever takes long for one answer takes as long for others."""
-    one, two = friends(tmp_path)
-    get_to_know(one, two)
-
-    async def answer_late(service: AdminService, call: int) -> None:
-        await asyncio.sleep(0.2)
-        service.session.answer_call(call, b"{}")
-
-    monkeypatch.setattr(
-        AdminService, "_serve_whoami", lambda self, request: self.session.spawn(answer_late(self, request.call))
-    )
-    report = sync(one, two)
-    assert report.level, report.detail
-    assert report.seconds >= 1.0
+        assert report.seconds >= least
+    assert one.clock() == two.clock() == {one.id: 1, two.id: 1}
 
 
 def test_whom_the_peer_comes_to_follow_by_what_we_sent(tmp_path: Path) -> None:

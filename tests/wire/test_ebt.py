@@ -229,19 +229,6 @@ def test_runs_take_turns_and_may_be_taken_back() -> None:
         connection.rewind(ALICE, 2)
 
 
-def test_what_was_sent_is_confirmed_by_the_note_of_its_last_message() -> None:
-    _, connection = connected({BOB: 5, CAROL: 3})
-    connection.receive(notes(bob=0, carol=0), 0)
-    assert connection.is_confirmed
-    while connection.next_run() is not None:
-        assert not connection.is_confirmed
-    connection.receive(notes(bob=10, carol=4), 0)  # notes are twice the sequence: of carol's, one is missing
-    assert not connection.is_confirmed
-    assert connection.next_run() == Run(CAROL, 3, 3)
-    connection.receive(notes(carol=6), 0)
-    assert connection.is_confirmed
-
-
 def test_nothing_is_sent_before_the_peer_says_what_it_has() -> None:
     replicator, connection = connected({BOB: 5})
     replicator.appended(BOB, 6)

@@ -171,16 +171,6 @@ class EbtService(Service):
         return self.fetcher is not None or (self.stream is not None and self.stream.heard)
 
     @property
-    def is_confirmed(self) -> bool:
-        """Whether the peer has said of all that we sent that it has it; many never say so."""
-        return self.stream is not None and self.stream.connection.is_confirmed
-
-    @property
-    def noted_at(self) -> float:
-        """When we last said what we have and want, on the loop's clock; a time long past if we never did."""
-        return self.stream.noted_at if self.stream is not None else float("-inf")
-
-    @property
     def is_busy(self) -> bool:
         """Whether something is still to be sent, or is promised to come."""
         return self.fetcher is None if self.stream is None else self.stream.is_busy

@@ -67,9 +67,6 @@ class EbtStream:
         self.heard = False
         self._refusals = 0
         self._received_at = context.now()
-        self._was_behind = False
-        #: When we last said what we have and want, on the loop's clock.
-        self.noted_at = context.now()
         self._finished = False
         self._due = asyncio.Event()
         if call is None:
@@ -117,7 +114,6 @@ class EbtStream:
             return
         if isinstance(event, ClockReceived):
             self.heard = True
-            self._was_behind = self.connection.is_behind
             self._owner.clock_received(event.changes)
             sequence, wanted = self._context.replicator.sequence, self._context.replicator.wanted
             promised = [there - sequence(feed) for feed, there in event.changes.items() if feed in wanted]
@@ -135,10 +131,6 @@ class EbtStream:
         self.session.consumed(self.call, sum([len(offer.raw) for offer in offers]))
         for offer in self._peer.count_settled(offers, outcome):
             self._refuse_feed(offer.feed)
-        if self._was_behind and not self.connection.is_behind:
-            # All that was announced is here: the peer need not wait for a pause to know it.
-            self._was_behind = False
-            self.acknowledge_after_pause(0.0)
 
     def _refuse_feed(self, feed: FeedRef) -> None:
         if self._finished:
@@ -184,7 +176,6 @@ class EbtStream:
         send, call = self.session.send_item, self.call
         for item in self.connection.notes_to_send():
             send(call, item)
-            self.noted_at = self._context.now()
         run = self.connection.next_run(_RUN_MESSAGES)
         if run is None:
             return
@@ -198,4 +189,4 @@ class EbtStream:
         for message in messages:
             # The canonical text is JSON like any other, and needs no printing.
             send(call, message.text)
-        self._peer.messages_sent([message.text for message in messages])
+        self._peer.count_sent(len(messages))

@@ -123,7 +123,7 @@ class HistoryService(Service):
         for message in messages:
             timestamp = message.timestamp if type(message.timestamp) in (int, float) else 0
             session.send_item(served.call, encode_history_item(query, str(message.key), message.text, timestamp))
-        self.peer.messages_sent([message.text for message in messages])
+        self.peer.count_sent(len(messages))
         served.next = last + 1
         self._due.append(served)
 

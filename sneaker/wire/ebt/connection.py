@@ -107,7 +107,6 @@ class EbtConnection:
         self._queue: deque[FeedRef] = deque()
         self._queued: set[FeedRef] = set()
         self._unacknowledged: set[FeedRef] = set()
-        self._unconfirmed: set[FeedRef] = set()
         #: Feeds that we ask for here and that the peer claims to have more of.
         self.awaiting: set[FeedRef] = set()
         self.last_activity = shared.now
@@ -191,7 +190,6 @@ class EbtConnection:
                 continue
             first = (state.sent or 0) + 1
             state.sent = min(ours, first + max_messages - 1)
-            self._unconfirmed.add(feed)
             self._enqueue(feed, state)
             return Run(feed, first, state.sent)
         return None
@@ -211,11 +209,6 @@ class EbtConnection:
         """Send no more of ``feed`` until the peer asks again: the store cannot read it."""
         if feed in self._feeds:
             self._feeds[feed].send = False
-
-    @property
-    def is_confirmed(self) -> bool:
-        """Whether the peer has said of all that we sent that it has it; many never say so."""
-        return not self._unconfirmed
 
     def acknowledge(self) -> None:
         """Tell the peer how far we are in the feeds of which it sent us messages; call it when it pauses.
@@ -415,8 +408,6 @@ class EbtConnection:
         known = feed in self._feeds
         state = self._feed(feed)
         state.send = note.receive and sequence >= 0
-        if sequence >= (state.sent or 0):
-            self._unconfirmed.discard(feed)
         state.sent = sequence
         if not self._shares(feed):
             if not state.denied:
