@@ -74,7 +74,7 @@ def _run() -> int:
         _drop_output()  # whoever read our output is gone: 'sneaker log | head'
         return _READER_GONE
     except Exception as error:
-        if isinstance(error, OSError) and _output_fails():
+        if isinstance(error, OSError) and getattr(sys.stdout, "has_failed", False):
             _drop_output()
             reason = clean(error.strerror or str(error))
             hint = "the command may have done its work all the same: look before you repeat it"
@@ -118,15 +118,6 @@ def _fail(code: str, message: str, hint: str | None) -> None:
 def _nowhere() -> TextIO:
     """Return what takes the place of a stream that the shell closed (``>&-``): Python has none then."""
     return open(os.devnull, "w", encoding="utf-8")
-
-
-def _output_fails() -> bool:
-    """Say whether standard output takes nothing: what it did not take before is still there to be written."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
 
 
 def _drop_output() -> None:

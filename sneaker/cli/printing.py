@@ -23,11 +23,33 @@ class Screen:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
+        #: Whether it did not take what was printed.
+        self.has_failed = False
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Note that it takes nothing, if the block fails for that."""
+        try:
+            yield
+        except OSError:
+            self.has_failed = True
+            raise
 
     def write(self, text: str) -> int:
         """Print; returns the number of characters, as files do."""
-        self.stream.write(escaped(text, keep_lines=True))
+        with self.noting_failure():
+            self.stream.write(escaped(text, keep_lines=True))
         return len(text)
+
+    def flush(self) -> None:
+        """Hand over what was printed."""
+        with self.noting_failure():
+            self.stream.flush()
+
+    @property
+    def buffer(self) -> Any:
+        """What takes bytes; nothing is escaped there."""
+        return _Bytes(self)
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Print several texts."""
@@ -35,8 +57,27 @@ class Screen:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the stream's: flush, buffer, isatty, ..."""
+        """Everything else is the stream's: fileno, isatty, ..."""
         return getattr(self.stream, name)
+
+
+class _Bytes:
+    """The bytes below a screen, which hears of failures."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._stream = screen.stream.buffer
+
+    def write(self, data: bytes) -> int:
+        with self._screen.noting_failure():
+            return self._stream.write(data)
+
+    def flush(self) -> None:
+        with self._screen.noting_failure():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def clean(text: str, limit: int = 200) -> str:

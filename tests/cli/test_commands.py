@@ -503,6 +503,16 @@ def test_an_output_that_takes_nothing_is_said(alice: Path, words: list[str]) -> 
     assert b"bug" not in err
 
 
+@pytest.mark.parametrize("words", [["publish", "hello"], ["log", "--json"]], ids=str)
+def test_an_output_without_a_buffer_that_takes_nothing_is_said(alice: Path, words: list[str]) -> None:
+    sneaker("publish", "something to print", at=alice)
+    command = [sys.executable, "-u", "-m", "sneaker", "--home", str(alice), *words]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 37
+    assert b"cannot be written: No space left on device" in done.stderr
+
+
 def test_a_second_writer_is_told_so(alice: Path, tmp_path: Path) -> None:
     import fcntl
 
